@@ -1,0 +1,18 @@
+"""The one exception for mistakes that the user can mend.
+
+Raised everywhere in dst_jax except in `sparsity` and `corruptions` (which stand alone and raise
+ValueError); `run.py` prints its text as one line and exits with code 2.
+"""
+
+
+class UserError(Exception):
+    """A mistake of the user's, told in one line.
+
+    The text names the field or path, what was found, what is expected and, where there is one, the
+    command that mends it.
+    """
+
+    def __init__(self, where: str, found: object, expected: str, mend: str = ""):
+        found_text = found if isinstance(found, str) else repr(found)
+        text = f"{where}: found {found_text}; expected {expected}"
+        super().__init__(" ".join((text + (f". {mend}" if mend else "")).split()))
