@@ -1,0 +1,161 @@
+"""The only file that imports Orbax: a run's states on disk.
+
+A checkpoint is the whole `TrainState` as a nested dictionary of arrays: weights, masks, union of masks,
+optimizer state, BatchNorm statistics, step and the open log window. Masks are saved as they are, never
+rebuilt from `w != 0`. Orbax writes to a temporary name and renames, so a killed run leaves whole
+checkpoints only. Called by `train` and by everything that reads a finished run.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from dst_jax.errors import UserError
+
+Tree = Any
+
+
+def _named(tree: Tree) -> dict[tuple[str, ...], Any]:
+    """Leaves of a tree by their path, every part of it as text."""
+    return {
+        tuple(jax.tree_util.keystr((part,), simple=True) for part in path): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+def _nest(named: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, leaf in named.items():
+        target = nested
+        for part in path[:-1]:
+            target = target.setdefault(part, {})
+        target[path[-1]] = leaf
+    return nested
+
+
+def _quiet() -> None:
+    """Silences Orbax's notices of every save, and tracebacks of errors that `_one_line` tells."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+class Checkpoints:
+    """The checkpoints of one run directory.
+
+    Args:
+      directory: where they lie; made at the first save.
+      keep: how many of the latest are kept.
+    """
+
+    def __init__(self, directory: Path, keep: int = 1):
+        self.directory = directory.absolute()
+        _quiet()
+        policies = ocp.training
+        self._checkpointer = ocp.training.Checkpointer(
+            self.directory,
+            save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=policies.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def steps(self) -> list[int]:
+        """Steps that a whole checkpoint exists of, ascending."""
+        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    def save(self, step: int, state: Tree) -> None:
+        """Starts writing a state; returns once it is copied, the writing goes on behind.
+
+        If the previous one is still being written, waits for that first.
+        """
+        self._checkpointer.save_async(step, _nest(_named(state)))
+
+    def wait(self) -> None:
+        """Waits until everything saved is on disk."""
+        self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Finishes what is being written."""
+        self._checkpointer.close()
+
+    def restore(self, abstract: Tree, step: int | None = None) -> Tree:
+        """Reads a state.
+
+        Args:
+          abstract: a tree of `jax.ShapeDtypeStruct` (with shardings) like the state.
+          step: which one; None: the latest.
+
+        Raises:
+          UserError: the checkpoint is damaged, or holds another network or optimizer.
+        """
+        step = self.steps()[-1] if step is None else step
+        path = self.directory / str(step)
+        mend = f"Delete {path} to go on from the checkpoint before it, or use another --workdir"
+        wanted = _named(abstract)
+        with _one_line(path, mend):
+            saved = _named(self._checkpointer.metadata(step).metadata)
+            if not saved:  # what Orbax says of an index that it cannot read
+                raise ValueError("its index is unreadable")
+        _compare(path, saved, wanted)
+        with _one_line(path, mend):
+            loaded = _named(self._checkpointer.load(step, _nest(wanted)))
+        leaves = [loaded[name] for name in wanted]
+        return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+
+def read(directory: Path, step: int | None = None) -> dict[str, Any]:
+    """Reads a checkpoint without knowing what it holds, as nested dictionaries of NumPy arrays.
+
+    Args:
+      directory: a run's `checkpoints` directory.
+      step: which one; None: the latest.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    if not steps:
+        raise UserError(
+            str(directory), "no checkpoint", "a run directory", "Train it first with --mode=train"
+        )
+    path = directory.absolute() / str(steps[-1] if step is None else step)
+    _quiet()
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with _one_line(path, "Train the run again, or use another --workdir"):
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            ocp.metadata(path).metadata,
+        )
+        return jax.tree.map(np.asarray, ocp.load(path, shapes))
+
+
+@contextlib.contextmanager
+def _one_line(path: Path, mend: str) -> Iterator[None]:
+    """Turns whatever a damaged checkpoint makes Orbax raise into one line."""
+    try:
+        yield
+    except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
+        reason = (str(error).strip().splitlines() or [""])[0][:160]
+        raise UserError(
+            str(path), f"a damaged checkpoint ({type(error).__name__}: {reason})", "a whole one", mend
+        ) from error
+
+
+def _compare(path: Path, saved: dict, wanted: dict) -> None:
+    """Names the first leaf in which a checkpoint differs from the state it shall become."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        text = "/".join(name)
+        if name not in saved or name not in wanted:
+            found, expected = ("nothing", "a leaf") if name not in saved else ("a leaf", "nothing")
+        elif tuple(saved[name].shape) != tuple(wanted[name].shape):
+            found, expected = f"shape {saved[name].shape}", f"shape {wanted[name].shape}"
+        else:
+            continue
+        raise UserError(
+            f"{path}: {text}", found, expected, "It belongs to another network; use another --workdir"
+        )

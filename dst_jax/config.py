@@ -1,0 +1,364 @@
+"""Every option of an experiment once: default, unit, meaning, and what makes a value wrong.
+
+A card in `configs/` starts from `default()` and changes what it needs. `resolve` turns the result into
+the plain dictionary of numbers that the rest of the library reads: durations become steps here and
+nowhere else. Nothing here imports JAX, so `run.py --help` stays quick.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dst_jax.errors import UserError
+
+DURATION = "a duration: `300` or `300 steps`, `5 epochs`, `75%` of the training"
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option: its default, what it means, and which values it may take."""
+
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    duration: bool = False
+
+    def expected(self) -> str:
+        """Says in words which values are accepted."""
+        if self.duration:
+            return DURATION
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+        text = kind.get(type(self.default), "a tuple")
+        if self.low is not None and self.high is not None:
+            return f"{text} from {self.low:g} to {self.high:g}"
+        return text if self.low is None else f"{text}, at least {self.low:g}"
+
+
+OPTIONS: dict[str, Option] = {
+    "seed": Option(0, "seed of weights, data order, augmentation and masks", low=0),
+    "parallelism": Option(
+        "jit",
+        "jit: one program over a mesh, BatchNorm over the global batch; pmap: BatchNorm per device",
+        choices=("jit", "pmap"),
+    ),
+    "model.name": Option("resnet20", "a name in dst_jax.models.MODELS"),
+    "model.dtype": Option(
+        "float32",
+        "type of the computation; weights, optimizer and BatchNorm statistics stay float32",
+        choices=("float32", "bfloat16"),
+    ),
+    "model.width": Option(0, "channels of the stem (hidden units of mlp); 0: as published", low=0),
+    "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
+    "data.input": Option(
+        "auto",
+        "resident: all images on the device; stream: tf.data; auto: what the dataset suggests",
+        choices=("auto", "resident", "stream"),
+    ),
+    "data.augment": Option(
+        "none",
+        "augmentation of the training images",
+        choices=("none", "crop", "crop_flip", "resized_crop_flip"),
+    ),
+    "train.batch_size": Option(128, "images a step, over all devices", low=1),
+    "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
+    "train.steps": Option(
+        "", "length of the training in steps; where it is given, train.epochs is not used"
+    ),
+    "train.steps_per_dispatch": Option(
+        16, "most steps in one dispatch of a resident dataset; changes speed only", low=1
+    ),
+    "train.optimizer": Option(
+        "sgd", "sgd: momentum and L2 decay; adamw: decoupled decay", choices=("sgd", "adamw")
+    ),
+    "train.learning_rate": Option(0.1, "highest learning rate", low=0),
+    "train.schedule": Option(
+        "cosine", "shape of the learning rate", choices=("constant", "cosine", "step")
+    ),
+    "train.warmup": Option("0", "linear warm-up of the learning rate from 0", duration=True),
+    "train.milestones": Option(("50%", "75%"), "where schedule `step` decays, each a duration"),
+    "train.decay_factor": Option(0.1, "factor of each decay of schedule `step`", low=0, high=1),
+    "train.momentum": Option(0.9, "momentum of sgd, first moment of adamw", low=0, high=1),
+    "train.nesterov": Option(True, "Nesterov momentum for sgd"),
+    "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
+    "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
+    "train.clip_norm": Option(
+        0.0, "largest norm of the masked gradient; 0: no clipping", low=0
+    ),
+    "sparsity.algorithm": Option("dense", "a name in dst_jax.sparsity.all_algorithm_names()"),
+    "sparsity.sparsity": Option(
+        0.5, "share of the maskable weights that is removed", low=0, high=1
+    ),
+    "sparsity.dist_type": Option(
+        "erk", "how the layers share the sparsity", choices=("erk", "uniform")
+    ),
+    "sparsity.exclude": Option(
+        "", "regular expression over parameter paths; matching kernels stay dense and uncounted"
+    ),
+    "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
+    "sparsity.update_start_step": Option("1", "first moment of a mask update", duration=True),
+    "sparsity.update_end_step": Option("75%", "last moment of a mask update", duration=True),
+    "sparsity.drop_fraction": Option(
+        0.3, "share of a layer's active weights dropped by the first update", low=0, high=1
+    ),
+    "sparsity.update_timing": Option(
+        "replace",
+        "replace: an update step takes no optimizer step; after: it takes one first",
+        choices=("replace", "after"),
+    ),
+    "sparsity.regrow_same": Option(
+        "keep",
+        "what a weight dropped and regrown at once holds: its value, or zero",
+        choices=("keep", "zero"),
+    ),
+    "checkpoint.every": Option("10%", "time between checkpoints", duration=True),
+    "checkpoint.keep": Option(2, "checkpoints kept", low=1),
+    "log.every": Option("1 epochs", "time between two lines of metrics.jsonl", duration=True),
+    "log.tensorboard": Option(
+        False, "also write TensorBoard events (imports TensorFlow; needs the extra `tf`)"
+    ),
+    "eval.batch_size": Option(500, "images a batch, over all devices", low=1),
+    "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
+    "eval.source": Option(
+        "auto",
+        "tfds: the prepared corrupted dataset; rendered: corrupted here; auto: tfds if prepared",
+        choices=("auto", "tfds", "rendered"),
+    ),
+    "eval.corruptions": Option((), "names of corruptions; empty: all that are available"),
+    "eval.severities": Option((1, 2, 3, 4, 5), "severities, 1 to 5"),
+    "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
+}
+
+# What may differ between two starts on one workdir: it does not change the trained network.
+NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.steps_per_dispatch")
+
+
+def default() -> ConfigDict:
+    """All options at their defaults, as a locked ConfigDict of one level of sections."""
+    config = ConfigDict()
+    for name, option in OPTIONS.items():
+        section, _, field = name.rpartition(".")
+        if section and section not in config:
+            config[section] = ConfigDict()
+        (config[section] if section else config)[field] = option.default
+    return config.lock()
+
+
+# The short names that a card's argument string takes, `card.py:algorithm=rigl,sparsity=0.5`.
+ARGUMENTS = {
+    "algorithm": "sparsity.algorithm",
+    "sparsity": "sparsity.sparsity",
+    "seed": "seed",
+    "epochs": "train.epochs",
+    "model": "model.name",
+}
+
+
+def with_argument(config: ConfigDict, argument: str) -> ConfigDict:
+    """Applies a card's argument string, for example `algorithm=rigl,sparsity=0.5,seed=1`.
+
+    Raises:
+      UserError: a part is not `name=value` with a name in `ARGUMENTS`, or its value does not fit.
+    """
+    known = ", ".join(ARGUMENTS)
+    for part in filter(None, argument.split(",")):
+        name, equals, text = part.partition("=")
+        if not equals or name not in ARGUMENTS:
+            raise UserError(
+                "argument of the card", repr(part), f"name=value with a name among {known}"
+            )
+        option = OPTIONS[ARGUMENTS[name]]
+        try:
+            value = type(option.default)(text)
+        except ValueError:
+            raise UserError(
+                f"argument of the card: {name}", repr(text), option.expected()
+            ) from None
+        set_option(config, ARGUMENTS[name], value)
+    return config
+
+
+def set_option(config: ConfigDict, name: str, value: Any) -> None:
+    """Sets the option with a dotted name.
+
+    Raises:
+      UserError: there is no such option.
+    """
+    if name not in OPTIONS:
+        raise UserError("config", repr(name), "an option; `python -m dst_jax.config` lists them")
+    section, _, field = name.rpartition(".")
+    (config[section] if section else config)[field] = value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted name, value) of every field of a nested mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def steps_of(name: str, duration: str | int, steps_per_epoch: int, total: int) -> int:
+    """Converts a duration to steps, to the nearest whole step.
+
+    Raises:
+      UserError: the text is not a duration.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(%|epochs?|steps?|)\s*", str(duration))
+    try:
+        number = float(match.group(1)) if match else math.nan
+    except ValueError:
+        number = math.nan
+    if match is None or math.isnan(number):
+        raise UserError(f"config.{name}", repr(duration), DURATION)
+    unit = match.group(2)
+    if unit.startswith("epoch"):
+        return round(number * steps_per_epoch)
+    if unit == "%":
+        return round(number / 100 * total)
+    return round(number)
+
+
+def _check(name: str, value: Any, option: Option) -> None:
+    kind = type(option.default)
+    accepted = (int, float) if kind is float else (str, int, float) if option.duration else kind
+    wrong_type = not isinstance(value, accepted) or (
+        isinstance(value, bool) and kind is not bool
+    )
+    if (
+        wrong_type
+        or (option.choices and value not in option.choices)
+        or (option.low is not None and not value >= option.low)
+        or (option.high is not None and not value <= option.high)
+    ):
+        raise UserError(f"config.{name}", value, option.expected())
+
+
+def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+    """Checks each option by itself and returns them as {dotted name: value}.
+
+    Raises:
+      UserError: a field is missing, unknown, or holds a value of the wrong kind.
+    """
+    flat = dict(flatten(config))
+    if unknown := sorted(flat.keys() - OPTIONS.keys()):
+        raise UserError(
+            f"config.{unknown[0]}",
+            "an unknown field",
+            "a field of the defaults (`python -m dst_jax.config` lists them)",
+        )
+    if missing := sorted(OPTIONS.keys() - flat.keys()):
+        raise UserError(f"config.{missing[0]}", "nothing", OPTIONS[missing[0]].expected())
+    for name, option in OPTIONS.items():
+        _check(name, flat[name], option)
+    for name in ("train.milestones", "eval.corruptions"):  # the command line gives `a,b` as one text
+        flat[name] = tuple(part for text in flat[name] for part in str(text).split(",") if part)
+    for severity in flat["eval.severities"]:
+        if severity not in (1, 2, 3, 4, 5):
+            raise UserError("config.eval.severities", severity, "severities from 1 to 5")
+    try:
+        re.compile(flat["sparsity.exclude"])
+    except re.error as error:
+        raise UserError(
+            "config.sparsity.exclude", flat["sparsity.exclude"], f"a regular expression ({error})"
+        ) from None
+    return flat
+
+
+def resolve(config: Mapping[str, Any] | ConfigDict, num_train: int) -> dict[str, Any]:
+    """Turns a config into the numbers that everything else reads.
+
+    Args:
+      config: all options, as `default()` has them.
+      num_train: number of training images of the dataset.
+
+    Returns:
+      A nested dictionary with the same fields; every duration is an int of steps, and
+      `train.steps` and `train.steps_per_epoch` are filled in. `json.dumps` takes it as it is.
+
+    Raises:
+      UserError: a value is wrong by itself or does not fit the others.
+    """
+    flat = check_values(config)
+    batch = flat["train.batch_size"]
+    if batch > num_train:
+        raise UserError(
+            "config.train.batch_size", batch, f"at most {num_train}, the training images"
+        )
+    per_epoch = num_train // batch
+    if flat["train.steps"]:
+        total = steps_of("train.steps", flat["train.steps"], per_epoch, 0)
+        source, found = "train.steps", flat["train.steps"]
+    else:
+        total = round(flat["train.epochs"] * per_epoch)
+        source, found = "train.epochs", flat["train.epochs"]
+    if total < 1:
+        raise UserError(f"config.{source}", found, "a training of at least one step")
+
+    for name, option in OPTIONS.items():
+        if option.duration:
+            flat[name] = steps_of(name, flat[name], per_epoch, total)
+    flat["train.steps"], flat["train.steps_per_epoch"] = total, per_epoch
+    flat["train.epochs"] = total / per_epoch
+    flat["train.milestones"] = tuple(
+        steps_of("train.milestones", milestone, per_epoch, total)
+        for milestone in flat["train.milestones"]
+    )
+    flat["checkpoint.every"] = max(1, flat["checkpoint.every"])
+    flat["log.every"] = max(1, min(flat["log.every"], total))
+    _check_fit(flat)
+
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        section, _, field = name.rpartition(".")
+        target = nested.setdefault(section, {}) if section else nested
+        target[field] = list(value) if isinstance(value, tuple) else value
+    return nested
+
+
+def _check_fit(flat: dict[str, Any]) -> None:
+    """Checks options against each other, after durations became steps."""
+    total = flat["train.steps"]
+    if flat["train.warmup"] > total:
+        raise UserError("config.train.warmup", flat["train.warmup"], f"at most {total} steps")
+    algorithm = flat["sparsity.algorithm"]
+    if algorithm in ("dense", "no_prune"):
+        flat["sparsity.sparsity"] = 0.0
+        return
+    if flat["sparsity.sparsity"] >= 1:
+        raise UserError("config.sparsity.sparsity", flat["sparsity.sparsity"], "less than 1")
+    start, end = flat["sparsity.update_start_step"], flat["sparsity.update_end_step"]
+    if flat["sparsity.update_freq"] < 1:
+        raise UserError("config.sparsity.update_freq", f"{flat['sparsity.update_freq']} steps",
+                        "at least 1 step")
+    if end > total:
+        raise UserError("config.sparsity.update_end_step", f"step {end}",
+                        f"at most the end of the training, step {total}")
+    if start > end:
+        raise UserError("config.sparsity.update_start_step", f"step {start}",
+                        f"at most config.sparsity.update_end_step, step {end}")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lists the options by which two resolved configs train different networks, in words."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    missing = "nothing"
+    return [
+        f"config.{name} was {before.get(name, missing)!r} and is {after.get(name, missing)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if not name.startswith(NOT_PART_OF_TRAINING)
+        and before.get(name, missing) != after.get(name, missing)
+    ]
+
+
+if __name__ == "__main__":
+    for _name, _option in OPTIONS.items():
+        print(f"{_name} = {_option.default!r}\n    {_option.meaning}; {_option.expected()}")

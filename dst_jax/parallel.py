@@ -1,0 +1,168 @@
+"""The only file that knows devices: the mesh, where arrays go, how a step program is compiled.
+
+`jit` over a mesh is the default: arrays are global, the result does not depend on the number of
+devices, and BatchNorm sees the global batch. `pmap` runs the same step function once a device, with
+BatchNorm over the device's own rows, as results of the pmap and DistributedDataParallel era had it.
+Called by `train` and `robustness`; nothing else imports `jax.sharding`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from dst_jax.errors import UserError
+
+Tree = Any
+_DATA = "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """What a step program may ask about the devices it runs on.
+
+    Attributes:
+      count: number of parts that the global batch is split into by hand: 1 under `jit`, where the
+        compiler splits it, and the number of devices under `pmap`.
+      mesh: the mesh under `jit`, None under `pmap`.
+    """
+
+    count: int
+    mesh: jax.sharding.Mesh | None
+
+    @property
+    def shard(self) -> tuple[Any, int]:
+        """(index, count): which rows of the global batch this program instance draws."""
+        return (0 if self.mesh else jax.lax.axis_index(_DATA), self.count)
+
+    def mean(self, tree: Tree) -> Tree:
+        """Averages over the instances of the program."""
+        return tree if self.mesh else jax.lax.pmean(tree, _DATA)
+
+    def sum(self, tree: Tree) -> Tree:
+        """Sums over the instances of the program."""
+        return tree if self.mesh else jax.lax.psum(tree, _DATA)
+
+    def split(self, batch: Tree) -> Tree:
+        """Tells the compiler to lay the rows of a global batch over the devices."""
+        if self.mesh is None:
+            return batch
+        rows = NamedSharding(self.mesh, PartitionSpec(_DATA))
+        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, rows), batch)
+
+
+class Devices:
+    """All devices of all processes as one row, and how programs and arrays get onto them.
+
+    Args:
+      parallelism: "jit" or "pmap".
+    """
+
+    def __init__(self, parallelism: str = "jit"):
+        # Auto axes: linen's Dropout fails under the Explicit axes that make_mesh builds by default.
+        self.mesh = jax.make_mesh((jax.device_count(),), (_DATA,), axis_types=(AxisType.Auto,))
+        self.count = jax.device_count()
+        self._pmap = parallelism == "pmap"
+        self._replicated = NamedSharding(self.mesh, PartitionSpec())
+        self._rows = NamedSharding(self.mesh, PartitionSpec(_DATA))
+
+    def check_batch(self, name: str, batch_size: int) -> None:
+        """Raises UserError unless the devices can share a batch equally."""
+        if batch_size % self.count:
+            raise UserError(
+                f"config.{name}", batch_size, f"a multiple of the {self.count} devices"
+            )
+
+    def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, int], Tree]:
+        """Compiles `program(state, feed, count, axis) -> state` for these devices.
+
+        The state that goes in is donated on accelerators, which saves a copy of it; XLA:CPU runs a
+        donated optimizer update slower, so there it is not.
+        """
+        donate = () if jax.default_backend() == "cpu" else (0,)
+        if self._pmap:
+            axis = Axis(self.count, None)
+            return jax.pmap(
+                lambda state, feed, count: program(state, feed, count, axis),
+                axis_name=_DATA,
+                in_axes=(0, 0, None),
+                donate_argnums=donate,
+            )
+        axis = Axis(1, self.mesh)
+        return jax.jit(
+            lambda state, feed, count: program(state, feed, count, axis),
+            out_shardings=self._replicated,
+            donate_argnums=donate,
+        )
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Puts a copy of every leaf on every device; under `pmap` with a leading device axis."""
+        if self._pmap:
+            return jax.tree.map(self._stack, tree)
+        return self.replicate_global(tree)
+
+    def replicate_global(self, tree: Tree) -> Tree:
+        """Puts a copy of every leaf on every device, without a device axis in either mode."""
+
+        def put(leaf: Any) -> jax.Array:
+            host = np.asarray(leaf)
+            return jax.make_array_from_process_local_data(self._replicated, host, host.shape)
+
+        return jax.tree.map(put, tree)
+
+    def _stack(self, leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        local = np.broadcast_to(host, (jax.local_device_count(), *host.shape))
+        return jax.make_array_from_process_local_data(self._rows, local)
+
+    def shard(self, tree: Tree) -> Tree:
+        """Lays this process's rows over its devices; together they are the global batch."""
+
+        def put(leaf: Any) -> jax.Array:
+            host = np.asarray(leaf)
+            if self._pmap:
+                host = host.reshape(jax.local_device_count(), -1, *host.shape[1:])
+            return jax.make_array_from_process_local_data(self._rows, host)
+
+        return jax.tree.map(put, tree)
+
+    def shard_rows(self, tree: Tree) -> Tree:
+        """Lays global rows that every process holds whole over the devices, in either mode."""
+
+        def put(leaf: Any) -> jax.Array:
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, self._rows, lambda index: host[index])
+
+        return jax.tree.map(put, tree)
+
+    def canonical(self, state: Tree) -> Tree:
+        """The state without a device axis: what is saved, read and compared in either mode."""
+        if not self._pmap:
+            return state
+        return self.replicate_global(
+            jax.tree.map(lambda leaf: leaf.addressable_shards[0].data[0], state)
+        )
+
+    def abstract(self, tree: Tree) -> Tree:
+        """Shapes of a canonical state with the sharding that a restored one shall have."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
+            tree,
+        )
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in at least one process; every process must ask together."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(jnp.asarray(flag))))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the files and prints."""
+    return jax.process_index() == 0

@@ -1,0 +1,220 @@
+"""The science of one training step: pure functions from (state, batch) to state.
+
+One step, in order (t = completed batches before it):
+
+  1. forward and backward on the masked weights. Weights stay masked between steps, so `jax.grad` is the
+     dense gradient g, also of inactive weights; it is averaged over the global batch first.
+  2. unless this is an update step with timing `replace`: g is masked, clipped, given to the optimizer,
+     the weights move by -learning_rate(t) times its direction and are masked again.
+  3. on an update step: `updater.update_state` chooses the new masks from the current weights and the
+     dense g of 1. Fresh weights and their moments start at 0; dropped weights and moments become 0.
+  4. t becomes t + 1.
+
+The host knows which steps update masks, so ordinary steps are compiled without any trace of 3.
+Called by `train`; knows nothing of files, datasets or devices (`Axis` stands for those).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from dst_jax import sparsity
+from dst_jax.parallel import Axis
+
+Tree = Any
+
+
+@flax.struct.dataclass
+class Window:
+    """Sums since the last log line; part of the state, so that a restart loses none of them.
+
+    Attributes:
+      steps: batches summed.
+      loss: sum over them of the mean loss.
+      correct: training images classified correctly, in training mode.
+      examples: training images seen.
+      gradient_norm: sum over batches of the norm of the gradient of the active weights.
+      fresh: weights that mask updates activated, summed over updates.
+      updates: mask updates.
+      bad_step: the first step whose loss or gradient was not finite, or -1.
+    """
+
+    steps: jax.Array
+    loss: jax.Array
+    correct: jax.Array
+    examples: jax.Array
+    gradient_norm: jax.Array
+    fresh: jax.Array
+    updates: jax.Array
+    bad_step: jax.Array
+
+    @classmethod
+    def empty(cls) -> "Window":
+        """A window that has seen nothing."""
+        zero, none = jnp.int32(0), jnp.float32(0)
+        return cls(zero, none, zero, zero, none, zero, zero, jnp.int32(-1))
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a run is, between two steps.
+
+    Attributes:
+      step: int32 [], completed batches.
+      params: float32 weights, masked.
+      batch_stats: BatchNorm's running statistics, {} for models without.
+      sparse: masks (uint8 like params, None where a leaf is never masked), optimizer state
+        (`inner_state`), target sparsities, count.
+      union: uint8, 1 where a weight has been active so far; None as in the masks.
+      window: the sums of the open log window.
+    """
+
+    step: jax.Array
+    params: Tree
+    batch_stats: Tree
+    sparse: sparsity.SparseState
+    union: Tree
+    window: Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a step needs besides state and batch; constant over a run."""
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    updater: sparsity.BaseUpdater
+    learning_rate: Callable[[jax.Array], jax.Array]
+    label_smoothing: float
+    seed: int
+
+
+def init_state(recipe: Recipe, variables: Tree) -> TrainState:
+    """The state before the first step; the weights are masked already.
+
+    Args:
+      recipe: the run's recipe.
+      variables: {"params": ..., "batch_stats": ...} of the model.
+    """
+    params = variables["params"]
+    sparse = recipe.updater.init_state(params)
+    sparse = sparse._replace(inner_state=recipe.optimizer.init(params), count=jnp.int32(0))
+    return TrainState(
+        step=jnp.int32(0),
+        params=recipe.updater.post_gradient_update(params, sparse),
+        batch_stats=variables.get("batch_stats", {}),
+        sparse=sparse,
+        union=jax.tree.map(jnp.asarray, sparse.masks),
+        window=Window.empty(),
+    )
+
+
+def mean_loss(logits: jax.Array, labels: jax.Array, label_smoothing: float) -> jax.Array:
+    """Mean cross-entropy of float32 logits [B, K] against int32 labels [B]."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def train_step(
+    state: TrainState, batch: Tree, recipe: Recipe, axis: Axis, *, update: bool
+) -> TrainState:
+    """One step (see the head of this file).
+
+    Args:
+      state: the state at step t.
+      batch: {"image": float [B, H, W, C], "label": int32 [B]}.
+      recipe: the run's recipe.
+      axis: the devices that share the global batch.
+      update: whether t updates the masks; static, so that ordinary steps hold no update code.
+    """
+    updater, sparse = recipe.updater, state.sparse
+    dropout = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+    dropout = jax.random.fold_in(dropout, axis.shard[0])  # devices under pmap draw their own
+
+    def loss_of(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
+        logits, mutated = recipe.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch["image"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout},
+        )
+        loss = mean_loss(logits, batch["label"], recipe.label_smoothing)
+        return loss, (logits, mutated.get("batch_stats", {}))
+
+    forward = updater.pre_forward_update(state.params, sparse)
+    (loss, (logits, batch_stats)), dense = jax.value_and_grad(loss_of, has_aux=True)(forward)
+    loss, dense, batch_stats = axis.mean((loss, dense, batch_stats))
+    correct = axis.sum(jnp.sum(jnp.argmax(logits, -1) == batch["label"], dtype=jnp.int32))
+    examples = axis.sum(jnp.int32(batch["label"].shape[0]))
+
+    grads = updater.apply_masks(dense, sparse.masks) if updater.is_sparse_gradients else dense
+    params, old_masks = state.params, sparse.masks
+    if not (update and updater.skip_gradients):
+        direction, inner = recipe.optimizer.update(grads, sparse.inner_state, params)
+        rate = recipe.learning_rate(state.step)
+        params = jax.tree.map(lambda w, d: w - rate * d, params, direction)
+        sparse = sparse._replace(inner_state=inner)
+        params = updater.post_gradient_update(params, sparse)
+    fresh, union = jnp.int32(0), state.union
+    if update:
+        sparse = updater.update_state(sparse._replace(count=state.step), params, dense)
+        params = updater.post_gradient_update(params, sparse)
+        fresh = _count(jax.tree.map(lambda new, old: new * (1 - old), sparse.masks, old_masks))
+        union = jax.tree.map(jnp.maximum, union, sparse.masks)
+
+    norm = optax.global_norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    window = state.window
+    window = Window(
+        steps=window.steps + 1,
+        loss=window.loss + loss,
+        correct=window.correct + correct,
+        examples=window.examples + examples,
+        gradient_norm=window.gradient_norm + norm,
+        fresh=window.fresh + fresh,
+        updates=window.updates + int(update),
+        bad_step=jnp.where(finite | (window.bad_step >= 0), window.bad_step, state.step),
+    )
+    return TrainState(state.step + 1, params, batch_stats, sparse, union, window)
+
+
+def _count(masks: Tree) -> jax.Array:
+    """Ones in all masks, int32: exact where a float32 or uint8 sum is not."""
+    return sum(
+        (jnp.sum(mask, dtype=jnp.int32) for mask in jax.tree.leaves(masks)), start=jnp.int32(0)
+    )
+
+
+def programs(
+    recipe: Recipe, draw: Callable[..., Tree]
+) -> tuple[Callable[..., TrainState], Callable[..., TrainState]]:
+    """The two programs of a run, to be compiled by `parallel.Devices.compile`.
+
+    Args:
+      recipe: the run's recipe.
+      draw: `draw(feed, step, shard) -> batch`, the pure half of an input pipeline.
+
+    Returns:
+      (ordinary, update), each `(state, feed, count, axis) -> state`. `ordinary` takes `count` steps,
+      a traced number, in one program; `update` takes one step and updates the masks in it.
+    """
+
+    def step(state: TrainState, feed: Tree, axis: Axis, *, update: bool) -> TrainState:
+        batch = axis.split(draw(feed, state.step, axis.shard))
+        return train_step(state, batch, recipe, axis, update=update)
+
+    def ordinary(state: TrainState, feed: Tree, count: jax.Array, axis: Axis) -> TrainState:
+        return jax.lax.fori_loop(0, count, lambda _, s: step(s, feed, axis, update=False), state)
+
+    def update(state: TrainState, feed: Tree, count: jax.Array, axis: Axis) -> TrainState:
+        del count  # always one
+        return step(state, feed, axis, update=True)
+
+    return ordinary, update

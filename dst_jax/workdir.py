@@ -1,0 +1,182 @@
+"""A run directory on disk: its files, its lock, and what makes it the directory of one config.
+
+    config.json       the resolved config            metrics.jsonl    one line a log window
+    environment.json  command, versions, hardware    model.json       layers, sparsity, FLOPs
+    checkpoints/      Orbax                          summary.json     written once training is done
+    robustness.csv    accuracy a condition           report.html ...  what `report` draws
+
+Everything is written to a temporary name and renamed. Called by `train`, `robustness`, `experiment`.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dst_jax
+from dst_jax import config as config_lib
+from dst_jax.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a start after a crash, sees the old or the new one whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file of a run directory.
+
+    Raises:
+      UserError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            str(path), "no such file", "a run directory", "Train it first with --mode=train"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            str(path), f"an unreadable file ({error})", "JSON", "Use another --workdir"
+        ) from None
+
+
+def claim(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes the directory, or checks that it belongs to this config, and writes `config.json`.
+
+    Raises:
+      UserError: it cannot be written, or holds the run of another config.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path = workdir / "config.json"
+        if path.exists():
+            refuse_other_config(workdir, config)
+        write_json(path, config)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}", error.strerror or str(error), "a directory that can be written"
+        ) from None
+
+
+def refuse_other_config(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Raises UserError if the directory holds the run of another config, with what differs."""
+    old = read_json(workdir / "config.json")
+    if not isinstance(old, dict):
+        raise UserError(
+            str(workdir / "config.json"), type(old).__name__, "an object", "Use another --workdir"
+        )
+    if changed := config_lib.differences(old, config):
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise UserError(
+            f"--workdir={workdir}",
+            "the run of another config: " + "; ".join(changed[:5]) + more,
+            "an empty directory or one with this config",
+            "Use another --workdir, or the old values",
+        )
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps two programs from writing one run directory at a time.
+
+    Raises:
+      UserError: another living program holds it.
+    """
+    with open(workdir / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir={workdir}", "a directory in use by another run", "a free one",
+                "Wait for that run, or use another --workdir",
+            ) from None
+        except OSError:  # a file system without locks: go on, as everything did before this lock
+            pass
+        yield
+
+
+def write_environment(workdir: Path, hardware: str) -> None:
+    """Records what a result depends on besides its config: command, commit, versions, hardware."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+    versions = {"python": platform.python_version(), "dst-jax": dst_jax.__version__}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    write_json(
+        workdir / "environment.json",
+        {
+            "command": " ".join(["python", *sys.argv]),
+            "commit": _commit(),
+            "versions": versions,
+            "hardware": hardware,
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
+def _commit() -> str:
+    """The Git commit of the code, with `+changes` where files differ from it; else "unknown"."""
+    root = Path(dst_jax.__file__).resolve().parents[1]
+    git = ["git", "-C", str(root)]
+    try:
+        top = subprocess.run(
+            [*git, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.split("\n")
+        if Path(top[0]) != root:  # installed inside somebody else's checkout
+            return "unknown"
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return top[1] + ("+changes" if changed.strip() else "")
+
+
+class MetricsFile:
+    """`metrics.jsonl`: the record of a training, one JSON object a line.
+
+    Args:
+      path: the file.
+      step: lines after this step are dropped: they belong to work that a kill has undone.
+    """
+
+    def __init__(self, path: Path, step: int):
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # the line that the kill cut short
+                continue
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = open(path, "a")  # noqa: SIM115 - closed by close()
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Appends one line and hands it to the system."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.fsync(self._file.fileno())
+        self._file.close()
