@@ -1,0 +1,13 @@
+"""Common corruptions (Hendrycks & Dietterich 2019) as pure JAX functions: jit, vmap, any device.
+
+    keys = corruptions.example_keys(seed, "fog", severity, image_ids)
+    images = corruptions.corrupt("fog", images, keys, severity, "cifar32")
+
+Nothing here imports from the rest of dst_jax; anything that scores a model may use it alone.
+"""
+
+from dst_jax.corruptions.base import Corruption
+from dst_jax.corruptions.constants import PRESET_SIZES, PRESETS
+from dst_jax.corruptions.registry import CORRUPTIONS, corrupt, example_keys
+
+__all__ = ["CORRUPTIONS", "PRESETS", "PRESET_SIZES", "Corruption", "corrupt", "example_keys"]
