@@ -1,12 +1,16 @@
-"""Digital corruptions of colour: brightness, contrast and saturation.
+"""Digital corruptions: brightness, contrast, saturation and pixelation.
 
-Called through the registry only. JPEG, pixelation and the elastic transform have files of their own.
+Called through the registry only. JPEG and the elastic transform have files of their own.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dst_jax.corruptions.base import Constants, Corruption, Draws, columns, no_draw
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, columns, no_draw
+from dst_jax.corruptions.constants import Rows
 
 
 def _brightness(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
@@ -20,6 +24,20 @@ def _brightness(image: jax.Array, draws: Draws, constants: Constants) -> jax.Arr
     return brighter * share
 
 
+def _saturate(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
+    """Maps S of HSV: hue and value stay, so each channel keeps its place below the maximum."""
+    del draws
+    image = image.astype(jnp.float32)
+    value = image.max(axis=-1, keepdims=True)
+    chroma = value - image.min(axis=-1, keepdims=True)
+    saturation = chroma / jnp.maximum(value, 1.0)
+    saturation = jnp.clip(saturation * constants["gain"] + constants["offset"], 0.0, 1.0)
+    # Grey has hue 0 by definition: it turns red where the offset gives it a saturation.
+    red = jnp.array([[[0.0, 1.0, 1.0]]], jnp.float32)
+    place = jnp.where(chroma > 0, (value - image) / jnp.maximum(chroma, 1.0), red)
+    return value * (1.0 - saturation * place)
+
+
 def _contrast(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
     del draws
     image = image.astype(jnp.float32)
@@ -27,5 +45,64 @@ def _contrast(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array
     return (image - mean) * constants["gain"] + mean
 
 
+_WEIGHT_BITS = 22  # Pillow's fixed-point weights of 8-bit resampling
+
+
+def _boxes(size: int, scales: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel of an axis, the pixels that its box averages and their weights.
+
+    Pillow's BOX filter down to int(size * scale) pixels; BOX up again copies the nearest, so that
+    one table serves both ways and every severity has the same shape.
+
+    Returns:
+      [5, size, taps] int positions and integer weights that sum to about 2**22.
+    """
+    taps = int(np.ceil(1 / min(scales))) + 1
+    sources = np.zeros((5, size, taps), np.int64)
+    weights = np.zeros((5, size, taps), np.int64)
+    for severity, scale in enumerate(scales):
+        small = max(int(size * scale), 1)
+        width = size / small
+        for i in range(size):
+            center = (int((i + 0.5) * small / size) + 0.5) * width
+            low = max(int(center - width / 2 + 0.5), 0)
+            high = min(int(center + width / 2 + 0.5), size)
+            # A pixel counts where its middle lies within the box.
+            distance = (np.arange(low, high) - center + 0.5) / width
+            inside = ((distance > -0.5) & (distance <= 0.5)).astype(np.float64)
+            count = high - low
+            sources[severity, i, :count] = np.arange(low, high)
+            weights[severity, i, :count] = inside / inside.sum() * 2**_WEIGHT_BITS + 0.5
+    return sources, weights
+
+
+def _pixelate_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[str, Any]:
+    constants = {}
+    for axis, size in zip(("rows", "cols"), shape, strict=True):
+        sources, weights = _boxes(size, rows)
+        constants[f"{axis}_source"] = by_severity(sources, severity)
+        constants[f"{axis}_weight"] = by_severity(weights, severity)
+    return constants
+
+
+def _average(image: jax.Array, sources: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
+    total = jnp.full(image.shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
+    along = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    for tap in range(sources.shape[1]):
+        total += weights[:, tap].reshape(along) * jnp.take(image, sources[:, tap], axis=axis)
+    return total >> _WEIGHT_BITS
+
+
+def _pixelate(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
+    del draws
+    # In integers, rounded after each axis, horizontal first: bit for bit what Pillow computes.
+    pixels = image.astype(jnp.int32)
+    pixels = _average(pixels, constants["cols_source"], constants["cols_weight"], axis=1)
+    pixels = _average(pixels, constants["rows_source"], constants["rows_weight"], axis=0)
+    return pixels.astype(jnp.float32)
+
+
 BRIGHTNESS = Corruption("brightness", "weather", columns("added"), _brightness, no_draw)
 CONTRAST = Corruption("contrast", "digital", columns("gain"), _contrast, no_draw)
+PIXELATE = Corruption("pixelate", "digital", _pixelate_constants, _pixelate, no_draw)
+SATURATE = Corruption("saturate", "extra", columns("gain", "offset"), _saturate, no_draw)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dst_jax.corruptions import blur, digital, noise
+from dst_jax.corruptions import blur, digital, jpeg, noise
 from dst_jax.corruptions.base import Cast, Corruption, to_uint8
 from dst_jax.corruptions.constants import PRESETS, ROWS
 
@@ -19,10 +19,15 @@ CORRUPTIONS: dict[str, Corruption] = {
     corruption.name: corruption
     for corruption in (
         noise.GAUSSIAN_NOISE,
+        noise.SHOT_NOISE,
         noise.IMPULSE_NOISE,
         digital.BRIGHTNESS,
         digital.CONTRAST,
+        digital.PIXELATE,
+        jpeg.JPEG_COMPRESSION,
+        noise.SPECKLE_NOISE,
         blur.GAUSSIAN_BLUR,
+        digital.SATURATE,
     )
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 from dst_jax.corruptions import CORRUPTIONS
 from dst_jax.corruptions.base import to_uint8
 from dst_jax.corruptions.constants import ROWS
+from tests.corruptions.adapt import ADAPT
 
 PRESET_OF = {32: "cifar32", 64: "tiny64", 224: "imagenet224"}
 
@@ -47,12 +48,12 @@ def cases(data: dict[str, np.ndarray], name: str):
             yield int(severity[1:]), data[image], draws, data[key]
 
 
-def compare(data, name: str, size: int, adapt=None, options: tuple = ()) -> tuple[int, float]:
+def compare(data, name: str, size: int, options: tuple = ()) -> tuple[int, float]:
     """The largest difference and the largest share of differing values over the recorded cases."""
     worst, share = 0, 0.0
     for severity, image, draws, expected in cases(data, name):
-        if adapt is not None:
-            draws = adapt(draws, image, severity, PRESET_OF[size])
+        if name in ADAPT:
+            draws = ADAPT[name](draws, image, severity, PRESET_OF[size])
         draws = {k: jnp.asarray(v) for k, v in draws.items()}
         found = program(name, size, options)(jnp.asarray(image), draws, severity)
         difference = np.abs(np.asarray(found).astype(int) - expected.astype(int))
