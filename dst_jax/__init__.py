@@ -5,3 +5,11 @@ of the repository drives all of it. Importing this package imports nothing heavy
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):  # load_run, when it is first asked for
+    if name == "load_run":
+        from dst_jax.saved_run import load_run
+
+        return load_run
+    raise AttributeError(f"module 'dst_jax' has no attribute {name!r}")

@@ -1,9 +1,9 @@
 """The only file that imports Orbax: a run's states on disk.
 
-A checkpoint is the whole `TrainState` as a nested dictionary of arrays: weights, masks, union of masks,
-optimizer state, BatchNorm statistics, step and the open log window. Masks are saved as they are, never
-rebuilt from `w != 0`. Orbax writes to a temporary name and renames, so a killed run leaves whole
-checkpoints only. Called by `train` and by everything that reads a finished run.
+A checkpoint is the whole `TrainState` as a nested dictionary of arrays: weights, masks, union of
+masks, optimizer state, BatchNorm statistics, step and the open log window. Masks are saved as they
+are, never rebuilt from `w != 0`. Orbax writes to a temporary name and renames, so a killed run
+leaves whole checkpoints only. Called by `train` and by everything that reads a finished run.
 """
 
 import contextlib
@@ -142,7 +142,10 @@ def _one_line(path: Path, mend: str) -> Iterator[None]:
     except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise UserError(
-            str(path), f"a damaged checkpoint ({type(error).__name__}: {reason})", "a whole one", mend
+            str(path),
+            f"a damaged checkpoint ({type(error).__name__}: {reason})",
+            "a whole one",
+            mend,
         ) from error
 
 
@@ -157,5 +160,8 @@ def _compare(path: Path, saved: dict, wanted: dict) -> None:
         else:
             continue
         raise UserError(
-            f"{path}: {text}", found, expected, "It belongs to another network; use another --workdir"
+            f"{path}: {text}",
+            found,
+            expected,
+            "It belongs to another network; use another --workdir",
         )

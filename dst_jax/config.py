@@ -1,8 +1,8 @@
 """Every option of an experiment once: default, unit, meaning, and what makes a value wrong.
 
-A card in `configs/` starts from `default()` and changes what it needs. `resolve` turns the result into
-the plain dictionary of numbers that the rest of the library reads: durations become steps here and
-nowhere else. Nothing here imports JAX, so `run.py --help` stays quick.
+A card in `configs/` starts from `default()` and changes what it needs. `resolve` turns the result
+into the plain dictionary of numbers that the rest of the library reads: durations become steps here
+and nowhere else. Nothing here imports JAX, so `run.py --help` stays quick.
 """
 
 import dataclasses
@@ -89,9 +89,7 @@ OPTIONS: dict[str, Option] = {
     "train.nesterov": Option(True, "Nesterov momentum for sgd"),
     "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
     "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
-    "train.clip_norm": Option(
-        0.0, "largest norm of the masked gradient; 0: no clipping", low=0
-    ),
+    "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
     "sparsity.algorithm": Option("dense", "a name in dst_jax.sparsity.all_algorithm_names()"),
     "sparsity.sparsity": Option(
         0.5, "share of the maskable weights that is removed", low=0, high=1
@@ -138,6 +136,10 @@ OPTIONS: dict[str, Option] = {
 
 # What may differ between two starts on one workdir: it does not change the trained network.
 NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.steps_per_dispatch")
+
+
+# Algorithms without masks; `sparsity.sparsity` is 0 for them.
+DENSE = ("dense", "no_prune")
 
 
 def default() -> ConfigDict:
@@ -230,9 +232,7 @@ def steps_of(name: str, duration: str | int, steps_per_epoch: int, total: int) -
 def _check(name: str, value: Any, option: Option) -> None:
     kind = type(option.default)
     accepted = (int, float) if kind is float else (str, int, float) if option.duration else kind
-    wrong_type = not isinstance(value, accepted) or (
-        isinstance(value, bool) and kind is not bool
-    )
+    wrong_type = not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)
     if (
         wrong_type
         or (option.choices and value not in option.choices)
@@ -259,7 +259,10 @@ def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
         raise UserError(f"config.{missing[0]}", "nothing", OPTIONS[missing[0]].expected())
     for name, option in OPTIONS.items():
         _check(name, flat[name], option)
-    for name in ("train.milestones", "eval.corruptions"):  # the command line gives `a,b` as one text
+    for name in (
+        "train.milestones",
+        "eval.corruptions",
+    ):  # the command line gives `a,b` as one text
         flat[name] = tuple(part for text in flat[name] for part in str(text).split(",") if part)
     for severity in flat["eval.severities"]:
         if severity not in (1, 2, 3, 4, 5):
@@ -330,21 +333,30 @@ def _check_fit(flat: dict[str, Any]) -> None:
     if flat["train.warmup"] > total:
         raise UserError("config.train.warmup", flat["train.warmup"], f"at most {total} steps")
     algorithm = flat["sparsity.algorithm"]
-    if algorithm in ("dense", "no_prune"):
+    if algorithm in DENSE:
         flat["sparsity.sparsity"] = 0.0
         return
     if flat["sparsity.sparsity"] >= 1:
         raise UserError("config.sparsity.sparsity", flat["sparsity.sparsity"], "less than 1")
     start, end = flat["sparsity.update_start_step"], flat["sparsity.update_end_step"]
     if flat["sparsity.update_freq"] < 1:
-        raise UserError("config.sparsity.update_freq", f"{flat['sparsity.update_freq']} steps",
-                        "at least 1 step")
+        raise UserError(
+            "config.sparsity.update_freq",
+            f"{flat['sparsity.update_freq']} steps",
+            "at least 1 step",
+        )
     if end > total:
-        raise UserError("config.sparsity.update_end_step", f"step {end}",
-                        f"at most the end of the training, step {total}")
+        raise UserError(
+            "config.sparsity.update_end_step",
+            f"step {end}",
+            f"at most the end of the training, step {total}",
+        )
     if start > end:
-        raise UserError("config.sparsity.update_start_step", f"step {start}",
-                        f"at most config.sparsity.update_end_step, step {end}")
+        raise UserError(
+            "config.sparsity.update_start_step",
+            f"step {start}",
+            f"at most config.sparsity.update_end_step, step {end}",
+        )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -16,3 +16,7 @@ class UserError(Exception):
         found_text = found if isinstance(found, str) else repr(found)
         text = f"{where}: found {found_text}; expected {expected}"
         super().__init__(" ".join((text + (f". {mend}" if mend else "")).split()))
+
+
+class RunError(Exception):
+    """A run that cannot go on for a reason of its own; `run.py` prints it and exits with code 1."""

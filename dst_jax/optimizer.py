@@ -1,8 +1,8 @@
 """The optimizer as a unit-rate optax transformation, and the learning rate as a function of step.
 
-They are kept apart so that the rate follows the number of completed batches even where a mask update
-takes the place of an optimizer step (inside the transformation it would lag by one each time).
-Called by `train`.
+They are kept apart so that the rate follows the number of completed batches even where a mask
+update takes the place of an optimizer step (inside the transformation it would lag by one each
+time). Called by `train`.
 """
 
 import math

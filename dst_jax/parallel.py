@@ -7,6 +7,8 @@ Called by `train` and `robustness`; nothing else imports `jax.sharding`.
 """
 
 import dataclasses
+import os
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -74,9 +76,7 @@ class Devices:
     def check_batch(self, name: str, batch_size: int) -> None:
         """Raises UserError unless the devices can share a batch equally."""
         if batch_size % self.count:
-            raise UserError(
-                f"config.{name}", batch_size, f"a multiple of the {self.count} devices"
-            )
+            raise UserError(f"config.{name}", batch_size, f"a multiple of the {self.count} devices")
 
     def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, int], Tree]:
         """Compiles `program(state, feed, count, axis) -> state` for these devices.
@@ -166,3 +166,11 @@ def any_process(flag: bool) -> bool:
 def is_main_process() -> bool:
     """Whether this process writes the files and prints."""
     return jax.process_index() == 0
+
+
+def hardware() -> str:
+    """The devices in words, such as `8 x NVIDIA H100` or `1 x cpu (x86_64, 2 cores)`."""
+    kind = jax.devices()[0].device_kind
+    if kind == "cpu":
+        kind = f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+    return f"{jax.device_count()} x {kind}"

@@ -2,12 +2,12 @@
 
 One step, in order (t = completed batches before it):
 
-  1. forward and backward on the masked weights. Weights stay masked between steps, so `jax.grad` is the
-     dense gradient g, also of inactive weights; it is averaged over the global batch first.
-  2. unless this is an update step with timing `replace`: g is masked, clipped, given to the optimizer,
-     the weights move by -learning_rate(t) times its direction and are masked again.
-  3. on an update step: `updater.update_state` chooses the new masks from the current weights and the
-     dense g of 1. Fresh weights and their moments start at 0; dropped weights and moments become 0.
+  1. forward and backward on the masked weights. Weights stay masked between steps, so `jax.grad`
+     is the dense gradient g, also of inactive weights; it is averaged over the global batch first.
+  2. unless this is an update step with timing `replace`: g is masked, clipped, given to the
+     optimizer, the weights move by -learning_rate(t) times its direction and are masked again.
+  3. on an update step: `updater.update_state` chooses the new masks from the current weights and
+     the dense g of 1. Fresh weights and their moments start at 0; those dropped become 0.
   4. t becomes t + 1.
 
 The host knows which steps update masks, so ordinary steps are compiled without any trace of 3.
@@ -202,8 +202,8 @@ def programs(
       draw: `draw(feed, step, shard) -> batch`, the pure half of an input pipeline.
 
     Returns:
-      (ordinary, update), each `(state, feed, count, axis) -> state`. `ordinary` takes `count` steps,
-      a traced number, in one program; `update` takes one step and updates the masks in it.
+      (ordinary, update), each `(state, feed, count, axis) -> state`. `ordinary` takes `count`
+      steps, a traced number, in one program; `update` takes one step and updates the masks in it.
     """
 
     def step(state: TrainState, feed: Tree, axis: Axis, *, update: bool) -> TrainState:

@@ -5,7 +5,8 @@
     checkpoints/      Orbax                          summary.json     written once training is done
     robustness.csv    accuracy a condition           report.html ...  what `report` draws
 
-Everything is written to a temporary name and renamed. Called by `train`, `robustness`, `experiment`.
+Everything is written to a temporary name and renamed. Called by `train`, `robustness`,
+`experiment`.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from dst_jax.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a start after a crash, sees the old or the new one whole."""
+    """Writes a file so that every reader, also after a crash, sees the old or the new one whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w") as file:
         file.write(text)
@@ -106,7 +107,9 @@ def locked(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"--workdir={workdir}", "a directory in use by another run", "a free one",
+                f"--workdir={workdir}",
+                "a directory in use by another run",
+                "a free one",
                 "Wait for that run, or use another --workdir",
             ) from None
         except OSError:  # a file system without locks: go on, as everything did before this lock
@@ -116,7 +119,15 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def write_environment(workdir: Path, hardware: str) -> None:
     """Records what a result depends on besides its config: command, commit, versions, hardware."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+    packages = (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "tensorflow-datasets",
+        "numpy",
+    )
     versions = {"python": platform.python_version(), "dst-jax": dst_jax.__version__}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -139,7 +150,10 @@ def _commit() -> str:
     git = ["git", "-C", str(root)]
     try:
         top = subprocess.run(
-            [*git, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, check=True
+            [*git, "rev-parse", "--show-toplevel", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.split("\n")
         if Path(top[0]) != root:  # installed inside somebody else's checkout
             return "unknown"
@@ -149,34 +163,3 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return top[1] + ("+changes" if changed.strip() else "")
-
-
-class MetricsFile:
-    """`metrics.jsonl`: the record of a training, one JSON object a line.
-
-    Args:
-      path: the file.
-      step: lines after this step are dropped: they belong to work that a kill has undone.
-    """
-
-    def __init__(self, path: Path, step: int):
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):  # the line that the kill cut short
-                continue
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = open(path, "a")  # noqa: SIM115 - closed by close()
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Appends one line and hands it to the system."""
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        os.fsync(self._file.fileno())
-        self._file.close()

@@ -1,0 +1,182 @@
+"""Evaluates the checkpoint of a run on clean and corrupted test images: `robustness.csv`.
+
+Says what to score and where the images come from; the scoring itself is `robustness.score`. Each
+condition is on disk once it is scored, and a restart skips it. Called by `experiment`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dst_jax import corruptions, data
+from dst_jax.errors import UserError
+from dst_jax.interrupt import Interrupt, InterruptedRunError
+from dst_jax.parallel import Devices, any_process, is_main_process
+from dst_jax.progress import Progress
+from dst_jax.robustness import (
+    CLEAN,
+    Batch,
+    Condition,
+    Predict,
+    Score,
+    read_scores,
+    score,
+    write_scores,
+)
+from dst_jax.saved_run import load_run
+
+Config = Mapping[str, Any]
+
+
+def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[Condition]]:
+    """The suite's name and the conditions that a config asks for, clean images first.
+
+    Raises:
+      UserError: a corruption has no such name, or the prepared dataset is not there.
+    """
+    dataset, options = data.get(config["data"]["name"]), config["eval"]
+    prepared = []
+    if options["source"] != "rendered":
+        prepared = [Condition(*pair) for pair in data.prepared_conditions(dataset, data_dir)]
+        if options["source"] == "tfds" and not prepared:
+            raise UserError(
+                "config.eval.source",
+                "tfds",
+                f"a prepared corrupted dataset of {dataset.name}, or `rendered`",
+            )
+    if prepared:
+        suite, available = f"tfds/{dataset.corrupted.tfds_name}", prepared
+    else:
+        suite = f"rendered/{dataset.preset}/seed{options['seed']}"
+        available = [
+            Condition(name, severity)
+            for name, corruption in corruptions.CORRUPTIONS.items()
+            if not corruption.needs_assets
+            for severity in range(1, 6)
+        ]
+    names = dict.fromkeys(condition.corruption for condition in available)
+    for name in options["corruptions"]:
+        if name not in names:
+            raise UserError("config.eval.corruptions", name, "among " + ", ".join(names))
+    chosen = [
+        condition
+        for condition in available
+        if condition.corruption in (options["corruptions"] or names)
+        and condition.severity in options["severities"]
+    ]
+    return suite, [CLEAN, *chosen]
+
+
+def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> None:
+    """Scores the run's last checkpoint and writes `robustness.csv`.
+
+    Args:
+      config: the resolved config of the run; its section `eval` may be newer than the training.
+      workdir: the run directory.
+      data_dir: where TFDS datasets are prepared; None: TFDS's own default.
+      cache_dir: where decoded arrays are cached.
+
+    Raises:
+      UserError: the run is not trained to its end, or the config does not fit.
+      InterruptedRunError: SIGTERM or Ctrl-C; what was scored is on disk.
+    """
+    run = load_run(workdir)
+    if run.step != config["train"]["steps"]:
+        raise UserError(
+            f"--workdir={workdir}",
+            f"training at step {run.step} of {config['train']['steps']}",
+            "a finished training",
+            "Finish it with --mode=train",
+        )
+    dataset, options = data.get(config["data"]["name"]), config["eval"]
+    suite, wanted = wanted_conditions(config, data_dir)
+    count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
+    count = min(count, options["max_images"] or count)
+
+    path = workdir / "robustness.csv"
+    scores = [row for row in read_scores(path) if row.suite == suite and row.n == count]
+    done = {Condition(row.corruption, row.severity) for row in scores}
+    missing = [condition for condition in wanted if condition not in done]
+    if not missing:
+        return
+
+    devices = Devices()
+    batch_size = -(-options["batch_size"] // devices.count) * devices.count  # rounded up
+    predict = devices.replicate_global(run.predict)
+    images = _Images(dataset, data_dir, cache_dir, count, batch_size, devices)
+    progress = Progress(len(wanted), len(scores), quiet=not is_main_process())
+    progress.show(len(scores), "evaluating", now=True)
+    with Interrupt() as interrupt:
+        for condition, n, accuracy in _score(predict, images, suite, missing, options["seed"]):
+            if n != count:
+                raise AssertionError(f"{condition}: {n} images scored, {count} expected")
+            scores.append(Score(suite, *condition, n, accuracy))
+            if is_main_process():
+                write_scores(path, scores)
+            text = f"{condition.corruption} {condition.severity}  accuracy {accuracy:.3f}"
+            progress.show(len(scores), text, now=len(scores) == len(wanted))
+            if any_process(bool(interrupt.requested)):
+                raise InterruptedRunError(
+                    interrupt.requested, f"{len(scores)} of {len(wanted)} conditions scored"
+                )
+    progress.end()
+
+
+def _score(
+    predict: Predict, images: "_Images", suite: str, conditions: list[Condition], seed: int
+) -> Iterator[tuple[Condition, int, float]]:
+    if suite.startswith("rendered/"):
+        yield from score(
+            predict,
+            images.clean,
+            conditions,
+            preset=images.dataset.preset,
+            seed=seed,
+            at_once=not images.dataset.resident,
+        )
+        return
+    for condition in conditions:
+        batches = functools.partial(images.prepared, condition)
+        for _, n, accuracy in score(predict, batches, [CLEAN], preset=images.dataset.preset):
+            yield condition, n, accuracy
+
+
+@dataclasses.dataclass
+class _Images:
+    """Test images as batches on the devices: clean ones, or those of a prepared corrupted set."""
+
+    dataset: data.Dataset
+    data_dir: str | None
+    cache_dir: Path
+    count: int
+    batch_size: int
+    devices: Devices
+    _kept: list[Batch] | None = None
+
+    def clean(self) -> Iterable[Batch]:
+        """The clean test images; a resident dataset stays on the devices from one call on."""
+        if not self.dataset.resident:
+            stream = data.stream_eval_batches(
+                self.dataset, self.data_dir, self.batch_size, limit=self.count
+            )
+            return map(self.devices.shard_rows, stream)
+        if self._kept is None:
+            arrays = data.load_arrays(
+                self.dataset, self.dataset.test_split, self.data_dir, self.cache_dir
+            )
+            self._kept = list(self._place(*arrays))
+        return self._kept
+
+    def prepared(self, condition: Condition) -> Iterable[Batch]:
+        """The images of a condition, or the clean ones."""
+        if condition == CLEAN:
+            return self.clean()
+        return self._place(
+            *data.load_corrupted(self.dataset, *condition, self.data_dir, self.cache_dir)
+        )
+
+    def _place(self, images: Any, labels: Any) -> Iterator[Batch]:
+        batches = data.eval_batches(images[: self.count], labels[: self.count], self.batch_size)
+        return map(self.devices.shard_rows, batches)

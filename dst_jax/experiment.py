@@ -1,0 +1,209 @@
+"""What `run.py` asks for: one run or a sweep of runs, through train, evaluate and report.
+
+A run goes through `claim` (its directory), `train`, `describe` (layers, realised sparsity, FLOPs)
+and `evaluate`; the report is drawn over all runs of the call. Parts that are done are skipped, so
+the same command finishes what was interrupted. Called by `run.py`, tests and notebooks.
+"""
+
+import contextlib
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dst_jax import config as config_lib
+from dst_jax import workdir as workdir_lib
+from dst_jax.errors import UserError
+
+MODES = ("all", "train", "evaluate", "report")
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where an experiment reads and writes.
+
+    Attributes:
+      workdir: the run directory, or the parent of a sweep's.
+      data_dir: where TFDS datasets are prepared; None: TFDS's own default.
+      cache_dir: decoded arrays, compiled programs, and the prepared digits.
+    """
+
+    workdir: Path
+    data_dir: str | None
+    cache_dir: Path
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/dst_jax`, by default `~/.cache/dst_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dst_jax"
+
+
+def default_workdir(card: str, config: ConfigDict, sweep: str) -> Path:
+    """`runs/CARD/...`, named after the sweep or after what most runs differ in."""
+    options = config.sparsity
+    dense = options.algorithm in config_lib.DENSE
+    name = options.algorithm if dense else f"{options.algorithm}-{options.sparsity:g}"
+    return Path("runs") / Path(card).stem / (sweep or f"{name}-seed{config.seed}")
+
+
+def sweeps_of(card: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """The `SWEEPS` of a card: a name -> the runs, each {option's dotted name: value}."""
+    spec = importlib.util.spec_from_file_location("card", card)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, "SWEEPS", {})
+
+
+def plan(
+    config: ConfigDict, sweeps: Mapping[str, Sequence[Mapping[str, Any]]], sweep: str
+) -> dict[str, ConfigDict]:
+    """The runs of a call, by name; one without a name if there is no sweep.
+
+    Args:
+      config: the card's config with the command line's changes.
+      sweeps: the card's `SWEEPS`: a name -> a list of {option's dotted name: value}.
+      sweep: the sweep's name, or "".
+
+    Raises:
+      UserError: the card has no such sweep, or a sweep names no option.
+    """
+    if not sweep:
+        return {"": config}
+    if sweep not in sweeps:
+        known = ", ".join(sweeps) or "none: this card has no sweeps"
+        raise UserError("--sweep", sweep, f"a sweep of the card ({known})")
+    runs = {}
+    for changes in sweeps[sweep]:
+        member = config.copy_and_resolve_references()
+        for name, value in changes.items():
+            config_lib.set_option(member, name, value)
+        runs["-".join(str(value) for value in changes.values())] = member
+    return runs
+
+
+def run(
+    config: ConfigDict | None,
+    places: Places,
+    *,
+    mode: str = "all",
+    sweeps: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    sweep: str = "",
+) -> str:
+    """Does what the command line asks for.
+
+    Args:
+      config: the card's config; None: the one that the run directory holds.
+      places: directories.
+      mode: one of `MODES`.
+      sweeps: the card's sweeps.
+      sweep: the one to run, or "".
+
+    Returns:
+      The report's table and where its page is, as text; without a report, where the run is.
+
+    Raises:
+      UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
+    """
+    if config is None:
+        runs = _existing_runs(places.workdir)
+    else:
+        members = plan(config, sweeps or {}, sweep)
+        runs = {places.workdir / name: member for name, member in members.items()}
+    if mode != "report":
+        _prepare_jax(places.cache_dir)
+        # All configs first: a mistake in the last run of a sweep must not wait for the others.
+        resolved = {path: _resolve(member, path, places) for path, member in runs.items()}
+        for path, member in resolved.items():
+            _one_run(member, path, places, mode, several=len(runs) > 1)
+    if mode in ("all", "report") and int(os.environ.get("JAX_PROCESS_ID", 0)) == 0:
+        return _report(list(runs), places.workdir, runs)
+    return f"run directory: {places.workdir}"
+
+
+def _existing_runs(workdir: Path) -> dict[Path, None]:
+    """The run directory itself, or those directly inside it."""
+    found = [workdir] if (workdir / "config.json").exists() else []
+    found = found or sorted(path.parent for path in workdir.glob("*/config.json"))
+    if not found:
+        raise UserError(
+            f"--workdir={workdir}",
+            "no run",
+            "a run directory, or a directory of runs",
+            "Start one with --config=configs/digits_rigl.py",
+        )
+    return dict.fromkeys(found)
+
+
+def _prepare_jax(cache_dir: Path) -> None:
+    """Turns on JAX's cache of compiled programs, unless the user has chosen one."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:  # else one process, or one that is set up already
+        jax.distributed.initialize()
+
+
+def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str, Any]:
+    if config is None:
+        return workdir_lib.read_json(path / "config.json")
+    from dst_jax import data, models, sparsity
+
+    flat = config_lib.check_values(config)
+    for name, known in (
+        ("model.name", list(models.MODELS)),
+        ("data.name", list(data.DATASETS)),
+        ("sparsity.algorithm", sparsity.all_algorithm_names()),
+    ):
+        if flat[name] not in known:
+            raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known))
+    dataset = data.get(flat["data.name"])
+    count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
+    return config_lib.resolve(config, count)
+
+
+def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, several: bool) -> None:
+    from dst_jax import evaluate, train
+    from dst_jax.analysis import describe
+    from dst_jax.parallel import hardware, is_main_process
+
+    if is_main_process():
+        workdir_lib.claim(path, config)
+    with workdir_lib.locked(path) if is_main_process() else contextlib.nullcontext():
+        if several and is_main_process():
+            print(f"run {path.name}", flush=True)
+        if mode in ("all", "train"):
+            if is_main_process() and not (path / "summary.json").exists():
+                workdir_lib.write_environment(path, hardware())
+            train.train(config, path, places.data_dir, places.cache_dir)
+        if mode in ("all", "evaluate"):
+            if is_main_process() and not (path / "model.json").exists():
+                describe.write(path)
+            evaluate.evaluate(config, path, places.data_dir, places.cache_dir)
+
+
+def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:
+    from dst_jax import report
+
+    expected = [
+        {
+            "name": path.name,
+            "algorithm": member.sparsity.algorithm,
+            "sparsity": 0.0
+            if member.sparsity.algorithm in config_lib.DENSE
+            else member.sparsity.sparsity,
+            "seed": member.seed,
+        }
+        for path, member in runs.items()
+        if member is not None
+    ]
+    result = report.write(paths, out_dir, expected)
+    return f"{result.text}\nreport: {result.html_path}"

@@ -1,0 +1,173 @@
+"""What a training says of itself: `metrics.jsonl`, TensorBoard events, the progress line.
+
+`metrics.jsonl` is the record; TensorBoard is a view of it. Called by `train`.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dst_jax.errors import RunError, UserError
+from dst_jax.interrupt import Interrupt
+from dst_jax.parallel import Devices, any_process, is_main_process
+from dst_jax.progress import Progress
+from dst_jax.step import TrainState, Window
+from dst_jax.workdir import write_text
+
+
+class MetricsFile:
+    """`metrics.jsonl`: the record of a training, one JSON object a line.
+
+    Args:
+      path: the file.
+      step: lines after this step are dropped: they belong to work that a kill has undone.
+    """
+
+    def __init__(self, path: Path, step: int):
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):  # the line that the kill cut short
+                continue
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = open(path, "a")  # noqa: SIM115 - closed by close()
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Appends one line and hands it to the system."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class Log:
+    """What a run says of itself: `metrics.jsonl`, TensorBoard, the progress line.
+
+    The values of a line depend on config and step only; how fast it went is under the key "speed".
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        workdir: Path,
+        step: int,
+        learning_rate: Callable[[Any], jax.Array],
+        devices: Devices,
+    ):
+        self._config, self._rate, self._devices = config, learning_rate, devices
+        self._total = config["train"]["steps"]
+        self._path = workdir / "metrics.jsonl"
+        self._file = MetricsFile(self._path, step) if is_main_process() else None
+        self._board = None
+        if is_main_process() and config["log"]["tensorboard"]:
+            self._board = _tensorboard(workdir)
+        self._progress = Progress(self._total, step, quiet=not is_main_process())
+        self._since, self._since_step = time.monotonic(), step
+        self._text = f"{config['sparsity']['algorithm']}  compiling"
+        self._progress.show(step, self._text, now=True)
+
+    def stop_requested(self, interrupt: Interrupt, step: int) -> bool:
+        """Shows progress and says whether any process was asked to stop."""
+        self._progress.show(step, self._text)
+        if jax.process_count() > 1 and step % 16:  # asking the others costs a round trip
+            return False
+        return any_process(bool(interrupt.requested))
+
+    def due(self, step: int) -> bool:
+        """Whether a line is due after this many steps."""
+        return step % self._config["log"]["every"] == 0 or step == self._total
+
+    def write(self, step: int, state: TrainState) -> TrainState:
+        """Writes the line of the open window and returns the state with an empty one."""
+        check_finite(state)
+        window = jax.tree.map(_first, state.window)
+        masks = [local(mask) for mask in jax.tree.leaves(state.sparse.masks)]
+        active = sum(int(mask.sum(dtype=np.int64)) for mask in masks)
+        maskable = sum(mask.size for mask in masks)
+        values = {
+            "step": step,
+            "epoch": step / self._config["train"]["steps_per_epoch"],
+            "loss": float(window.loss / np.float32(window.steps)),
+            "accuracy": int(window.correct) / int(window.examples),
+            "gradient_norm": float(window.gradient_norm / np.float32(window.steps)),
+            "learning_rate": float(self._rate(step - 1)),
+            "density": active / maskable if maskable else 1.0,
+        }
+        if window.updates:
+            # the share of the active weights that one update replaced, on average
+            values["mask_churn"] = int(window.fresh) / (active * int(window.updates))
+        now = time.monotonic()
+        pace = (step - self._since_step) / (now - self._since)
+        images = pace * self._config["train"]["batch_size"]
+        speed = {
+            "steps_per_second": round(pace, 3),
+            "images_per_second": round(images, 1),
+            "seconds": round(now - self._since, 3),
+        }
+        self._since, self._since_step = now, step
+        if self._file:
+            self._file.write({**values, "speed": speed})
+        if self._board:
+            self._board.write_scalars(step, {k: v for k, v in values.items() if k != "step"})
+        churn = f"  churn {values['mask_churn']:.3f}" if window.updates else ""
+        self._text = (
+            f"{self._config['sparsity']['algorithm']}  loss {values['loss']:.4f}  "
+            f"accuracy {values['accuracy']:.3f}  density {values['density']:.4f}{churn}  "
+            f"{pace:.1f} steps/s  {images:.0f} images/s"
+        )
+        self._progress.show(step, self._text, now=step == self._total)
+        return state.replace(window=self._devices.replicate(Window.empty()))
+
+    def seconds_in_all(self) -> float:
+        """Seconds of all windows of the record, over all starts of the run."""
+        lines = self._path.read_text().splitlines()
+        return round(sum(json.loads(line)["speed"]["seconds"] for line in lines), 3)
+
+    def close(self) -> None:
+        """Finishes the files and the line."""
+        self._progress.end()
+        if self._file:
+            self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def local(leaf: jax.Array) -> np.ndarray:
+    """A replicated leaf as it lies on this process's first device, in either parallelism."""
+    return np.asarray(leaf.addressable_shards[0].data)
+
+
+def _first(leaf: jax.Array) -> Any:
+    return local(leaf).reshape(-1)[0]
+
+
+def check_finite(state: TrainState) -> None:
+    """Raises RunError, with the step, if a loss or a gradient of the open window was not finite."""
+    if (step := int(_first(state.window.bad_step))) >= 0:
+        raise RunError(f"training diverged: loss or gradient not finite at step {step}")
+
+
+def _tensorboard(workdir: Path) -> Any:
+    """Clu's TensorBoard writer; imports TensorFlow."""
+    try:
+        from clu.metric_writers import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "config.log.tensorboard",
+            f"no module {error.name}",
+            "TensorFlow and TensorBoard",
+            "pip install 'dst-jax[tf]', or set it to False",
+        ) from None
+    return SummaryWriter(str(workdir / "tensorboard"))

@@ -1,0 +1,184 @@
+"""Training, in reading order: devices, data, model, optimizer, state, loop.
+
+`train` writes `metrics.jsonl`, checkpoints and, at the end, `summary.json` into a run directory,
+and picks up where the latest checkpoint there stands. Everything that changes the result is a
+function of (config, step), so a run killed at any moment and restarted ends with the same bits.
+Called by `experiment`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dst_jax import data, models, optimizer, sparsity
+from dst_jax import step as step_lib
+from dst_jax.checkpoint import Checkpoints
+from dst_jax.errors import RunError
+from dst_jax.interrupt import Interrupt, InterruptedRunError
+from dst_jax.log import Log, check_finite
+from dst_jax.parallel import Devices, is_main_process
+from dst_jax.saved_run import create_model
+from dst_jax.workdir import write_json, write_text
+
+Config = Mapping[str, Any]
+
+
+def create_updater(config: Config) -> sparsity.BaseUpdater:
+    """The sparsity updater of a resolved config.
+
+    Maskable are leaves of more than one dimension: kernels, without biases and BatchNorm, minus
+    what `sparsity.exclude` matches.
+    """
+    options = dict(config["sparsity"])
+    exclude = re.compile(options.pop("exclude")) if options["exclude"] else None
+
+    def maskable(path: tuple[str, ...], leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 and not (exclude and exclude.search("/".join(map(str, path))))
+
+    options["skip_gradients"] = options.pop("update_timing") == "replace"
+    return sparsity.create_updater_from_config(
+        ConfigDict({**options, "filter_fn": maskable, "rng_seed": config["seed"]})
+    )
+
+
+def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cache_dir: Path) -> Any:
+    """The input pipeline of a resolved config: resident on the devices or streamed to them."""
+    dataset = data.get(config["data"]["name"])
+    options = {
+        "batch_size": config["train"]["batch_size"],
+        "seed": config["seed"],
+        "augment": config["data"]["augment"],
+        "dtype": jnp.dtype(config["model"]["dtype"]),
+    }
+    resident = config["data"]["input"] == "resident" or (
+        config["data"]["input"] == "auto" and dataset.resident
+    )
+    if resident:
+        images, labels = data.load_arrays(dataset, dataset.train_split, data_dir, cache_dir)
+        return data.ResidentPipeline(dataset, images, labels, put=devices.replicate, **options)
+    return data.StreamPipeline(dataset, data_dir, put=devices.shard, **options)
+
+
+def train(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> None:
+    """Trains the run of a resolved config, from its latest checkpoint to its last step.
+
+    Args:
+      config: as `dst_jax.config.resolve` returns it.
+      workdir: the run directory; `workdir.claim` has accepted it.
+      data_dir: where TFDS datasets are prepared; None: TFDS's own default.
+      cache_dir: where decoded arrays are cached.
+
+    Raises:
+      UserError: config, data or checkpoint do not allow it.
+      RunError: the loss or a gradient became infinite or NaN.
+      InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been saved.
+    """
+    if (workdir / "summary.json").exists():
+        return
+    total = config["train"]["steps"]
+
+    # 1. Devices
+    devices = Devices(config["parallelism"])
+    devices.check_batch("train.batch_size", config["train"]["batch_size"])
+
+    # 2. Data
+    pipeline = create_pipeline(config, devices, data_dir, cache_dir)
+
+    # 3. Model, optimizer, sparsity
+    dataset = data.get(config["data"]["name"])
+    model, updater = create_model(config), create_updater(config)
+    recipe = step_lib.Recipe(
+        model=model,
+        optimizer=optimizer.create(config["train"]),
+        updater=updater,
+        learning_rate=optimizer.learning_rate(config["train"]),
+        label_smoothing=config["train"]["label_smoothing"],
+        seed=config["seed"],
+    )
+    ordinary, update = map(devices.compile, step_lib.programs(recipe, pipeline.draw))
+
+    # 4. State: fresh, or the latest checkpoint
+    checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoint"]["keep"])
+    make_state = jax.jit(lambda variables: step_lib.init_state(recipe, variables))
+    variables = jax.eval_shape(lambda: models.init(model, config["seed"], dataset.image_shape))
+    if checkpoints.steps():
+        canonical = checkpoints.restore(devices.abstract(jax.eval_shape(make_state, variables)))
+    else:
+        canonical = make_state(models.init(model, config["seed"], dataset.image_shape))
+    state = devices.replicate(canonical)
+    step = int(canonical.step)
+    if is_main_process() and step == 0:
+        _write_parameter_overview(workdir, canonical.params)
+    del canonical
+
+    # 5. Loop
+    is_update = updater.scheduler.is_mask_update_iter
+    log = Log(config, workdir, step, recipe.learning_rate, devices)
+    try:
+        with Interrupt() as interrupt:
+            while step < total:
+                feed = pipeline.feed(step)
+                jax.block_until_ready(state.step)  # one program ahead of the host, not hundreds
+                if log.stop_requested(interrupt, step):
+                    checkpoints.save(step, devices.canonical(state))
+                    checkpoints.wait()
+                    raise InterruptedRunError(
+                        interrupt.requested, f"checkpoint of step {step} of {total} saved"
+                    )
+                if is_update(step):
+                    count, state = 1, update(state, feed, 1)
+                else:
+                    count = _steps_until_event(step, config, pipeline.chunk(step), is_update)
+                    state = ordinary(state, feed, count)
+                step += count
+                if log.due(step):
+                    state = log.write(step, state)
+                if step % config["checkpoint"]["every"] == 0 or step == total:
+                    check_finite(state)  # never save what a restart could not go on from
+                    checkpoints.save(step, devices.canonical(state))
+    except RunError as error:
+        raise RunError(f"{error}; {_advice(checkpoints)}") from None
+    finally:
+        checkpoints.close()
+        pipeline.close()
+        log.close()
+
+    # 6. Done
+    if is_main_process():
+        write_json(
+            workdir / "summary.json",
+            {"step": step, "finished": True, "seconds": log.seconds_in_all()},
+        )
+
+
+def _steps_until_event(
+    step: int, config: Config, chunk: int, is_update: Callable[[int], bool]
+) -> int:
+    """Ordinary steps from `step` to the next mask update, log line, checkpoint, end of feed."""
+    limit = min(chunk, config["train"]["steps_per_dispatch"], config["train"]["steps"] - step)
+    periods = (config["log"]["every"], config["checkpoint"]["every"])
+    for count in range(1, limit):
+        if is_update(step + count) or any((step + count) % period == 0 for period in periods):
+            return count
+    return limit
+
+
+def _advice(checkpoints: Checkpoints) -> str:
+    """What to do about a training that diverged."""
+    checkpoints.wait()
+    steps = checkpoints.steps()
+    good = f"the last good checkpoint is of step {steps[-1]}" if steps else "there is no checkpoint"
+    return f"{good}. Lower config.train.learning_rate or set config.train.clip_norm"
+
+
+def _write_parameter_overview(workdir: Path, params: Any) -> None:
+    """Writes clu's table of all parameters; clu.parameter_overview needs no TensorFlow."""
+    from clu import parameter_overview
+
+    table = parameter_overview.get_parameter_overview(params, include_stats="sharding")
+    write_text(workdir / "parameters.txt", table + "\n")
