@@ -1,0 +1,134 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dst_jax import config as config_lib
+from dst_jax.errors import UserError
+
+
+def resolve(num_train=1000, **changes):
+    config = config_lib.default()
+    for name, value in changes.items():
+        config_lib.set_option(config, name.replace("__", "."), value)
+    return config_lib.resolve(config, num_train)
+
+
+def test_every_option_of_the_defaults_is_valid_by_itself():
+    config_lib.check_values(config_lib.default())
+    for name, option in config_lib.OPTIONS.items():
+        assert option.meaning, name
+        assert option.expected(), name
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [("300", 300), ("300 steps", 300), ("1 step", 1), ("5 epochs", 35), ("0.5 epoch", 4)]
+    + [("75%", 105), ("0", 0), ("1e2", 100)],
+)
+def test_durations_are_converted(duration, steps):
+    assert config_lib.steps_of("x", duration, steps_per_epoch=7, total=140) == steps
+
+
+@pytest.mark.parametrize("duration", ["", "five", "5 weeks", "-3", "1.2.3", "nan", "5 % epochs"])
+def test_what_is_no_duration_is_refused(duration):
+    with pytest.raises(UserError, match="config.x: found"):
+        config_lib.steps_of("x", duration, 7, 140)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**4), st.integers(1, 10**6))
+def test_plain_numbers_are_steps(number, per_epoch, total):
+    assert config_lib.steps_of("x", str(number), per_epoch, total) == number
+    assert config_lib.steps_of("x", f"{number} epochs", per_epoch, total) == number * per_epoch
+    assert config_lib.steps_of("x", "100%", per_epoch, total) == total
+
+
+def test_only_steps_are_left_after_resolve():
+    resolved = resolve(
+        train__epochs=10.0,
+        train__batch_size=100,
+        train__warmup="1 epochs",
+        sparsity__algorithm="rigl",
+        sparsity__update_freq="2 epochs",
+    )
+    assert resolved["train"]["steps"] == 100
+    assert resolved["train"]["steps_per_epoch"] == 10
+    assert resolved["train"]["warmup"] == 10
+    assert resolved["train"]["milestones"] == [50, 75]
+    assert resolved["sparsity"]["update_freq"] == 20
+    assert resolved["sparsity"]["update_end_step"] == 75
+
+
+def test_train_steps_takes_the_place_of_epochs():
+    assert resolve(train__steps="6", train__batch_size=8)["train"]["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"train__batch_size": 2000}, "config.train.batch_size: found 2000; expected at most 1000"),
+        ({"train__steps": "0"}, "config.train.steps: found 0; expected a training of at least one"),
+        ({"train__epochs": 0.0}, "config.train.epochs: found 0.0"),
+        ({"train__warmup": "99 epochs"}, "config.train.warmup"),
+        ({"model__dtype": "float16"}, "config.model.dtype: found float16; expected one of"),
+        ({"parallelism": "tpu"}, "config.parallelism: found tpu; expected one of jit, pmap"),
+        ({"eval__severities": (0,)}, "config.eval.severities: found 0"),
+        ({"sparsity__sparsity": 1.2}, "config.sparsity.sparsity: found 1.2"),
+        ({"sparsity__exclude": "("}, "config.sparsity.exclude"),
+        ({"train__momentum": float("nan")}, "config.train.momentum"),
+    ],
+)
+def test_wrong_values_are_told_in_one_line(changes, text):
+    with pytest.raises(UserError) as error:
+        resolve(**changes)
+    assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"update_end_step": "200%"}, "config.sparsity.update_end_step: found step 140"),
+        ({"update_start_step": "60", "update_end_step": "50"}, "config.sparsity.update_start_step"),
+        ({"update_freq": "0"}, "config.sparsity.update_freq"),
+        ({"sparsity": 1.0}, "config.sparsity.sparsity: found 1.0; expected less than 1"),
+    ],
+)
+def test_inconsistent_sparsity_is_told_in_one_line(changes, text):
+    changes = {f"sparsity__{name}": value for name, value in changes.items()}
+    with pytest.raises(UserError) as error:
+        resolve(sparsity__algorithm="rigl", **changes)
+    assert text in str(error.value)
+
+
+def test_unknown_and_missing_fields_are_named():
+    config = config_lib.default().to_dict()
+    config["train"]["epoch"] = 3
+    with pytest.raises(UserError, match=r"config.train.epoch: found an unknown field"):
+        config_lib.resolve(config, 1000)
+    del config["train"]["epoch"], config["seed"]
+    with pytest.raises(UserError, match=r"config.seed: found nothing"):
+        config_lib.resolve(config, 1000)
+
+
+def test_the_argument_of_a_card():
+    config = config_lib.with_argument(config_lib.default(), "algorithm=set,sparsity=0.8,seed=3")
+    assert (config.sparsity.algorithm, config.sparsity.sparsity, config.seed) == ("set", 0.8, 3)
+    for wrong in ("algo=set", "algorithm", "seed=x"):
+        with pytest.raises(UserError, match="argument of the card"):
+            config_lib.with_argument(config_lib.default(), wrong)
+
+
+def test_differences_name_what_trains_another_network_only():
+    old = resolve()
+    new = resolve(seed=1, eval__seed=4, checkpoint__keep=7, train__learning_rate=0.2)
+    assert config_lib.differences(old, old) == []
+    assert config_lib.differences(old, new) == [
+        "config.seed was 0 and is 1",
+        "config.train.learning_rate was 0.1 and is 0.2",
+    ]
+
+
+def test_texts_of_the_command_line_become_tuples():
+    resolved = resolve(eval__corruptions=("fog,contrast",), train__milestones=("10%,20%",))
+    assert resolved["eval"]["corruptions"] == ["fog", "contrast"]
+    assert len(resolved["train"]["milestones"]) == 2
