@@ -1,0 +1,27 @@
+"""Data: TFDS datasets as arrays, device-resident pipelines, streams and evaluation batches.
+
+Training code does not live here. Importing this package imports neither TensorFlow nor TFDS.
+"""
+
+from dst_jax.data.arrays import load_arrays, num_examples
+from dst_jax.data.augmentation import AUGMENTATIONS, augment, normalise
+from dst_jax.data.datasets import DATASETS, CorruptedSet, Dataset, get
+from dst_jax.data.evaluation import eval_batches, stream_eval_batches
+from dst_jax.data.prepared import default_cache_dir
+from dst_jax.data.resident import ResidentPipeline
+
+__all__ = [
+    "AUGMENTATIONS",
+    "DATASETS",
+    "CorruptedSet",
+    "Dataset",
+    "ResidentPipeline",
+    "augment",
+    "default_cache_dir",
+    "eval_batches",
+    "get",
+    "load_arrays",
+    "normalise",
+    "num_examples",
+    "stream_eval_batches",
+]

@@ -1,0 +1,194 @@
+"""Whole splits as uint8 arrays: decoded once from TFDS, kept on disk, memory-mapped ever after.
+
+The second start needs neither decoding nor TensorFlow. Called for datasets whose images all have
+one size; larger ones are streamed (`stream`).
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from dst_jax.data import prepared, tf_images
+from dst_jax.data.datasets import Dataset
+from dst_jax.errors import UserError
+
+_CHUNK = 1024
+
+
+def load_arrays(
+    dataset: Dataset,
+    split: str,
+    data_dir: os.PathLike | str | None = None,
+    cache_dir: os.PathLike | str | None = None,
+    limit: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A split, or its first examples, as arrays in the order of the prepared dataset.
+
+    Args:
+      dataset: which; all its images must have one size.
+      split: a TFDS split, `dataset.train_split` or `dataset.test_split`.
+      data_dir: TFDS directory; None: TFDS's default (digits: below `cache_dir`).
+      cache_dir: where the decoded arrays are kept; None: `default_cache_dir()`.
+      limit: number of examples, at most; None: all.
+
+    Returns:
+      (images uint8 [N, H, W, 3], labels int32 [N]), both memory-mapped and read-only.
+
+    Raises:
+      UserError: the dataset is not prepared, damaged, or has images of many sizes.
+    """
+    cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
+    images, labels = cached_arrays(prepared.find(dataset, data_dir, cache), split, cache)
+    return images[:limit], labels[:limit]
+
+
+def num_examples(
+    dataset: Dataset,
+    split: str,
+    data_dir: os.PathLike | str | None = None,
+    cache_dir: os.PathLike | str | None = None,
+) -> int:
+    """The number of examples in a split, without reading it.
+
+    Raises:
+      UserError: the dataset is not prepared, or has no such split.
+    """
+    cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
+    return prepared.check_split(prepared.find(dataset, data_dir, cache), split)
+
+
+def cached_arrays(
+    builder: Any, split: str, cache_dir: pathlib.Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays of one split of a prepared dataset, decoded unless the cache has them."""
+    count = prepared.check_split(builder, split)
+    shape = builder.info.features["image"].shape
+    if None in shape:
+        raise UserError(
+            "data.input",
+            f"{builder.name} has images of many sizes",
+            "a dataset whose images have one size",
+            "Use data.input=stream",
+        )
+    expected: dict[str, tuple[tuple[int, ...], type]] = {
+        "images": ((count, *shape), np.uint8),
+        "labels": ((count,), np.int32),
+    }
+    folder = cache_dir / "arrays"
+    config = builder.builder_config.name if builder.builder_config else "default"
+    stem = f"{builder.name}-{config}-{builder.version}-{split}-{_fingerprint(builder, split)}"
+    paths = {name: folder / f"{stem}.{name}.npy" for name in expected}
+    found = {name: _open_valid(paths[name], *expected[name]) for name in expected}
+    if any(array is None for array in found.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+        _decode_to(paths, expected, builder, split)
+        found = {name: _open_valid(paths[name], *expected[name]) for name in expected}
+    if found["images"] is None or found["labels"] is None:
+        raise UserError("data.cache_dir", f"{folder} loses what is written", "a working directory")
+    return found["images"], found["labels"]
+
+
+def _fingerprint(builder: Any, split: str) -> str:
+    """Changes with the place and the files of the prepared dataset: no stale cache is ever used."""
+    info = builder.info.splits[split]
+    facts: list[Any] = [os.fspath(builder.data_path), list(info.shard_lengths)]
+    for path in info.filepaths:
+        stat = path.stat()
+        facts.append((path.name, stat.length, stat.mtime))
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+
+
+def _open_valid(path: pathlib.Path, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
+    """Memory-maps an entry of the cache, or None where it is missing or not what it should be."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == dtype else None
+
+
+def _decode_to(
+    paths: dict[str, pathlib.Path],
+    expected: dict[str, tuple[tuple[int, ...], type]],
+    builder: Any,
+    split: str,
+) -> None:
+    """Decodes a split straight into files, then renames them to `paths`.
+
+    Each file is replaced in one atomic rename, and every process would write the same bytes, so
+    processes that start together and readers of a damaged entry do not disturb each other.
+    """
+    parts = {
+        name: path.with_name(f"{path.name}.{os.getpid()}.part") for name, path in paths.items()
+    }
+    total = expected["labels"][0][0]
+    done = 0
+    try:
+        arrays = {
+            name: np.lib.format.open_memmap(parts[name], "w+", dtype, shape)
+            for name, (shape, dtype) in expected.items()
+        }
+        for images, labels in _with_progress(_chunks(builder, split), total, builder, split):
+            stop = done + len(labels)
+            if stop <= total:
+                arrays["images"][done:stop], arrays["labels"][done:stop] = images, labels
+            done = stop
+        if done != total:
+            raise UserError(
+                os.fspath(builder.data_path),
+                f"{done} examples in split {split!r}",
+                f"{total}, as its dataset_info.json says",
+                "Delete the directory and prepare the dataset again",
+            )
+        for array in arrays.values():
+            array.flush()
+        for name, part in parts.items():
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            part.replace(paths[name])
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+def _chunks(builder: Any, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Decoded (images uint8 [n, H, W, 3], labels [n]) in the order of the files."""
+    if builder.info.file_format.value == "array_record":
+        source = builder.as_data_source(split)
+        for start in range(0, len(source), _CHUNK):
+            examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
+            yield (
+                np.stack([example["image"] for example in examples]),
+                np.array([example["label"] for example in examples], np.int32),
+            )
+        return
+    tf, records = prepared.open_records(builder, split)
+    examples = records.map(
+        lambda record: (tf_images.decode(tf, record["image"]), record["label"]),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    try:
+        yield from examples.batch(_CHUNK).prefetch(2).as_numpy_iterator()
+    except tf.errors.OpError as error:
+        raise prepared.unreadable(builder, error) from error
+
+
+def _with_progress(
+    chunks: Iterator[tuple[np.ndarray, np.ndarray]], total: int, builder: Any, split: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tells on standard error what takes seconds, once it has taken two."""
+    told, done = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk[1])
+        if time.monotonic() - told > 2:
+            told = time.monotonic()
+            name = f"{builder.name}/{split}"
+            print(f"decoding {name} once: {done:,} of {total:,} images", file=sys.stderr)

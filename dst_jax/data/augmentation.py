@@ -1,0 +1,123 @@
+"""Augmentation and normalisation as pure JAX functions; they run inside the compiled step.
+
+One key an example, made for the global batch, so that the number of devices changes nothing. Crops
+are gathers of rows and columns with the flip folded into the column index: no scatter, no padding
+copy, and no loop over examples. Called by the pipelines.
+"""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dst_jax.data.datasets import Dataset
+
+AUGMENTATIONS = ("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip")
+"""Names of the augmentations of training images.
+
+`crop`: pad 4 pixels with zeros (before normalisation, as torchvision's RandomCrop does) and crop
+back at random. `crop_flip`: then mirror with probability 1/2. `reflect_crop_flip`: the same, padded
+by reflection. `resized_crop_flip`: a random part of the image, resized (Szegedy et al. 2015), then
+mirrored with probability 1/2; it is made in the host's stream, see `stream`.
+"""
+
+_PADDING = 4
+
+
+def purpose_key(seed: jax.Array | int, purpose: str) -> jax.Array:
+    """The key from which all randomness of one purpose, such as `data/order`, is derived."""
+    return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(purpose.encode())))
+
+
+def example_keys(seed: int, step: jax.Array | int, positions: jax.Array) -> jax.Array:
+    """One key an example.
+
+    Args:
+      seed: seed of the run.
+      step: completed batches, may be traced.
+      positions: int [B], place of each example in the global batch.
+
+    Returns:
+      keys [B], a function of (seed, step, position) alone.
+    """
+    key = jax.random.fold_in(purpose_key(seed, "data/augment"), step)
+    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
+
+
+def augment(images: jax.Array, keys: jax.Array, name: str) -> jax.Array:
+    """Augments a batch on the device.
+
+    Args:
+      images: uint8 [B, H, W, C].
+      keys: keys [B], one an example.
+      name: one of `AUGMENTATIONS`; `none` and `resized_crop_flip` leave the images as they are.
+
+    Returns:
+      uint8 [B, H, W, C].
+    """
+    if name in ("none", "resized_crop_flip"):
+        return images
+    offsets, flips = crop_parameters(keys)
+    if name == "crop":
+        flips = jnp.zeros_like(flips)
+    return crop(images, offsets, flips, reflect=name == "reflect_crop_flip")
+
+
+def crop_parameters(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Draws (offsets int32 [B, 2] in 0..8: rows and columns, flips bool [B]) from keys [B]."""
+
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        crop_key, flip_key = jax.random.split(key)
+        offsets = jax.random.randint(crop_key, (2,), 0, 2 * _PADDING + 1)
+        return offsets, jax.random.bernoulli(flip_key)
+
+    return jax.vmap(draw)(keys)
+
+
+def crop(images: jax.Array, offsets: jax.Array, flips: jax.Array, *, reflect: bool) -> jax.Array:
+    """Pads by 4, crops to the old size at `offsets`, then mirrors left-right where `flips` is set.
+
+    Args:
+      images: uint8 [B, H, W, C].
+      offsets: int32 [B, 2], first row and column of the crop in the padded image, 0..8.
+      flips: bool [B].
+      reflect: pad by reflection without repeating the border (NumPy's `reflect`), not with zeros.
+
+    Returns:
+      uint8 [B, H, W, C].
+    """
+    batch, height, width, _ = images.shape
+    columns = jnp.arange(width)[None]
+    columns = jnp.where(flips[:, None], width - 1 - columns, columns)
+    rows = _source(jnp.arange(height)[None] + offsets[:, :1] - _PADDING, height, reflect)
+    columns = _source(columns + offsets[:, 1:] - _PADDING, width, reflect)
+    index = (jnp.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :])
+    return images.at[index].get(mode="fill", fill_value=0)
+
+
+def _source(index: jax.Array, size: int, reflect: bool) -> jax.Array:
+    """Maps indices in the padding to the image, or, for zeros, to `size`, which is outside it."""
+    if reflect:
+        index = jnp.abs(index)
+        return jnp.where(index < size, index, 2 * (size - 1) - index)
+    # A negative index would count from the end.
+    return jnp.where(index < 0, size, index)
+
+
+def normalise(
+    images: jax.Array, dataset: Dataset, dtype: jax.typing.DTypeLike = jnp.float32
+) -> jax.Array:
+    """Brings images to zero mean and unit variance over the training set.
+
+    Args:
+      images: uint8 [B, H, W, 3].
+      dataset: gives the mean and standard deviation of each channel.
+      dtype: of the result; the arithmetic is float32.
+
+    Returns:
+      `dtype` [B, H, W, 3], (images / 255 - mean) / std.
+    """
+    mean = jnp.asarray(dataset.mean, jnp.float32).reshape(1, 1, 1, -1)
+    std = jnp.asarray(dataset.std, jnp.float32).reshape(1, 1, 1, -1)
+    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)

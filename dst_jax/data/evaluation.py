@@ -1,0 +1,123 @@
+"""Batches for evaluation: uint8 images in the order of the split, the tail padded, nothing dropped.
+
+From arrays (small datasets) or from a stream (ImageNet). Called by `dst_jax.evaluate` and by whoever
+scores a model.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dst_jax.data import prepared, tf_images
+from dst_jax.data.datasets import Dataset
+from dst_jax.errors import UserError
+
+
+def eval_batches(
+    images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Cuts arrays into batches of one size.
+
+    Args:
+      images: uint8 [N, H, W, 3].
+      labels: int [N].
+      batch_size: B.
+
+    Yields:
+      {"image": uint8 [B, H, W, 3], "label": int32 [B], "id": int32 [B], "weight": float32 [B]}. The
+      id is the index in the arrays. Padding has weight 0, label 0, a black image and ids from N on.
+    """
+    total = len(labels)
+    for start in range(0, total, batch_size):
+        stop = min(start + batch_size, total)
+        yield _padded(images[start:stop], labels[start:stop], start, batch_size)
+
+
+def stream_eval_batches(
+    dataset: Dataset,
+    data_dir: os.PathLike | str | None,
+    batch_size: int,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    cache_dir: os.PathLike | str | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of a dataset that is too large for memory; the format is that of `eval_batches`.
+
+    Images of many sizes are brought to `dataset.image_shape` by the recipe of ImageNet-C: antialiased
+    bilinear resize of the shorter side to 256 (for 224), then the central crop.
+
+    Args:
+      dataset: which.
+      data_dir: TFDS directory; None: TFDS's default.
+      batch_size: B.
+      split: a TFDS split; None: the test split.
+      limit: number of examples, at most; None: all.
+      cache_dir: where the digits are prepared if `data_dir` is None.
+
+    Raises:
+      UserError: the dataset is not prepared, damaged, or TensorFlow is missing.
+    """
+    cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
+    builder = prepared.find(dataset, data_dir, cache)
+    return stream_builder(
+        builder, split or dataset.test_split, dataset.image_shape[0], batch_size, limit
+    )
+
+
+def stream_builder(
+    builder: Any, split: str, size: int, batch_size: int, limit: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of `stream_eval_batches` for a prepared dataset, images of side `size`."""
+    total = prepared.check_split(builder, split)
+    total = total if limit is None else min(limit, total)
+    tf, records = prepared.open_records(builder, split)
+    shape = builder.info.features["image"].shape
+
+    def decode(record: Any) -> tuple[Any, Any]:
+        image = tf_images.decode(tf, record["image"])
+        if shape != (size, size, 3):
+            image = tf_images.central_crop(tf, image, size)
+        return tf.ensure_shape(image, [size, size, 3]), record["label"]
+
+    examples = records.take(total).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = examples.batch(batch_size).prefetch(2).as_numpy_iterator()
+    return _numbered(tf, builder, batches, batch_size, total)
+
+
+def _numbered(
+    tf: Any, builder: Any, batches: Iterable[Any], batch_size: int, total: int
+) -> Iterator[dict[str, np.ndarray]]:
+    start = 0
+    try:
+        for images, labels in batches:
+            yield _padded(images, labels, start, batch_size)
+            start += len(labels)
+    except tf.errors.OpError as error:
+        raise prepared.unreadable(builder, error) from error
+    if start != total:
+        raise UserError(
+            os.fspath(builder.data_path),
+            f"{start} examples",
+            f"{total}, as its dataset_info.json says",
+            "Delete the directory and prepare the dataset again",
+        )
+
+
+def _padded(
+    images: np.ndarray, labels: np.ndarray, start: int, batch_size: int
+) -> dict[str, np.ndarray]:
+    count = len(labels)
+    missing = batch_size - count
+    if missing:
+        images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+        labels = np.concatenate([labels, np.zeros(missing, labels.dtype)])
+    return {
+        "image": np.asarray(images),
+        "label": np.asarray(labels, np.int32),
+        "id": np.arange(start, start + batch_size, dtype=np.int32),
+        "weight": (np.arange(batch_size) < count).astype(np.float32),
+    }

@@ -1,0 +1,157 @@
+"""Finds datasets that TFDS has prepared on disk, and imports TensorFlow where it is needed.
+
+Nothing here downloads: what is missing is told with the command that prepares it. Called by the
+modules of this package that read data.
+"""
+
+import contextlib
+import os
+import pathlib
+from typing import Any
+
+from dst_jax.data.datasets import Dataset
+from dst_jax.errors import UserError
+
+_IMAGENET_HELP = (
+    "ImageNet must be downloaded by hand first: put ILSVRC2012_img_train.tar and "
+    "ILSVRC2012_img_val.tar from https://image-net.org/challenges/LSVRC/2012/2012-downloads.php "
+    "into {manual} (https://www.tensorflow.org/datasets/catalog/imagenet2012). "
+)
+
+
+def default_cache_dir() -> pathlib.Path:
+    """Where decoded arrays and the digits are kept if no `cache_dir` is given."""
+    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(root) / "dst_jax"
+
+
+def find(dataset: Dataset, data_dir: os.PathLike | str | None, cache_dir: pathlib.Path) -> Any:
+    """The `tfds.core.DatasetBuilder` of a prepared dataset; `digits` is prepared on first use.
+
+    Args:
+      dataset: which.
+      data_dir: TFDS directory, or None for `cache_dir / "tfds"` (digits) or TFDS's own default.
+      cache_dir: see `data_dir`.
+
+    Raises:
+      UserError: the dataset is not there; the text has the command that prepares it.
+    """
+    if dataset.name == "digits":
+        from dst_jax.data import digits
+
+        data_dir = data_dir or cache_dir / "tfds"
+        digits.prepare(os.fspath(data_dir))
+    return find_config(dataset.name, None, data_dir)
+
+
+def find_config(name: str, config: str | None, data_dir: os.PathLike | str | None) -> Any:
+    """The builder of the newest prepared version of `name`, or of its config `name/config`.
+
+    Raises:
+      UserError: it is not there; the text has the command that prepares it.
+    """
+    import tensorflow_datasets as tfds
+
+    full_name = f"{name}/{config}" if config else name
+    root = tfds_dir(data_dir)
+    try:
+        return tfds.core.read_only_builder.builder_from_files(full_name, data_dir=os.fspath(root))
+    except tfds.core.DatasetNotFoundError as error:
+        given = f", data_dir={os.fspath(root)!r}" if data_dir else ""
+        prepare = f"tfds.load({full_name!r}{given})"
+        manual = _IMAGENET_HELP.format(manual=root / "downloads" / "manual")
+        raise UserError(
+            "data.data_dir",
+            f"no {root / full_name}/<version>/dataset_info.json",
+            f"the TFDS dataset {full_name}, prepared",
+            (manual if name.startswith("imagenet2012") else "")
+            + f'Prepare it with: python -c "import tensorflow_datasets as tfds; {prepare}"',
+        ) from error
+
+
+def tfds_dir(data_dir: os.PathLike | str | None) -> Any:
+    """The directory (an `epath.Path`) that TFDS looks into: the given one or its default."""
+    import tensorflow_datasets as tfds
+
+    return tfds.core.Path(os.fspath(data_dir or tfds.core.constants.DATA_DIR)).expanduser()
+
+
+def check_split(builder: Any, split: str) -> int:
+    """The number of examples in a split.
+
+    Raises:
+      UserError: the prepared dataset has no such split, or an empty one.
+    """
+    splits = builder.info.splits
+    if split not in splits or not splits[split].num_examples:
+        known = ", ".join(sorted(splits)) or "no split at all"
+        raise UserError(
+            "data split", f"{split!r}, but {builder.data_path} has {known}", "a prepared split"
+        )
+    return splits[split].num_examples
+
+
+def tensorflow(purpose: str) -> Any:
+    """Imports TensorFlow (4-5 s) and keeps it off the accelerator, which belongs to JAX.
+
+    Args:
+      purpose: what needs it, for the message.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it announces itself on standard error
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(
+            purpose, "no TensorFlow", "TensorFlow", "Install it with: pip install 'dst-jax[tf]'"
+        ) from error
+    for kind in ("GPU", "TPU"):
+        # Too late (RuntimeError) only where the caller's own code has already used the device.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], kind)
+    return tf
+
+
+def open_records(builder: Any, split: str, file_seed: int | None = None) -> tuple[Any, Any]:
+    """Opens a split as a `tf.data.Dataset` of undecoded records.
+
+    Args:
+      builder: of a prepared dataset.
+      split: a TFDS split.
+      file_seed: shuffles the files and reads 16 of them in turn; None: all records in file order.
+
+    Returns:
+      (TensorFlow, dataset of {"image": encoded string, "label": int64}), in a repeatable order.
+    """
+    tf = tensorflow(f"reading {builder.data_path}")
+    import tensorflow_datasets as tfds
+
+    options = tf.data.Options()
+    options.deterministic = True
+    ordered = file_seed is None
+    dataset = builder.as_dataset(
+        split=split,
+        shuffle_files=not ordered,
+        decoders=tfds.decode.PartialDecoding(
+            {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
+        ),
+        read_config=tfds.ReadConfig(
+            options=options,
+            shuffle_seed=file_seed,
+            interleave_cycle_length=1 if ordered else 16,
+            try_autocache=False,
+        ),
+    )
+    return tf, dataset
+
+
+def unreadable(builder: Any, error: Exception) -> UserError:
+    """What to tell the user when TensorFlow fails to read a prepared dataset."""
+    return UserError(
+        os.fspath(builder.data_path),
+        f"records that cannot be read ({str(error).splitlines()[0][:200]})",
+        "intact files",
+        "Delete the directory and prepare the dataset again",
+    )

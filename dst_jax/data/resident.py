@@ -1,0 +1,144 @@
+"""The pipeline of small datasets: all images lie on the device, shuffled and augmented there.
+
+The host only draws the order of an epoch; everything else happens inside the compiled program.
+Built by `create_pipeline`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dst_jax.data import augmentation
+from dst_jax.data.datasets import Dataset
+from dst_jax.errors import UserError
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def epoch_order(seed: jax.Array | int, epoch: jax.Array | int, count: int) -> jax.Array:
+    """The permutation int32 [count] in which epoch `epoch` visits the examples."""
+    key = jax.random.fold_in(augmentation.purpose_key(seed, "data/order"), epoch)
+    return jax.random.permutation(key, count)
+
+
+class ResidentPipeline:
+    """Batches of a dataset that lies on the device; see `Pipeline` for the interface.
+
+    Every epoch is a new permutation; the examples that do not fill a last batch are left out of
+    that epoch.
+    """
+
+    sharded_feed = False
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        augment: str,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        put: Callable[[Any], Any] = jax.device_put,
+    ):
+        """Puts the dataset on the device.
+
+        Args:
+          dataset: gives the normalisation.
+          images: uint8 [N, H, W, 3].
+          labels: int32 [N].
+          batch_size: examples in a global batch.
+          seed: seed of the run.
+          augment: one of `AUGMENTATIONS` but `resized_crop_flip`.
+          dtype: type of the images that `draw` returns.
+          put: places a pytree of host arrays on the devices, a copy on each.
+        """
+        if augment == "resized_crop_flip":
+            raise UserError(
+                "data.augment",
+                augment,
+                "none, crop, crop_flip or reflect_crop_flip for a resident dataset",
+                "Or use data.input=stream",
+            )
+        self.num_examples = len(labels)
+        self.batch_size = batch_size
+        self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
+        self._dataset, self._seed, self._augment = dataset, seed, augment
+        self._dtype, self._put = dtype, put
+        self._data = put({"image": np.asarray(images), "label": np.asarray(labels, np.int32)})
+        self._epoch = -1
+        self._order: dict[str, jax.Array] = {}
+
+    def chunk(self, step: int) -> int:
+        """How many steps from `step` on `feed(step)` serves: to the end of the epoch."""
+        return self.steps_per_epoch - step % self.steps_per_epoch
+
+    def feed(self, step: int) -> dict[str, jax.Array]:
+        """The dataset and the order of the epoch of `step`, on the device."""
+        epoch = step // self.steps_per_epoch
+        if epoch != self._epoch:
+            order = np.asarray(epoch_order(self._seed, epoch, self.num_examples), np.int32)
+            self._epoch, self._order = epoch, self._put({"order": order})
+        return {**self._data, **self._order}
+
+    def draw(
+        self,
+        feed: dict[str, jax.Array],
+        step: jax.Array | int,
+        shard: tuple[jax.Array | int, int] = (0, 1),
+    ) -> dict[str, jax.Array]:
+        """The batch of `step`; pure, for use inside the compiled program.
+
+        Args:
+          feed: what `feed` returned for this epoch.
+          step: completed batches, may be traced.
+          shard: (index, count), which of `count` equal parts of the global batch; index may
+            be traced.
+
+        Returns:
+          {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
+        """
+        index, count = shard
+        rows = split_evenly(self.batch_size, count)
+        positions = index * rows + jnp.arange(rows)
+        start = step % self.steps_per_epoch * self.batch_size
+        chosen = jnp.take(feed["order"], start + positions, mode="clip")
+        images = jnp.take(feed["image"], chosen, axis=0, mode="clip")
+        keys = augmentation.example_keys(self._seed, step, positions)
+        images = augmentation.augment(images, keys, self._augment)
+        return {
+            "image": augmentation.normalise(images, self._dataset, self._dtype),
+            "label": jnp.take(feed["label"], chosen, mode="clip"),
+        }
+
+    def close(self) -> None:
+        """Releases the copy on the device."""
+        self._data, self._order, self._epoch = {}, {}, -1
+
+
+def check_batch_size(batch_size: int, num_examples: int) -> int:
+    """The number of whole batches in an epoch.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not 1 <= batch_size <= num_examples:
+        raise UserError(
+            "train.batch_size", batch_size, f"1 to {num_examples}, the number of training images"
+        )
+    return num_examples // batch_size
+
+
+def split_evenly(batch_size: int, count: int) -> int:
+    """The rows of each of `count` equal parts of a batch.
+
+    Raises:
+      UserError: the parts would not be equal.
+    """
+    if batch_size % count:
+        raise UserError("train.batch_size", batch_size, f"a multiple of {count}, the devices")
+    return batch_size // count
