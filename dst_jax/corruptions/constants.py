@@ -49,9 +49,9 @@ _SNOW_224 = (
     (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
 )
 
-_FROST_32 = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
-_FROST_64 = ((1, 0.3), (0.9, 0.4), (0.8, 0.45), (0.75, 0.5), (0.7, 0.55))
-_FROST_224 = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
+_FROST_32 = ((1, 0.2, 0.2), (1, 0.3, 0.2), (0.9, 0.4, 0.2), (0.85, 0.4, 0.2), (0.75, 0.45, 0.2))
+_FROST_64 = ((1, 0.3, 0.3), (0.9, 0.4, 0.3), (0.8, 0.45, 0.3), (0.75, 0.5, 0.3), (0.7, 0.55, 0.3))
+_FROST_224 = ((1, 0.4, 1), (0.8, 0.6, 1), (0.7, 0.7, 1), (0.65, 0.7, 1), (0.6, 0.75, 1))
 
 _BRIGHTNESS_224 = (0.1, 0.2, 0.3, 0.4, 0.5)
 _CONTRAST_224 = (0.4, 0.3, 0.2, 0.1, 0.05)
@@ -64,12 +64,6 @@ _ELASTIC_224 = (
     (0.12, 0.01, 0.02),
 )
 _SATURATE_224 = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))
-
-# The side of the frost photographs relative to their files (0.2 and 0.3 at the small sizes).
-FROST_SCALE = {"cifar32": 0.2, "tiny64": 0.3, "imagenet224": 1.0, "inception299": 1.0}
-
-# The side of fog's fractal, a power of two.
-FOG_MAP_SIZE = {"cifar32": 32, "tiny64": 64, "imagenet224": 256, "inception299": 512}
 
 ROWS: dict[str, dict[str, Rows]] = {
     "gaussian_noise": _table(  # standard deviation; the image in [0, 1]
@@ -126,17 +120,14 @@ ROWS: dict[str, dict[str, Rows]] = {
     "snow": _table(  # mean, deviation, zoom, threshold, blur radius, blur deviation, image weight
         _SNOW_32, _SNOW_64, _SNOW_224, _SNOW_224
     ),
-    "frost": _table(  # weight of the image, weight of the photograph of frost
-        _FROST_32, _FROST_64, _FROST_224, _FROST_224
-    ),
-    "frost_procedural": _table(  # the same weights, of a generated texture
-        _FROST_32, _FROST_64, _FROST_224, _FROST_224
-    ),
-    "fog": _table(  # weight of the fog, decay of the fractal's amplitude per level
-        ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
-        ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
-        ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-        ((1.5, 2), (2, 2), (2.5, 1.8), (2.5, 1.6), (3, 1.5)),
+    # Weight of the image, weight of the frost, size of the photographs relative to their files.
+    "frost": _table(_FROST_32, _FROST_64, _FROST_224, _FROST_224),
+    "frost_procedural": _table(_FROST_32, _FROST_64, _FROST_224, _FROST_224),
+    "fog": _table(  # weight of the fog, decay of the fractal's amplitude per level, its side
+        ((0.2, 3, 32), (0.5, 3, 32), (0.75, 2.5, 32), (1, 2, 32), (1.5, 1.75, 32)),
+        ((0.4, 3, 64), (0.7, 3, 64), (1, 2.5, 64), (1.5, 2, 64), (2, 1.75, 64)),
+        ((1.5, 2, 256), (2, 2, 256), (2.5, 1.7, 256), (2.5, 1.5, 256), (3, 1.4, 256)),
+        ((1.5, 2, 512), (2, 2, 512), (2.5, 1.8, 512), (2.5, 1.6, 512), (3, 1.5, 512)),
     ),
     "brightness": _table(  # added to the value channel of HSV
         (0.05, 0.1, 0.15, 0.2, 0.3), _BRIGHTNESS_224, _BRIGHTNESS_224, _BRIGHTNESS_224

@@ -73,3 +73,27 @@ def pad_image(image: jax.Array, margin: int, border: Border) -> jax.Array:
         index = border_index(np.arange(-margin, size + margin), size, border)
         image = jnp.take(image, index, axis=axis)
     return image
+
+
+def zoom_positions(size: int, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of an axis samples when its centre is enlarged and cut to size (host side).
+
+    A centred part of ceil(size / factor) pixels is stretched with its end points aligned, then cut
+    in the middle: Hendrycks & Dietterich's `clipped_zoom`.
+
+    Returns:
+      [size] int positions and [size] float64 fractions beyond them.
+    """
+    part = int(np.ceil(size / factor))
+    start = (size - part) // 2
+    stretched = round(part * factor)
+    row = np.arange(size) + (stretched - size) // 2
+    position = row * (part - 1) / max(stretched - 1, 1)
+    base = np.floor(position)
+    return start + base.astype(np.int64), position - base
+
+
+def linear_matrix(base: jax.Array, fraction: jax.Array, size: int) -> jax.Array:
+    """The [N, size] float32 matrix that interpolates linearly at [N] positions base + fraction."""
+    distance = (base[:, None] - jnp.arange(size)[None, :]).astype(jnp.float32) + fraction[:, None]
+    return jnp.maximum(1.0 - jnp.abs(distance), 0.0)

@@ -11,23 +11,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dst_jax.corruptions import blur, digital, jpeg, noise
+from dst_jax.corruptions import blur, digital, elastic, glass, jpeg, noise, weather
 from dst_jax.corruptions.base import Cast, Corruption, to_uint8
 from dst_jax.corruptions.constants import PRESETS, ROWS
 
 CORRUPTIONS: dict[str, Corruption] = {
     corruption.name: corruption
     for corruption in (
+        # The benchmark, in the order of the paper's tables.
         noise.GAUSSIAN_NOISE,
         noise.SHOT_NOISE,
         noise.IMPULSE_NOISE,
+        blur.DEFOCUS_BLUR,
+        glass.GLASS_BLUR,
+        blur.MOTION_BLUR,
+        blur.ZOOM_BLUR,
+        weather.SNOW,
+        weather.FROST,
+        weather.FOG,
         digital.BRIGHTNESS,
         digital.CONTRAST,
+        elastic.ELASTIC_TRANSFORM,
         digital.PIXELATE,
         jpeg.JPEG_COMPRESSION,
+        # Its four validation corruptions.
         noise.SPECKLE_NOISE,
         blur.GAUSSIAN_BLUR,
         digital.SATURATE,
+        # Ours.
+        weather.FROST_PROCEDURAL,
     )
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 from dst_jax.corruptions import CORRUPTIONS
 from dst_jax.corruptions.base import to_uint8
 from dst_jax.corruptions.constants import ROWS
-from tests.corruptions.adapt import ADAPT
+from tests.corruptions.adapt import adapt
 
 PRESET_OF = {32: "cifar32", 64: "tiny64", 224: "imagenet224"}
 
@@ -52,8 +52,7 @@ def compare(data, name: str, size: int, options: tuple = ()) -> tuple[int, float
     """The largest difference and the largest share of differing values over the recorded cases."""
     worst, share = 0, 0.0
     for severity, image, draws, expected in cases(data, name):
-        if name in ADAPT:
-            draws = ADAPT[name](draws, image, severity, PRESET_OF[size])
+        draws = adapt(name, draws, image, severity, PRESET_OF[size])
         draws = {k: jnp.asarray(v) for k, v in draws.items()}
         found = program(name, size, options)(jnp.asarray(image), draws, severity)
         difference = np.abs(np.asarray(found).astype(int) - expected.astype(int))

@@ -1,0 +1,143 @@
+"""The elastic transform: a small random affine map, then a smooth random displacement.
+
+Called through the registry only. `coords` chooses between two generations of OpenCV, which differ
+by up to 2.3 grey levels on a photograph: 'opencv4' rounds the affine map's coordinates to 1/32
+pixel (what made the published data), 'exact' does not (OpenCV 5).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
+from dst_jax.corruptions.constants import Rows
+from dst_jax.corruptions.filters import filter_image, gaussian_matrix
+
+COORDS = ("opencv4", "exact")
+
+
+def _elastic_constants(
+    rows: Rows, shape: tuple[int, int], severity: Any, coords: str = "opencv4"
+) -> dict[str, Any]:
+    if coords not in COORDS:
+        raise ValueError(f"coords must be one of {', '.join(COORDS)}; found {coords!r}")
+    alphas, sigmas, jitters = zip(*rows, strict=True)
+    constants: dict[str, Any] = {
+        "alpha": by_severity(alphas, severity),
+        "jitter": by_severity(jitters, severity),
+        "coords": coords,
+    }
+    for axis, size in zip(("rows", "cols"), shape, strict=True):
+        # A deviation above the image's side mirrors several times; the matrix holds all of it.
+        matrices = [gaussian_matrix(size, sigma, "reflect", 3.0) for sigma in sigmas]
+        constants[axis] = by_severity(matrices, severity)
+    return constants
+
+
+def _draw_elastic(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
+    del constants
+    keys = jax.random.split(key, 3)
+    return {
+        # Shifts of the three points as shares of the jitter.
+        "points": jax.random.uniform(keys[0], (3, 2), jnp.float32, -1.0, 1.0),
+        "ux": jax.random.uniform(keys[1], shape, jnp.float32, -1.0, 1.0),
+        "uy": jax.random.uniform(keys[2], shape, jnp.float32, -1.0, 1.0),
+    }
+
+
+def _reflect(index: jax.Array, size: int, half_sample: bool) -> jax.Array:
+    """The traced form of `filters.border_index`: cba|abc (half-sample) or dcb|abc."""
+    if size == 1:
+        return jnp.zeros_like(index)
+    period = 2 * size if half_sample else 2 * size - 2
+    index = index % period
+    return jnp.where(index < size, index, period - index - int(half_sample))
+
+
+def _sample(
+    image: jax.Array,
+    row: tuple[jax.Array, jax.Array],
+    col: tuple[jax.Array, jax.Array],
+    half_sample: bool,
+) -> jax.Array:
+    """Bilinear samples of [H, W, C] at (whole, fraction) coordinates, mirrored at the border."""
+    H, W, _ = image.shape
+    (y, fy), (x, fx) = row, col
+    total = jnp.zeros(image.shape, jnp.float32)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            weight = (fy if dy else 1.0 - fy) * (fx if dx else 1.0 - fx)
+            i, j = _reflect(y + dy, H, half_sample), _reflect(x + dx, W, half_sample)
+            total += weight[..., None] * image[i, j]
+    return total
+
+
+def _split(coordinate: jax.Array) -> tuple[jax.Array, jax.Array]:
+    whole = jnp.floor(coordinate)
+    return whole.astype(jnp.int32), coordinate - whole
+
+
+def _affine(shape: tuple[int, int], shifts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The map from output to input coordinates that undoes the shifts of three points.
+
+    Args:
+      shape: (H, W).
+      shifts: [3, 2] float32 pixels (x, y), of the points centre + (s, s), + (s, -s), - (s, s).
+
+    Returns:
+      [2, 2] matrix and [2] offset on (x, y): input = matrix @ output + offset.
+    """
+    # The script reads (H, W) as (x, y); the same for square images.
+    s = float(min(shape) // 3)
+    first = jnp.asarray([shape[0] // 2 + s, shape[1] // 2 + s], jnp.float32)
+    # Edges from the first point, as columns: in the input, and shifted in the output.
+    edges = jnp.asarray([[0.0, 2 * s], [2 * s, 2 * s]], jnp.float32)
+    (a, b), (c, d) = edges + jnp.stack([shifts[0] - shifts[1], shifts[0] - shifts[2]], axis=1)
+    inverse = jnp.stack([jnp.stack([d, -b]), jnp.stack([-c, a])]) / (a * d - b * c)
+    matrix = jnp.matmul(edges, inverse, precision=jax.lax.Precision.HIGHEST)
+    offset = first - jnp.matmul(matrix, first + shifts[0], precision=jax.lax.Precision.HIGHEST)
+    return matrix, offset
+
+
+def _warp_affine(image: jax.Array, shifts: jax.Array, coords: str) -> jax.Array:
+    H, W, _ = image.shape
+    matrix, offset = _affine((H, W), shifts)
+    x = jnp.arange(W, dtype=jnp.float32)[None, :]
+    y = jnp.arange(H, dtype=jnp.float32)[:, None]
+
+    def coordinate(k: int) -> tuple[jax.Array, jax.Array]:
+        along, across = matrix[k, 0] * x, matrix[k, 1] * y + offset[k]
+        if coords == "exact":
+            return _split(along + across)
+        # Both terms rounded to 1/1024 pixel, their sum to 1/32.
+        total = jnp.round(along * 1024.0) + jnp.round(across * 1024.0)
+        total = (total.astype(jnp.int32) + 16) >> 5
+        return total >> 5, (total & 31).astype(jnp.float32) / 32.0
+
+    return _sample(image, coordinate(1), coordinate(0), half_sample=False)
+
+
+def _elastic_transform(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
+    H, W, _ = image.shape
+    shifts = draws["points"] * constants["jitter"]
+    warped = _warp_affine(image.astype(jnp.float32), shifts, constants["coords"])
+
+    def displacement(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+        smooth = filter_image(uniform, constants["rows"], constants["cols"])
+        return _split(constants["alpha"] * smooth)
+
+    (dx, fx), (dy, fy) = displacement(draws["ux"]), displacement(draws["uy"])
+    y = jnp.arange(H, dtype=jnp.int32)[:, None] + dy
+    x = jnp.arange(W, dtype=jnp.int32)[None, :] + dx
+    return _sample(warped, (y, fy), (x, fx), half_sample=True)
+
+
+ELASTIC_TRANSFORM = Corruption(
+    "elastic_transform",
+    "digital",
+    _elastic_constants,
+    _elastic_transform,
+    _draw_elastic,
+    options=("coords",),
+)
