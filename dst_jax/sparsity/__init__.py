@@ -1,0 +1,58 @@
+"""Sparse training in JAX: JaxPruner's public API on current JAX.
+
+Change `import jaxpruner` to `from dst_jax import sparsity as jaxpruner` and code written for it
+runs. Stands alone: nothing here imports the rest of dst_jax. To add an algorithm, subclass an
+updater in `algorithms` and give it a name in `api`.
+"""
+
+from dst_jax.sparsity import (
+    algorithms,
+    api,
+    base_updater,
+    mask_calculator,
+    optimizer_state,
+    sparsity_distributions,
+    sparsity_schedules,
+    sparsity_types,
+)
+from dst_jax.sparsity.algorithms import *  # noqa: F403  every class of `algorithms`
+from dst_jax.sparsity.algorithms import __all__ as _algorithm_names
+from dst_jax.sparsity.api import (
+    ALGORITHM_REGISTRY,
+    all_algorithm_names,
+    create_updater_from_config,
+    register_algorithm,
+)
+from dst_jax.sparsity.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
+from dst_jax.sparsity.sparsity_schedules import (
+    NoUpdateSchedule,
+    OneShotSchedule,
+    PeriodicSchedule,
+    PolynomialSchedule,
+)
+from dst_jax.sparsity.sparsity_types import SparsityType
+
+__all__ = [
+    "ALGORITHM_REGISTRY",
+    "BaseUpdater",
+    "NoPruning",
+    "NoUpdateSchedule",
+    "OneShotSchedule",
+    "PeriodicSchedule",
+    "PolynomialSchedule",
+    "SparseState",
+    "SparsityType",
+    "algorithms",
+    "all_algorithm_names",
+    "api",
+    "apply_mask",
+    "base_updater",
+    "create_updater_from_config",
+    "mask_calculator",
+    "optimizer_state",
+    "register_algorithm",
+    "sparsity_distributions",
+    "sparsity_schedules",
+    "sparsity_types",
+    *_algorithm_names,
+]

@@ -1,0 +1,80 @@
+"""Pruning from dense: weights are scored, the lowest go (magnitude, saliency, random).
+
+Masks here only depend on scores and the schedule's sparsity. The same scores serve the global and
+the straight-through variants beside this file; random scores also serve the sparse trainers.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dst_jax.sparsity import base_updater
+
+
+@dataclasses.dataclass
+class MagnitudePruning(base_updater.BaseUpdater):
+    """Keeps the weights with the largest magnitude."""
+
+    def calculate_scores(
+        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
+    ) -> Any:
+        """Returns |w|."""
+        del sparse_state, grads, kwargs
+        return jax.tree.map(jnp.abs, params)
+
+
+@dataclasses.dataclass
+class SaliencyPruning(base_updater.BaseUpdater):
+    """Keeps the weights whose removal changes the loss most, to first order (Lee et al. 2019)."""
+
+    def calculate_scores(
+        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
+    ) -> Any:
+        """Returns |w * gradient|.
+
+        Raises:
+          ValueError: without gradients.
+        """
+        del sparse_state, kwargs
+        if grads is None:
+            raise ValueError("saliency: found no gradients; expected `grads` like the params")
+        return jax.tree.map(lambda p, g: jnp.abs(p * g), params, grads)
+
+
+def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
+    """Draws a score in [0, 1) for every weight.
+
+    Args:
+      params: a tree of arrays; only shapes are read.
+      rng_seed: a PRNG key; every leaf gets a key of its own.
+
+    Returns:
+      A tree of float32 arrays, whatever the dtype of the params: 16-bit scores would tie by the
+      thousand and tied weights are not chosen at random.
+    """
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(rng_seed, len(leaves))
+    scores = [
+        jax.random.uniform(key, leaf.shape, jnp.float32)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    return treedef.unflatten(scores)
+
+
+@dataclasses.dataclass
+class RandomPruning(base_updater.BaseUpdater):
+    """Removes random weights; what is removed stays removed."""
+
+    def calculate_scores(
+        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
+    ) -> Any:
+        """Returns random scores, 0 for weights that are masked already."""
+        del grads, kwargs
+        if sparse_state is None:
+            return generate_random_scores(params, self.rng_seed)
+        key = jax.random.fold_in(self.rng_seed, sparse_state.count)
+        scores = generate_random_scores(params, key)
+        return self.apply_masks(scores, sparse_state.masks, is_packed=None)

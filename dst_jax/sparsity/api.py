@@ -1,0 +1,161 @@
+"""Algorithms by name: the registry and the updater that a config describes.
+
+The config is JaxPruner's. Training code calls `create_updater_from_config`; the algorithms
+themselves are in `algorithms`.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from dst_jax.sparsity import (
+    algorithms,
+    base_updater,
+    sparsity_distributions,
+    sparsity_schedules,
+    sparsity_types,
+)
+
+ALGORITHM_REGISTRY: dict[str, type] = {
+    "no_prune": base_updater.NoPruning,
+    "magnitude": algorithms.MagnitudePruning,
+    "random": algorithms.RandomPruning,
+    "saliency": algorithms.SaliencyPruning,
+    "static_sparse": algorithms.StaticRandomSparse,
+    "rigl": algorithms.RigL,
+    "set": algorithms.SET,
+    "dense": base_updater.NoPruning,
+    "static": algorithms.StaticRandomSparse,
+}
+ALGORITHMS = tuple(ALGORITHM_REGISTRY)
+
+_DISTRIBUTIONS = {"uniform": sparsity_distributions.uniform, "erk": sparsity_distributions.erk}
+_SCHEDULE_KEYS = ("update_freq", "update_start_step", "update_end_step", "drop_fraction")
+_DEFAULT_DROP_FRACTION = 0.1
+
+
+def all_algorithm_names() -> tuple[str, ...]:
+    """Returns the names of all registered algorithms."""
+    return tuple(ALGORITHM_REGISTRY)
+
+
+def register_algorithm(algorithm_name: str, algorithm: type) -> None:
+    """Makes an updater class available to configs under a name."""
+    ALGORITHM_REGISTRY[algorithm_name] = algorithm
+
+
+def _sparsity_type(found: Any) -> sparsity_types.SparsityType:
+    """Parses 'nm_2,4', 'block_4,4' or 'channel_1'."""
+    if sparsity_types.is_sparsity_type(found):
+        return found
+    kind, _, numbers = str(found).partition("_")
+    try:
+        values = [int(number) for number in numbers.split(",")]
+        if kind == "nm":
+            n, m = values
+            return sparsity_types.NByM(n, m)
+        if kind == "block":
+            height, width = values
+            return sparsity_types.Block(block_shape=(height, width))
+        if kind == "channel":
+            (axis,) = values
+            return sparsity_types.Channel(axis=axis)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"Sparsity type {found} is not supported; expected 'nm_N,M', 'block_H,W' or 'channel_AXIS'"
+    )
+
+
+def _scheduler(start: int | None, end: int | None, freq: int | None) -> Any:
+    if start is None:
+        return sparsity_schedules.NoUpdateSchedule()
+    if start == end:
+        return sparsity_schedules.OneShotSchedule(target_step=start)
+    if freq is None:
+        raise ValueError("update_freq: found none; expected the number of steps between updates")
+    return sparsity_schedules.PolynomialSchedule(
+        update_freq=freq, update_start_step=start, update_end_step=end
+    )
+
+
+def _drop_fraction_fn(drop_fraction: float, end: int | None) -> Any:
+    """A cosine from `drop_fraction` to 0 at the last update; constant if there is none."""
+    if not end:
+        return optax.constant_schedule(drop_fraction)
+    return optax.cosine_decay_schedule(drop_fraction, end)
+
+
+def _distribution_fn(config: dict[str, Any]) -> Any:
+    """Binds the distribution function, taking its keys out of the config."""
+    dist_type = config.pop("dist_type", None)
+    if dist_type not in _DISTRIBUTIONS:
+        raise ValueError(f"dist_type: {dist_type} is not supported. Use `erk` or `uniform`")
+    if config.get("sparsity") is None:
+        raise ValueError("sparsity: found none; expected a number in [0, 1]")
+    bound = {"sparsity": config.pop("sparsity")}
+    for key in ("filter_fn", "custom_sparsity_map"):
+        if value := config.pop(key, None):
+            bound[key] = value
+    return functools.partial(_DISTRIBUTIONS[dist_type], **bound)
+
+
+def create_updater_from_config(sparsity_config: Any) -> Any:
+    """Creates the updater that a config describes; the config is not changed.
+
+    Args:
+      sparsity_config: an `ml_collections.ConfigDict` (or any mapping) with the keys
+        `algorithm`: one of `all_algorithm_names()`; 'no_prune' and 'dense' need no other key.
+        `dist_type`: 'uniform' or 'erk'. Global algorithms rank all layers together and ignore it.
+        `sparsity`: share of the maskable weights to remove, in [0, 1].
+        `filter_fn`: optional, (path, param) -> whether the layer is maskable.
+        `custom_sparsity_map`: optional, path (tuple of names) -> sparsity.
+        `sparsity_type`: optional, 'nm_N,M', 'block_H,W' or 'channel_AXIS'.
+        `update_start_step`, `update_end_step`, `update_freq`: in steps. No start: masks never
+        change; start equal to end: once; else at multiples of `update_freq` from start to end, both
+        included.
+        `drop_fraction`: for algorithms that drop and grow, the fraction at step 0 (default 0.1); it
+        falls to 0 along a cosine until `update_end_step`.
+        `rng_seed`: an integer or a PRNG key.
+        All other keys go to the algorithm's constructor.
+
+    Returns:
+      The updater.
+
+    Raises:
+      ValueError: naming the key that is missing or wrong.
+    """
+    config: dict[str, Any] = {
+        key: dict(value.items()) if isinstance(value, Mapping) else value
+        for key, value in sparsity_config.items()
+    }
+    name = str(config.pop("algorithm", None))
+    if ALGORITHM_REGISTRY.get(name) is base_updater.NoPruning:
+        return base_updater.NoPruning()
+
+    is_global = name.startswith("global_")
+    distribution_fn = None
+    if is_global:
+        config.pop("dist_type", None)
+    else:
+        distribution_fn = _distribution_fn(config)
+    config = {key: value for key, value in config.items() if value is not None}
+    if "sparsity_type" in config:
+        config["sparsity_type"] = _sparsity_type(config["sparsity_type"])
+    if name not in ALGORITHM_REGISTRY:
+        raise ValueError(
+            f"Sparsity algorithm {name} is not supported. Please use a key from "
+            "jaxpruner.all_algorithm_names() or register the new algorithm using "
+            f"jaxpruner.register_algorithm(). Known here: {', '.join(all_algorithm_names())}"
+        )
+    algorithm = ALGORITHM_REGISTRY[name]
+
+    freq, start, end, drop_fraction = (config.pop(key, None) for key in _SCHEDULE_KEYS)
+    if issubclass(algorithm, algorithms.SET) and "drop_fraction_fn" not in config:
+        initial = _DEFAULT_DROP_FRACTION if drop_fraction is None else drop_fraction
+        config["drop_fraction_fn"] = _drop_fraction_fn(initial, end)
+    if not is_global:
+        config["sparsity_distribution_fn"] = distribution_fn
+    return algorithm(scheduler=_scheduler(start, end, freq), **config)

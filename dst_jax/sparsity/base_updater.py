@@ -1,0 +1,347 @@
+"""What all sparse-training algorithms share: the state, the base updater, wrapping an optimizer.
+
+An updater owns a schedule, a distribution of sparsity over layers and a rule that scores weights.
+The algorithms in `algorithms` override the rule; training code calls the methods of `BaseUpdater`
+from inside its compiled step, or lets `wrap_optax` do that.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dst_jax.sparsity import (
+    mask_calculator,
+    optimizer_state,
+    sparsity_distributions,
+    sparsity_schedules,
+    sparsity_types,
+)
+
+FilterFnType = sparsity_distributions.FilterFnType
+SparsityDistributionFnType = Callable[..., Any]
+
+# JaxPruner's key, for updaters that were given none.
+_DEFAULT_SEED = 8
+_NO_UPDATES = sparsity_schedules.NoUpdateSchedule()
+_UNSTRUCTURED = sparsity_types.Unstructured()
+_NOTHING_REMOVED = functools.partial(sparsity_distributions.uniform, sparsity=0.0)
+
+
+class SparseState(NamedTuple):
+    """The state of an updater.
+
+    Attributes:
+      masks: a tree like the params: uint8 0/1 [shape of the param], bit-packed [bytes] if the
+        updater packs, None for layers without a mask; or None for no masks at all.
+      inner_state: the state of the wrapped optimizer.
+      target_sparsities: a tree like the params of floats and None.
+      count: int32 scalar, completed steps.
+    """
+
+    masks: Any
+    inner_state: Any = None
+    target_sparsities: Any = None
+    count: Any = None
+
+
+def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
+    """Maps over trees of masks (or sparsities), giving None leaves to the function as well.
+
+    Args:
+      function: called with a leaf of `masks` (maybe None) and the matching part of each tree.
+      masks: the tree whose leaves, None included, decide the structure.
+      *trees: trees with at least that structure.
+    """
+    return jax.tree.map(function, masks, *trees, is_leaf=lambda leaf: leaf is None)
+
+
+def pack_masks(masks: Any) -> Any:
+    """Packs eight mask entries into a byte, first entry in the highest bit; None stays None."""
+    return jax.tree.map(jnp.packbits, masks)
+
+
+def unpack_masks(masks: Any, params: Any) -> Any:
+    """Undoes `pack_masks`; the params give the shapes."""
+    return map_masks(lambda m, p: None if m is None else _unpack(m, p), masks, params)
+
+
+def _unpack(mask: jax.Array, param: Any) -> jax.Array:
+    return jnp.unpackbits(mask, count=param.size).reshape(param.shape)
+
+
+def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
+    """Multiplies a parameter [...] by its mask; a mask of None returns the parameter itself."""
+    if mask is None:
+        return param
+    return param * (_unpack(mask, param) if is_packed else mask)
+
+
+@dataclasses.dataclass
+class BaseUpdater:
+    """Base of all algorithms: an ordinary mutable dataclass whose methods are pure.
+
+    Attributes:
+      scheduler: when masks change, and how sparse they are at a step.
+      skip_gradients: whether a mask update replaces the optimizer's step on that batch.
+      is_sparse_gradients: whether the optimizer sees masked gradients.
+      sparsity_type: the pattern of the masks.
+      sparsity_distribution_fn: params -> tree of sparsities; None for algorithms without one.
+      rng_seed: a PRNG key or an integer. Pass one that differs between runs: None is JaxPruner's
+        fixed PRNGKey(8), which makes the random choices of all runs the same.
+      use_packed_masks: whether masks are stored as bits (1/8 of the memory).
+      topk_fn: (scores, sparsity) -> mask; None takes the one of `sparsity_type`.
+    """
+
+    scheduler: Any = _NO_UPDATES
+    skip_gradients: bool = False
+    is_sparse_gradients: bool = False
+    sparsity_type: sparsity_types.SparsityType = _UNSTRUCTURED
+    sparsity_distribution_fn: SparsityDistributionFnType | None = _NOTHING_REMOVED
+    rng_seed: Any = None
+    use_packed_masks: bool = False
+    topk_fn: mask_calculator.TopKFnType | None = None
+
+    def __post_init__(self):
+        if self.topk_fn is None:
+            self.topk_fn = mask_calculator.get_topk_fn(self.sparsity_type)
+        if self.rng_seed is None:
+            self.rng_seed = _DEFAULT_SEED
+        if isinstance(self.rng_seed, (int, np.integer)):
+            self.rng_seed = jax.random.PRNGKey(self.rng_seed)
+
+    def apply_masks(self, params: Any, masks: Any, is_packed: bool | None = False) -> Any:
+        """Multiplies a tree by its masks.
+
+        Args:
+          params: a tree of arrays (params or gradients).
+          masks: a tree of masks and None, or None.
+          is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
+        """
+        packed = self.use_packed_masks if is_packed is None else is_packed
+        return map_masks(lambda m, p: apply_mask(p, m, packed), masks, params)
+
+    def calculate_scores(
+        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
+    ) -> Any:
+        """Returns the tree of scores; the weights with the lowest are removed.
+
+        Args:
+          params: the params.
+          sparse_state: the state, if there is one.
+          grads: the dense gradients, if the algorithm needs them.
+          **kwargs: what was passed on by `update_state` or `wrap_optax`.
+
+        Raises:
+          NotImplementedError: in the base class.
+        """
+        raise NotImplementedError
+
+    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+        """Returns the masks to start from: all ones, None where the target is None."""
+
+        def ones(target: Any, param: Any) -> Any:
+            return None if target is None else jnp.ones(param.shape, mask_calculator.MASK_DTYPE)
+
+        return map_masks(ones, target_sparsities, params)
+
+    def create_masks(self, scores: Any, sparsities: Any) -> Any:
+        """Returns masks that keep the highest scores; None where the sparsity is None."""
+
+        def create(sparsity: Any, score: Any) -> Any:
+            return None if sparsity is None else self.topk_fn(score, sparsity)  # type: ignore[misc]
+
+        return map_masks(create, sparsities, scores)
+
+    def _store(self, masks: Any) -> Any:
+        """Returns masks as the state holds them."""
+        return pack_masks(masks) if self.use_packed_masks else masks
+
+    def init_state(self, params: Any) -> SparseState:
+        """Returns the first state; works under `jax.jit` and `jax.eval_shape`."""
+        targets = None
+        if self.sparsity_distribution_fn is not None:
+            targets = self.sparsity_distribution_fn(params)
+        masks = self._store(self.get_initial_masks(params, targets))
+        return SparseState(masks=masks, target_sparsities=targets, count=jnp.zeros([], jnp.int32))
+
+    def update_state(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> SparseState:
+        """Returns the state with new masks for these params and gradients.
+
+        Args:
+          sparse_state: the state; `count` is the step.
+          params: the params before this batch's optimizer step.
+          grads: the dense (unmasked) gradients, averaged over devices.
+          **kwargs: passed on to `calculate_scores`.
+        """
+        sparsities = self.scheduler.get_sparsity_at_step(
+            sparse_state.target_sparsities, sparse_state.count
+        )
+        scores = self.calculate_scores(params, sparse_state=sparse_state, grads=grads, **kwargs)
+        return sparse_state._replace(masks=self._store(self.create_masks(scores, sparsities)))
+
+    def _update_and_restarts(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[SparseState, Any]:
+        """`update_state`, and masks of the active weights that go on from zero (None: none do)."""
+        return self.update_state(sparse_state, params, grads, **kwargs), None
+
+    def _no_restarts(self, sparse_state: SparseState, params: Any) -> Any:
+        """The second result of `_update_and_restarts` on a step without an update."""
+        del sparse_state, params
+
+    def update_params_and_state(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[Any, SparseState]:
+        """One whole mask update: new masks and what they do to the weights.
+
+        `update_state` followed by `post_gradient_update`, and in between what only this method can
+        do: set weights to zero that were dropped and regrown at once (`regrow_same="zero"`).
+
+        Args:
+          sparse_state: the state.
+          params: the params before this batch's optimizer step.
+          grads: the dense gradients.
+          **kwargs: passed on to `calculate_scores`.
+
+        Returns:
+          The params, masked by the new masks, and the new state.
+        """
+        state, restarts = self._update_and_restarts(sparse_state, params, grads, **kwargs)
+        return self.post_gradient_update(_without(params, restarts), state), state
+
+    def wrap_optax(
+        self, inner: optax.GradientTransformation
+    ) -> optax.GradientTransformationExtraArgs:
+        """Returns an optax transformation that also keeps masks.
+
+        Its state is a `SparseState` around the inner state. On an update step the masks change
+        first, from the params and the raw gradients; then the gradients are masked if
+        `is_sparse_gradients`; then the inner optimizer runs. It always runs, outside any branch;
+        with `skip_gradients` an update step discards its result: updates are zero and moments keep
+        their value, while learning-rate schedules inside it move on with the batches.
+
+        Call `params = updater.post_gradient_update(params, state)` after `init` and after every
+        `optax.apply_updates`, so that inactive weights are 0. Extra arguments of `update` go to
+        `calculate_scores`, none to the inner optimizer.
+        """
+
+        def init_fn(params: Any) -> SparseState:
+            return self.init_state(params)._replace(inner_state=inner.init(params))
+
+        def update_fn(
+            updates: Any, state: SparseState, params: Any = None, **extra: Any
+        ) -> tuple[Any, SparseState]:
+            is_update = self.scheduler.is_mask_update_iter(state.count)
+            if not isinstance(is_update, jax.core.Tracer):
+                is_update = bool(is_update)
+            state, restarts = self._update_when(is_update, state, params, updates, extra)
+            if self.is_sparse_gradients:
+                updates = self.apply_masks(updates, state.masks, is_packed=None)
+            inner_before = state.inner_state
+            updates, inner_state = inner.update(updates, inner_before, _without(params, restarts))
+            if self.skip_gradients and is_update is not False:
+                inner_state = optimizer_state.freeze_moments(
+                    is_update, inner_before, inner_state, params
+                )
+                updates = jax.tree.map(
+                    lambda u: jnp.where(is_update, jnp.zeros_like(u), u), updates
+                )
+            if restarts is not None:
+                updates = map_masks(
+                    lambda r, u, p: u if r is None else jnp.where(r, u - p, u),
+                    restarts,
+                    updates,
+                    params,
+                )
+            count = optax.safe_increment(state.count)
+            return updates, state._replace(count=count, inner_state=inner_state)
+
+        return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+    def _update_when(
+        self, is_update: Any, state: SparseState, params: Any, grads: Any, extra: dict[str, Any]
+    ) -> tuple[SparseState, Any]:
+        """Updates the masks if `is_update`, which may be traced."""
+
+        def update(state: SparseState, params: Any, grads: Any) -> tuple[SparseState, Any]:
+            return self._update_and_restarts(state, params, grads, **extra)
+
+        if is_update is False:
+            return state, None
+        if is_update is True:
+            return update(state, params, grads)
+
+        def keep(state: SparseState, params: Any, grads: Any) -> tuple[SparseState, Any]:
+            del grads
+            return state, self._no_restarts(state, params)
+
+        return jax.lax.cond(is_update, update, keep, state, params, grads)
+
+    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        """Sparsifies the params at once, without a state.
+
+        Args:
+          params: the params.
+          grads: gradients, for algorithms that score with them.
+          **kwargs: passed on to `calculate_scores`.
+
+        Returns:
+          The masked params and the masks (packed if `use_packed_masks`).
+
+        Raises:
+          ValueError: if there is no distribution function.
+        """
+        if self.sparsity_distribution_fn is None:
+            raise ValueError("sparsity_distribution_fn needs to be provided for sparsification")
+        sparsities = self.sparsity_distribution_fn(params)
+        scores = self.calculate_scores(params, grads=grads, **kwargs)
+        masks = self.create_masks(scores, sparsities)
+        return self.apply_masks(params, masks, is_packed=False), self._store(masks)
+
+    def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
+        """Returns the params to use in the forward pass; here, the params themselves."""
+        del opt_state
+        return params
+
+    def post_gradient_update(self, params: Any, sparse_state: SparseState) -> Any:
+        """Returns the params masked by the state's masks; call it before the first forward too."""
+        return self.apply_masks(params, sparse_state.masks, is_packed=self.use_packed_masks)
+
+
+def _without(params: Any, restarts: Any) -> Any:
+    """Sets the marked weights to zero; `restarts` None marks none."""
+    return map_masks(
+        lambda r, p: p if r is None else jnp.where(r, jnp.zeros_like(p), p), restarts, params
+    )
+
+
+@dataclasses.dataclass
+class NoPruning(BaseUpdater):
+    """Dense training: no masks, nothing changes."""
+
+    sparsity_distribution_fn: SparsityDistributionFnType | None = None
+
+    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+        """Returns a tree of None."""
+        del target_sparsities
+        return jax.tree.map(lambda p: None, params)
+
+    def update_state(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> SparseState:
+        """Returns the state unchanged."""
+        del params, grads, kwargs
+        return sparse_state
+
+    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        """Returns the params unchanged, and a tree of None."""
+        del grads, kwargs
+        return params, self.get_initial_masks(params, None)
