@@ -172,7 +172,6 @@ def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str,
 
 def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, several: bool) -> None:
     from dst_jax import evaluate, train
-    from dst_jax.analysis import describe
     from dst_jax.parallel import hardware, is_main_process
 
     if is_main_process():
@@ -185,6 +184,8 @@ def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, seve
                 workdir_lib.write_environment(path, hardware())
             train.train(config, path, places.data_dir, places.cache_dir)
         if mode in ("all", "evaluate"):
+            from dst_jax.analysis import describe
+
             if is_main_process() and not (path / "model.json").exists():
                 describe.write(path)
             evaluate.evaluate(config, path, places.data_dir, places.cache_dir)

@@ -6,8 +6,8 @@ One step, in order (t = completed batches before it):
      is the dense gradient g, also of inactive weights; it is averaged over the global batch first.
   2. unless this is an update step with timing `replace`: g is masked, clipped, given to the
      optimizer, the weights move by -learning_rate(t) times its direction and are masked again.
-  3. on an update step: `updater.update_state` chooses the new masks from the current weights and
-     the dense g of 1. Fresh weights and their moments start at 0; those dropped become 0.
+  3. on an update step: the updater chooses the new masks from the current weights and the
+     dense g of 1. Fresh weights and their moments start at 0; those dropped become 0.
   4. t becomes t + 1.
 
 The host knows which steps update masks, so ordinary steps are compiled without any trace of 3.
@@ -164,8 +164,8 @@ def train_step(
         params = updater.post_gradient_update(params, sparse)
     fresh, union = jnp.int32(0), state.union
     if update:
-        sparse = updater.update_state(sparse._replace(count=state.step), params, dense)
-        params = updater.post_gradient_update(params, sparse)
+        sparse = sparse._replace(count=state.step)
+        params, sparse = updater.update_params_and_state(sparse, params, dense)
         fresh = _count(jax.tree.map(lambda new, old: new * (1 - old), sparse.masks, old_masks))
         union = jax.tree.map(jnp.maximum, union, sparse.masks)
 

@@ -35,10 +35,11 @@ def create_updater(config: Config) -> sparsity.BaseUpdater:
     what `sparsity.exclude` matches.
     """
     options = dict(config["sparsity"])
-    exclude = re.compile(options.pop("exclude")) if options["exclude"] else None
+    pattern = options.pop("exclude")
 
     def maskable(path: tuple[str, ...], leaf: jax.Array) -> bool:
-        return leaf.ndim > 1 and not (exclude and exclude.search("/".join(map(str, path))))
+        excluded = pattern and re.search(pattern, "/".join(map(str, path)))
+        return leaf.ndim > 1 and not excluded
 
     options["skip_gradients"] = options.pop("update_timing") == "replace"
     return sparsity.create_updater_from_config(
