@@ -14,6 +14,7 @@ from dst_jax.sparsity import (
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    summaries,
 )
 from dst_jax.sparsity.algorithms import *  # noqa: F403  every class of `algorithms`
 from dst_jax.sparsity.algorithms import __all__ as _algorithm_names
@@ -31,6 +32,7 @@ from dst_jax.sparsity.sparsity_schedules import (
     PolynomialSchedule,
 )
 from dst_jax.sparsity.sparsity_types import SparsityType
+from dst_jax.sparsity.summaries import summarize_intersection, summarize_sparsity
 
 __all__ = [
     "ALGORITHM_REGISTRY",
@@ -54,5 +56,8 @@ __all__ = [
     "sparsity_distributions",
     "sparsity_schedules",
     "sparsity_types",
+    "summaries",
+    "summarize_intersection",
+    "summarize_sparsity",
     *_algorithm_names,
 ]

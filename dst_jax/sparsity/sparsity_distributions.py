@@ -29,8 +29,8 @@ def NOT_DIM_ONE_FILTER_FN(key: tuple[str, ...], param: Any) -> bool:  # noqa: N8
     return param.ndim > 1
 
 
-def _like(tree: Any, flat: dict[tuple[str, ...], Any]) -> Any:
-    """Unflattens `flat` into the kind of dict that `tree` is."""
+def unflatten_like(tree: Any, flat: dict[tuple[str, ...], Any]) -> Any:
+    """Unflattens path -> value into the kind of nested dict that `tree` is."""
     result = flax.traverse_util.unflatten_dict(flat)
     return flax.core.freeze(result) if isinstance(tree, flax.core.FrozenDict) else result
 
@@ -64,7 +64,7 @@ def uniform(
     if isinstance(params, list):
         return [of((str(index),), param) for index, param in enumerate(params)]
     flat = flax.traverse_util.flatten_dict(params)
-    return _like(params, {key: of(key, param) for key, param in flat.items()})
+    return unflatten_like(params, {key: of(key, param) for key, param in flat.items()})
 
 
 def erk(
@@ -86,7 +86,7 @@ def erk(
     flat = flax.traverse_util.flatten_dict(param_tree)
     shapes = {key: tuple(param.shape) for key, param in flat.items() if filter_fn(key, param)}
     sparsities = get_sparsities_erdos_renyi(shapes, sparsity, custom_sparsity_map)
-    return _like(param_tree, {key: sparsities.get(key) for key in flat})
+    return unflatten_like(param_tree, {key: sparsities.get(key) for key in flat})
 
 
 def get_n_zeros(size: int, sparsity: float) -> int:
@@ -187,7 +187,7 @@ def active_counts(params: Any, sparsities: Any, sparsity: float | None = None) -
       The tree of Python integers, None where the sparsity is None.
 
     Example:
-      Three layers of 5 weights at sparsity 0.5 get 3, 2 and 3 (8 = round(7.5)), not 2, 2 and 2.
+      Three layers of 5 weights at sparsity 0.5 get 3, 3 and 2 (8 = round(7.5)), not 2, 2 and 2.
     """
     treedef: Any
     targets, treedef = jax.tree.flatten(sparsities, is_leaf=lambda x: x is None)

@@ -59,9 +59,7 @@ def _schedule(kind, update_freq=1, start=None, end=None, target_step=None, power
         "no_update": lambda: sparsity_schedules.NoUpdateSchedule(),
         "one_shot": lambda: sparsity_schedules.OneShotSchedule(target_step),
         "periodic": lambda: sparsity_schedules.PeriodicSchedule(update_freq, start, end),
-        "polynomial": lambda: sparsity_schedules.PolynomialSchedule(
-            update_freq, start, end, power
-        ),
+        "polynomial": lambda: sparsity_schedules.PolynomialSchedule(update_freq, start, end, power),
     }[kind]()
 
 

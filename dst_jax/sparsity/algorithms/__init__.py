@@ -1,5 +1,10 @@
 """The algorithms, one family a file; `api.ALGORITHM_REGISTRY` gives them their config names."""
 
+from dst_jax.sparsity.algorithms.global_pruners import (
+    GlobalMagnitudePruning,
+    GlobalPruningMixin,
+    GlobalSaliencyPruning,
+)
 from dst_jax.sparsity.algorithms.pruners import (
     MagnitudePruning,
     RandomPruning,
@@ -7,13 +12,20 @@ from dst_jax.sparsity.algorithms.pruners import (
     generate_random_scores,
 )
 from dst_jax.sparsity.algorithms.sparse_trainers import SET, RigL, StaticRandomSparse
+from dst_jax.sparsity.algorithms.ste import SteMagnitudePruning, SteMixin, SteRandomPruning
 
 __all__ = [
     "SET",
+    "GlobalMagnitudePruning",
+    "GlobalPruningMixin",
+    "GlobalSaliencyPruning",
     "MagnitudePruning",
     "RandomPruning",
     "RigL",
     "SaliencyPruning",
     "StaticRandomSparse",
+    "SteMagnitudePruning",
+    "SteMixin",
+    "SteRandomPruning",
     "generate_random_scores",
 ]

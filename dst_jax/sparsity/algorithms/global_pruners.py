@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.core
 import flax.traverse_util
 import jax.numpy as jnp
 
@@ -26,7 +25,7 @@ class GlobalPruningMixin:
     """Ranks the scores of all selected layers together.
 
     Attributes:
-      custom_sparsity_map: path (tuple of names) -> sparsity of layers that are ranked by themselves.
+      custom_sparsity_map: path (tuple of names) -> sparsity of layers that are ranked alone.
       filter_fn: (path, score) -> whether a layer takes part.
       normalization_eps: added to a layer's norm before dividing by it.
       use_normalization: divide each layer's scores by their L2 norm first.
@@ -59,7 +58,7 @@ class GlobalPruningMixin:
             for key, param in flat.items()
         }
         return base_updater.SparseState(
-            masks=self._store(_like(params, masks)),  # type: ignore[attr-defined]
+            masks=self._store(sparsity_distributions.unflatten_like(params, masks)),  # type: ignore[attr-defined]
             target_sparsities=self.sparsity,
             count=jnp.zeros([], jnp.int32),
         )
@@ -83,7 +82,7 @@ class GlobalPruningMixin:
         masks.update(zip(ranked, chosen, strict=True))
         for key in custom.keys() & flat.keys():
             masks[key] = mask_calculator.topk_mask_calculator(flat[key], custom[key])
-        return _like(scores, masks)
+        return sparsity_distributions.unflatten_like(scores, masks)
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Returns the masked params and the masks, at once and without a state."""
@@ -96,12 +95,6 @@ class GlobalPruningMixin:
         if not self.use_normalization:
             return score
         return score / (jnp.linalg.norm(score) + self.normalization_eps)
-
-
-def _like(tree: Any, flat: dict[tuple[str, ...], Any]) -> Any:
-    """Unflattens `flat` into the kind of dict that `tree` is."""
-    result = flax.traverse_util.unflatten_dict(flat)
-    return flax.core.freeze(result) if isinstance(tree, flax.core.FrozenDict) else result
 
 
 @dataclasses.dataclass
