@@ -1,0 +1,81 @@
+"""Initial variables of a module, drawn on the host instead of in a compiled program.
+
+Compiling the initialisation of a deep network takes longer than compiling its training step. Here
+the module is only traced for its shapes, and each leaf is drawn by NumPy from its own law. Called
+by `dst_jax.models.init`.
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from dst_jax.models.initializers import VarianceScaling
+
+_CONSTANTS: dict[Callable[..., Any], Callable[..., np.ndarray]] = {
+    nn.initializers.zeros: np.zeros,
+    nn.initializers.ones: np.ones,
+}
+_STATISTICS = {"mean": nn.initializers.zeros, "var": nn.initializers.ones}  # of BatchNorm
+
+
+def init(
+    module: nn.Module, seed: int, image_shape: tuple[int, int, int]
+) -> dict[str, dict[str, Any]]:
+    """Draws all variables of a module on the host.
+
+    A leaf depends only on the seed, its path and its shape: adding a layer changes no other layer.
+
+    Args:
+      module: a model whose layers are Flax's Dense, BatchNorm and this package's Conv, or any that
+        keep the initialiser of parameter `x` in an attribute `x_init`. Initialisers are
+        `VarianceScaling`, Flax's `zeros` and `ones`, or any JAX initialiser (slower).
+      seed: any integer; its lowest 64 bits count.
+      image_shape: height, width and channels of one image.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, nested dicts of NumPy float32 arrays; `batch_stats` only
+      where the module has any.
+
+    Raises:
+      ValueError: if a leaf's initialiser cannot be told.
+    """
+    laws: dict[tuple[str, ...], Callable[..., Any]] = {}
+
+    def note_laws(next_call, args, kwargs, context):
+        for attribute in ("kernel_init", "bias_init", "scale_init"):
+            if law := getattr(context.module, attribute, None):
+                laws[*context.module.path, attribute.removesuffix("_init")] = law
+        return next_call(*args, **kwargs)
+
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    with nn.intercept_methods(note_laws):
+        shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+
+    leaves = {}
+    for path, leaf in traverse_util.flatten_dict(shapes).items():
+        collection, *inner = path
+        law = laws.get(tuple(inner)) if collection == "params" else _STATISTICS.get(path[-1])
+        if law is None:
+            raise ValueError(f"{'/'.join(path)}: no initialiser known; keep it in an attribute")
+        leaves[path] = _draw(law, seed, "/".join(path), leaf.shape)
+    return traverse_util.unflatten_dict(leaves)
+
+
+def _draw(law: Callable[..., Any], seed: int, path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One leaf, float32 [shape], from the stream that belongs to (seed, path)."""
+    if constant := _CONSTANTS.get(law):
+        return constant(shape, np.float32)
+    stream = zlib.crc32(path.encode())
+    if isinstance(law, VarianceScaling):
+        generator = np.random.Generator(
+            np.random.Philox(key=np.array([seed % 2**64, stream], np.uint64))
+        )
+        return law.sample(generator, shape)
+    key = jax.random.fold_in(jax.random.key(seed % 2**32), stream)
+    return np.asarray(law(key, shape, jnp.float32))

@@ -1,0 +1,56 @@
+"""Multilayer perceptron: the smallest model.
+
+For quick runs, and the network on which sparse training was first shown (Mocanu et al. 2018).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dst_jax.models.initializers import CLASSIFIER, HE_NORMAL_FAN_IN
+
+
+class MLP(nn.Module):
+    """Fully connected layers with ReLU between them, on flattened images.
+
+    Attributes:
+      num_classes: number of logits.
+      hidden: widths of the hidden layers, from input to output.
+      dtype: dtype of the computation; parameters and logits are float32.
+    """
+
+    num_classes: int
+    hidden: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images [B, H, W, C] to logits [B, num_classes]; training and testing agree."""
+        del train  # no dropout, no batch statistics
+        x = images.reshape(images.shape[0], -1).astype(self.dtype)
+        for index, width in enumerate(self.hidden, start=1):
+            layer = nn.Dense(
+                width, dtype=self.dtype, kernel_init=HE_NORMAL_FAN_IN, name=f"fc{index}"
+            )
+            x = nn.relu(layer(x))
+        classifier = nn.Dense(
+            self.num_classes, dtype=self.dtype, kernel_init=CLASSIFIER, name="classifier"
+        )
+        return classifier(x).astype(jnp.float32)
+
+
+def mlp(num_classes: int, dtype: Any = jnp.float32, *, hidden: Sequence[int] = (300, 100)) -> MLP:
+    """Multilayer perceptron with layers `fc1`, `fc2`, ... and `classifier`.
+
+    Args:
+      num_classes: number of logits.
+      dtype: dtype of the computation.
+      hidden: widths of the hidden layers; the default is LeNet-300-100 (LeCun et al. 1998).
+
+    Returns:
+      The module.
+    """
+    return MLP(num_classes=num_classes, hidden=tuple(hidden), dtype=dtype)

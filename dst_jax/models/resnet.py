@@ -1,0 +1,295 @@
+"""Residual networks: ResNet-20 and ResNet-34 for small images, ResNet-50 for ImageNet.
+
+One module with two kinds of block; the factories at the end say what each published network is.
+Layers are named as in the PyTorch references, counted from 0 within a stage: `layer3_2/conv2`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dst_jax.models.convolution import Conv
+from dst_jax.models.initializers import CLASSIFIER
+
+Shortcut = Literal["identity", "projection"]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, figure 5 left).
+
+    Attributes:
+      width: channels of both convolutions and of the output.
+      stride: stride of the first convolution.
+      norm: constructor of the BatchNorm layers.
+      shortcut: where the shape changes, "identity" subsamples and pads channels with zeros
+        (option A of He et al. 2016) and "projection" is a 1x1 convolution (option B).
+      zero_init_residual: whether the last BatchNorm scale starts at 0.
+      dtype: dtype of the computation.
+    """
+
+    width: int
+    stride: int
+    norm: Callable[..., nn.Module]
+    shortcut: Shortcut
+    zero_init_residual: bool
+    dtype: Any
+
+    expansion = 1  # output channels over width
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, width]."""
+        last_scale = _last_scale_init(self.zero_init_residual)
+        y = _conv(self.width, 3, self.stride, self.dtype, "conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = _conv(self.width, 3, 1, self.dtype, "conv2")(y)
+        y = self.norm(name="bn2", scale_init=last_scale)(y)
+        return nn.relu(y + _shortcut(self, x, y))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut (He et al. 2016, figure 5 right).
+
+    The stride sits in the 3x3 convolution ("v1.5", Goyal et al. 2017), not in the first 1x1.
+
+    Attributes:
+      width: channels of the first two convolutions; the output has four times as many.
+      stride: stride of the 3x3 convolution.
+      norm: constructor of the BatchNorm layers.
+      shortcut: as in `BasicBlock`.
+      zero_init_residual: as in `BasicBlock`.
+      dtype: dtype of the computation.
+    """
+
+    width: int
+    stride: int
+    norm: Callable[..., nn.Module]
+    shortcut: Shortcut
+    zero_init_residual: bool
+    dtype: Any
+
+    expansion = 4  # output channels over width
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, 4 * width]."""
+        last_scale = _last_scale_init(self.zero_init_residual)
+        y = _conv(self.width, 1, 1, self.dtype, "conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = _conv(self.width, 3, self.stride, self.dtype, "conv2")(y)
+        y = nn.relu(self.norm(name="bn2")(y))
+        y = _conv(self.width * self.expansion, 1, 1, self.dtype, "conv3")(y)
+        y = self.norm(name="bn3", scale_init=last_scale)(y)
+        return nn.relu(y + _shortcut(self, x, y))
+
+
+def _conv(features: int, size: int, stride: int, dtype: Any, name: str) -> Conv:
+    # Symmetric padding, as the references: "SAME" would pad less above and left where stride is 2.
+    return Conv(features, (size, size), stride, padding=size // 2, dtype=dtype, name=name)
+
+
+def _last_scale_init(zero: bool) -> Callable[..., jax.Array]:
+    return nn.initializers.zeros if zero else nn.initializers.ones
+
+
+def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The input of a block [B, H, W, C], brought to the shape of its output `y`."""
+    if x.shape == y.shape:
+        return x
+    if block.shortcut == "projection":
+        x = _conv(y.shape[-1], 1, block.stride, block.dtype, "shortcut_conv")(x)
+        return block.norm(name="shortcut_bn")(x)
+    x = x[:, :: block.stride, :: block.stride, :]
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, y.shape[-1] - x.shape[-1])))
+
+
+class ResNet(nn.Module):
+    """Stem, stages of residual blocks, mean over positions, classifier.
+
+    The first block of every stage but the first halves the resolution and doubles the width.
+
+    Attributes:
+      num_classes: number of logits.
+      stage_sizes: number of blocks in each stage.
+      block: `BasicBlock` or `Bottleneck`.
+      width: channels of the stem and of the first stage's blocks.
+      stem: "small" is a 3x3 convolution; "imagenet" a 7x7 one of stride 2 and a 3x3
+        maximum of stride 2.
+      shortcut: see `BasicBlock`.
+      zero_init_residual: see `BasicBlock`.
+      bn_momentum: share of the old running statistics kept at each step (PyTorch's 1 - momentum).
+      bn_epsilon: added to the variance.
+      dtype: dtype of the computation; parameters, statistics and logits are float32.
+    """
+
+    num_classes: int
+    stage_sizes: tuple[int, ...]
+    block: type[BasicBlock] | type[Bottleneck]
+    width: int
+    stem: Literal["small", "imagenet"]
+    shortcut: Shortcut
+    zero_init_residual: bool
+    bn_momentum: float
+    bn_epsilon: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images [B, H, W, C] to logits [B, num_classes].
+
+        Args:
+          images: normalised images.
+          train: whether BatchNorm uses the batch's statistics and updates `batch_stats`.
+
+        Returns:
+          Logits, float32.
+        """
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+        )
+        x = images.astype(self.dtype)
+        if self.stem == "imagenet":
+            x = nn.relu(norm(name="bn1")(_conv(self.width, 7, 2, self.dtype, "conv1")(x)))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        else:
+            x = nn.relu(norm(name="bn1")(_conv(self.width, 3, 1, self.dtype, "conv1")(x)))
+        for stage, size in enumerate(self.stage_sizes):
+            for index in range(size):
+                x = self.block(
+                    width=self.width * 2**stage,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    norm=norm,
+                    shortcut=self.shortcut,
+                    zero_init_residual=self.zero_init_residual,
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{index}",
+                )(x)
+        x = x.mean(axis=(1, 2))
+        classifier = nn.Dense(
+            self.num_classes, dtype=self.dtype, kernel_init=CLASSIFIER, name="classifier"
+        )
+        return classifier(x).astype(jnp.float32)
+
+
+def resnet20(
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    *,
+    width: int = 16,
+    zero_init_residual: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+) -> ResNet:
+    """ResNet-20 for small images: three stages of three blocks (He et al. 2016, section 4.2).
+
+    Shortcuts are identities with zero padding (their option A): they have no parameters.
+
+    Args:
+      num_classes: number of logits.
+      dtype: dtype of the computation.
+      width: channels of the first stage.
+      zero_init_residual: whether the last BatchNorm scale of each block starts at 0.
+      bn_momentum: share of the old running statistics kept at each step.
+      bn_epsilon: added to the variance in BatchNorm.
+
+    Returns:
+      The module.
+    """
+    return ResNet(
+        num_classes=num_classes,
+        stage_sizes=(3, 3, 3),
+        block=BasicBlock,
+        width=width,
+        stem="small",
+        shortcut="identity",
+        zero_init_residual=zero_init_residual,
+        bn_momentum=bn_momentum,
+        bn_epsilon=bn_epsilon,
+        dtype=dtype,
+    )
+
+
+def resnet34(
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    *,
+    width: int = 64,
+    zero_init_residual: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+) -> ResNet:
+    """ResNet-34 with a 3x3 stem and no pooling: the CIFAR form of the sparse-training literature.
+
+    Four stages of 3, 4, 6 and 3 blocks (He et al. 2016, table 1), projection shortcuts.
+
+    Args:
+      num_classes: number of logits.
+      dtype: dtype of the computation.
+      width: channels of the first stage.
+      zero_init_residual: whether the last BatchNorm scale of each block starts at 0.
+      bn_momentum: share of the old running statistics kept at each step.
+      bn_epsilon: added to the variance in BatchNorm.
+
+    Returns:
+      The module.
+    """
+    return ResNet(
+        num_classes=num_classes,
+        stage_sizes=(3, 4, 6, 3),
+        block=BasicBlock,
+        width=width,
+        stem="small",
+        shortcut="projection",
+        zero_init_residual=zero_init_residual,
+        bn_momentum=bn_momentum,
+        bn_epsilon=bn_epsilon,
+        dtype=dtype,
+    )
+
+
+def resnet50(
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    *,
+    width: int = 64,
+    zero_init_residual: bool = False,
+    bn_momentum: float = 0.9,
+    bn_epsilon: float = 1e-5,
+) -> ResNet:
+    """ResNet-50 v1.5 for ImageNet: four stages of bottlenecks (He et al. 2016, table 1).
+
+    "v1.5" has the stride of a stage in its first 3x3 convolution (Goyal et al. 2017).
+
+    Args:
+      num_classes: number of logits.
+      dtype: dtype of the computation.
+      width: channels of the first stage's first convolutions.
+      zero_init_residual: whether the last BatchNorm scale of each block starts at 0, as in Goyal et
+        al. 2017. It also makes every gradient inside the blocks 0 at the first step, so gradient
+        growth at step 0 has nothing to go by.
+      bn_momentum: share of the old running statistics kept at each step.
+      bn_epsilon: added to the variance in BatchNorm.
+
+    Returns:
+      The module.
+    """
+    return ResNet(
+        num_classes=num_classes,
+        stage_sizes=(3, 4, 6, 3),
+        block=Bottleneck,
+        width=width,
+        stem="imagenet",
+        shortcut="projection",
+        zero_init_residual=zero_init_residual,
+        bn_momentum=bn_momentum,
+        bn_epsilon=bn_epsilon,
+        dtype=dtype,
+    )

@@ -1,0 +1,150 @@
+"""The convolution against lax and Flax: values, gradients, and its pace inside a loop."""
+
+import functools
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dst_jax.models.convolution import Conv, convolve, pad_amounts
+
+
+def lax_convolve(x, kernel, strides, padding):
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def values_and_gradients(x, kernel, strides, ours, theirs):
+    """(value, gradient of x, gradient of kernel) for each of the two paddings' functions."""
+    results = []
+    for function, padding in ((convolve, ours), (lax_convolve, theirs)):
+        y, pullback = jax.vjp(lambda x, k, f=function, p=padding: f(x, k, strides, p), x, kernel)
+        cotangent = jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype)
+        results.append((y, *pullback(cotangent)))
+    return results
+
+
+def normal(seed, shape, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("image", [(8, 8), (9, 7)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_gradients_are_those_of_lax(size, stride, image, dtype):
+    x, kernel = normal(1, (2, *image, 3), dtype), normal(2, (size, size, 3, 4), dtype)
+    padding = ((size // 2, size // 2),) * 2
+    ours, theirs = values_and_gradients(x, kernel, (stride, stride), padding, padding)
+    tolerance = 1e-5 if dtype == jnp.float32 else 1e-2
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dtype == other.dtype == dtype
+        mine, other = np.asarray(mine, np.float32), np.asarray(other, np.float32)
+        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance * abs(other).max())
+
+
+@pytest.mark.parametrize(
+    ("strides", "padding"),
+    [
+        ((2, 1), "SAME"),
+        ((3, 2), "VALID"),  # rows and columns at the end that no window reaches
+        ((1, 2), ((0, 3), (2, 1))),
+        ((2, 2), ((4, 4), (3, 5))),  # more padding than the kernel is wide
+    ],
+)
+def test_unusual_strides_and_padding(strides, padding):
+    x, kernel = normal(1, (2, 8, 9, 3)), normal(2, (3, 2, 3, 4))
+    amounts = pad_amounts(padding, (8, 9), (3, 2), strides)
+    ours, theirs = values_and_gradients(x, kernel, strides, amounts, padding)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", 1, (1, 2), ((0, 1), (2, 0))])
+@pytest.mark.parametrize("strides", [1, 2, (1, 2)])
+def test_layer_is_a_drop_in_for_flax(padding, strides):
+    x = normal(0, (2, 7, 8, 3))
+    ours = Conv(4, (3, 3), strides, padding)
+    theirs = nn.Conv(4, (3, 3), strides, padding, use_bias=False)
+    variables = {"params": {"kernel": normal(1, (3, 3, 3, 4))}}
+    shapes = jax.eval_shape(ours.init, jax.random.key(1), x)
+    assert jax.tree.map(jnp.shape, shapes) == {"params": {"kernel": (3, 3, 3, 4)}}
+    np.testing.assert_array_equal(ours.apply(variables, x), theirs.apply(variables, x))
+
+
+def test_layer_computes_in_its_dtype_and_keeps_float32_weights():
+    layer = Conv(4, (3, 3), dtype=jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), normal(1, (2, 4, 4, 3)))
+    gradient = jax.grad(lambda v: layer.apply(v, normal(1, (2, 4, 4, 3))).sum().astype(jnp.float32))
+    assert variables["params"]["kernel"].dtype == jnp.float32
+    assert gradient(variables)["params"]["kernel"].dtype == jnp.float32
+    assert layer.apply(variables, normal(1, (2, 4, 4, 3))).dtype == jnp.bfloat16
+
+
+def _loss(kernel, x):
+    return (convolve(x, kernel, (2, 2), ((1, 1), (1, 1))) ** 2).mean()
+
+
+def test_gradient_of_a_sharded_batch_needs_one_reduction_only():
+    x, kernel = normal(0, (8, 8, 8, 3)), normal(1, (3, 3, 3, 4))
+    mesh = Mesh(np.array(jax.devices()), ("batch",))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    gradient = jax.jit(jax.grad(_loss), out_shardings=replicated)
+    rows = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
+    compiled = gradient.lower(jax.device_put(kernel, replicated), rows).compile()
+    np.testing.assert_allclose(
+        compiled(jax.device_put(kernel, replicated), rows), jax.grad(_loss)(kernel, x), rtol=1e-4
+    )
+    text = compiled.as_text()
+    assert text.count("all-reduce(") == 1
+    assert "all-gather(" not in text
+    assert "conditional(" not in text  # the platform is known when compiling
+
+
+def test_gradient_under_pmap():
+    x, kernel = normal(0, (4, 2, 8, 8, 3)), normal(1, (3, 3, 3, 4))
+    mean_gradient = jax.pmap(
+        lambda kernel, x: lax.pmean(jax.grad(_loss)(kernel, x), "batch"),
+        axis_name="batch",
+        in_axes=(None, 0),
+    )
+    expected = jax.grad(_loss)(kernel, x.reshape(8, 8, 8, 3))
+    np.testing.assert_allclose(mean_gradient(kernel, x)[0], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the slow loop is XLA:CPU's")
+def test_loop_is_not_slower_than_dispatches():
+    x, kernel = normal(0, (16, 16, 16, 32)), normal(1, (3, 3, 32, 32)) / 20
+
+    def step(kernel):
+        def loss(kernel):
+            y = convolve(x, kernel, (1, 1), ((1, 1), (1, 1)))
+            return (convolve(y, kernel, (1, 1), ((1, 1), (1, 1))) ** 2).mean()
+
+        return kernel - 1e-3 * jax.grad(loss)(kernel)
+
+    one = jax.jit(step)
+    loop = jax.jit(lambda kernel: lax.fori_loop(0, 8, lambda _, kernel: step(kernel), kernel))
+
+    def dispatches(kernel):
+        for _ in range(8):
+            kernel = one(kernel)
+        return kernel
+
+    np.testing.assert_allclose(loop(kernel), dispatches(kernel), rtol=1e-4, atol=1e-6)
+    best = {loop: np.inf, dispatches: np.inf}
+    for _ in range(5):
+        for run in best:
+            start = time.perf_counter()
+            jax.block_until_ready(run(kernel))
+            best[run] = min(best[run], time.perf_counter() - start)
+    # About 1; a plain convolution gives 10 to 25. The room is for other work on the machine.
+    assert best[loop] < 4 * best[dispatches]
