@@ -1,0 +1,94 @@
+"""Run directories in, tables, figures and one self-contained HTML page out.
+
+`write` is the whole interface; it reads what training and evaluation left on disk and needs no
+accelerator and no JAX. Called by `run.py report` and after a sweep.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dst_jax.errors import UserError
+from dst_jax.report import figures, findings, groups, page, tables
+from dst_jax.report import runs as run_directories
+
+__all__ = ["Report", "write"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and the same as text for the terminal."""
+
+    text: str
+    html_path: Path
+    csv_path: Path
+    markdown_path: Path
+    figure_paths: tuple[Path, ...]
+
+
+def write(
+    runs: Sequence[Path], out_dir: Path, expected: Sequence[Mapping[str, Any]] = ()
+) -> Report:
+    """Writes report.html, report.csv, report.md and figures/*.svg into `out_dir`.
+
+    Runs that differ only in their seed are averaged. A run that is missing, unfinished or damaged
+    is told in words and does not keep the others from being drawn. Files are replaced whole.
+
+    Args:
+      runs: run directories.
+      out_dir: where to write; made if it does not exist.
+      expected: runs that were planned, as {"name", "algorithm", "sparsity", "seed"}; those
+        without a run directory are listed as "not run".
+
+    Returns:
+      The text for a terminal and the paths.
+
+    Raises:
+      UserError: there is neither a run nor an expected one, or `out_dir` is a file.
+    """
+    if not runs and not expected:
+        raise UserError("report", "no run", "at least one run directory")
+    out_dir = Path(out_dir)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise UserError(str(out_dir), "a file", "a directory, or a path that is free")
+
+    directories = dict.fromkeys(Path(directory) for directory in runs)
+    members = run_directories.with_planned(list(map(run_directories.read, directories)), expected)
+    comparisons = groups.compare(members)
+    result_tables = [tables.build(comparison) for comparison in comparisons]
+    summaries = [findings.paragraph(comparison) for comparison in comparisons]
+    drawings = figures.draw(comparisons)
+
+    report = Report(
+        text="\n".join(
+            f"{tables.to_text(table)}\n{tables.wrapped(summary)}\n"
+            for table, summary in zip(result_tables, summaries, strict=True)
+        ),
+        html_path=out_dir / "report.html",
+        csv_path=out_dir / "report.csv",
+        markdown_path=out_dir / "report.md",
+        figure_paths=tuple(out_dir / "figures" / f"{d.name}.svg" for d in drawings),
+    )
+    _replace(report.html_path, page.render(result_tables, summaries, drawings, members))
+    _replace(report.csv_path, tables.to_csv(result_tables))
+    markdown = [
+        f"{tables.to_markdown(table)}\n{summary}\n"
+        for table, summary in zip(result_tables, summaries, strict=True)
+    ]
+    _replace(report.markdown_path, "\n".join(markdown))
+    for path, drawing in zip(report.figure_paths, drawings, strict=True):
+        _replace(path, drawing.svg)
+    return report
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,291 @@
+"""Reads one run directory into a frozen `Run`.
+
+Nothing here compares, averages or draws. A piece that is missing or damaged becomes a sentence in
+`Run.problems`; reading never raises for what a run left on disk. Called by `report.write`.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+DENSE_NAMES = ("dense", "no_prune")
+_ROBUSTNESS_COLUMNS = ("suite", "corruption", "severity", "n", "accuracy")
+
+
+class Condition(NamedTuple):
+    """One way of presenting the test images; clean images are `CLEAN`."""
+
+    corruption: str
+    severity: int
+
+
+class Score(NamedTuple):
+    """Top-1 accuracy in [0, 1] over n images."""
+
+    n: int
+    accuracy: float
+
+
+CLEAN = Condition("clean", 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run directory says about itself; None where it does not say.
+
+    Attributes:
+      directory: the run directory as given (for a run that was only planned: its name).
+      algorithm: name of the sparse-training algorithm.
+      sparsity: requested share of removed weights among the maskable ones, in [0, 1).
+      config: the resolved config, flattened to {"train.steps": 400, ...}.
+      environment: command, commit, versions, hardware, started.
+      structure: parameter counts, realised sparsity and FLOPs (model.json).
+      metrics: one mapping a log window, ascending in "step", one a step.
+      scores: suite -> condition -> score.
+      exists: False for a run that was planned and left nothing.
+      finished: whether training reached its end.
+      step: the last step known to be done.
+      seconds: how long training took.
+      problems: what is missing or damaged, one sentence each.
+    """
+
+    directory: Path
+    algorithm: str | None = None
+    sparsity: float | None = None
+    seed: int | None = None
+    dataset: str | None = None
+    model: str | None = None
+    steps: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    structure: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[Mapping[str, Any], ...] = ()
+    scores: Mapping[str, Mapping[Condition, Score]] = field(default_factory=dict)
+    exists: bool = True
+    finished: bool = False
+    step: int = 0
+    seconds: float | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether this run removes no weight."""
+        return self.algorithm in DENSE_NAMES
+
+    @property
+    def status(self) -> str:
+        """How far the run came, in words; empty when it is trained and evaluated."""
+        if not self.exists:
+            return "not run"
+        if not self.finished:
+            if "summary.json is unreadable" in self.problems:
+                return "summary.json is unreadable, so the end of training is not known"
+            of = "" if self.steps is None else f" of {self.steps}"
+            return f"training not finished at step {self.step}{of}"
+        return "" if self.scores else "not evaluated"
+
+    def fact(self, name: str) -> float | None:
+        """A finite number of model.json, or None."""
+        return _number(self.structure.get(name))
+
+
+def read(directory: Path) -> Run:
+    """Reads one run directory; pieces that are missing or damaged go to `Run.problems`."""
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return Run(directory, exists=False)
+    problems: list[str] = []
+    config = _flatten(_read_json(directory / "config.json", problems))
+    environment = _read_json(directory / "environment.json", problems)
+    structure = _read_json(directory / "model.json", problems)
+    metrics = _read_metrics(directory / "metrics.jsonl", problems)
+    scores = _read_scores(directory / "robustness.csv", problems)
+    # No summary is the ordinary sight of a run that still trains: the status says it.
+    has_summary = (directory / "summary.json").exists()
+    summary = _read_json(directory / "summary.json", problems) if has_summary else {}
+
+    algorithm = _text(config.get("sparsity.algorithm"))
+    sparsity = _number(config.get("sparsity.sparsity"))
+    done = summary.get("step", metrics[-1]["step"] if metrics else None)
+    return Run(
+        directory=directory,
+        algorithm=algorithm,
+        sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
+        seed=_integer(config.get("seed")),
+        dataset=_text(config.get("data.name")),
+        model=_text(config.get("model.name")),
+        steps=_integer(config.get("train.steps")),
+        config=config,
+        environment=environment,
+        structure=structure,
+        metrics=metrics,
+        scores=scores,
+        finished=summary.get("finished") is True,
+        step=_integer(done) or 0,
+        seconds=_number(summary.get("seconds")),
+        problems=tuple(problems),
+    )
+
+
+def with_planned(runs: Sequence[Run], expected: Iterable[Mapping[str, Any]]) -> list[Run]:
+    """Adds a run "not run" for each expected one that is absent, and names nameless runs.
+
+    An expected run is looked for by its name (that of a run directory), then by algorithm,
+    sparsity and seed; each run answers for one expected run.
+
+    Args:
+      runs: the runs that were read.
+      expected: descriptions with the keys "name", "algorithm", "sparsity", "seed".
+
+    Returns:
+      The runs in their order, then those that are missing.
+    """
+    found = list(runs)
+    free = set(range(len(found)))
+    absent: list[Run] = []
+    for entry in expected:
+        plan = _planned(entry)
+        match = next(
+            (i for i in sorted(free) if found[i].directory.name == plan.directory.name), None
+        )
+        if match is None:
+            absent.append(plan)
+            continue
+        free.remove(match)
+        if found[match].algorithm is None:  # no config: the plan knows what it was to be
+            found[match] = replace(
+                found[match], algorithm=plan.algorithm, sparsity=plan.sparsity, seed=plan.seed
+            )
+    missing = []
+    for plan in absent:
+        match = next((i for i in sorted(free) if _same_recipe(found[i], plan)), None)
+        if match is None:
+            missing.append(plan)
+        else:
+            free.remove(match)
+    return found + missing
+
+
+def _planned(entry: Mapping[str, Any]) -> Run:
+    algorithm = _text(entry.get("algorithm"))
+    sparsity = _number(entry.get("sparsity"))
+    return Run(
+        directory=Path(str(entry.get("name", "?"))),
+        algorithm=algorithm,
+        sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
+        seed=_integer(entry.get("seed")),
+        exists=False,
+    )
+
+
+def _same_recipe(run: Run, plan: Run) -> bool:
+    return (
+        run.algorithm is not None
+        and (run.algorithm, run.seed) == (plan.algorithm, plan.seed)
+        and math.isclose(run.sparsity or 0.0, plan.sparsity or 0.0)
+    )
+
+
+def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path.name} is missing")
+        return {}
+    except (OSError, ValueError):  # not readable, not UTF-8, not JSON
+        content = None
+    if not isinstance(content, dict):
+        problems.append(f"{path.name} is unreadable")
+        return {}
+    return content
+
+
+def _read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], ...]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        problems.append("metrics.jsonl is missing")
+        return ()
+    except OSError:
+        problems.append("metrics.jsonl is unreadable")
+        return ()
+    rows: dict[int, Mapping[str, Any]] = {}
+    bad = 0
+    for line in filter(str.strip, lines):
+        try:
+            row = json.loads(line)
+            step = _integer(row["step"])
+        except (ValueError, TypeError, KeyError):
+            step = None
+        if step is None:
+            bad += 1
+        else:
+            rows[step] = row  # a resumed run logs some steps again: the last word counts
+    if bad:
+        problems.append(f"metrics.jsonl has {_count(bad, 'unreadable line')}, left out")
+    return tuple(rows[step] for step in sorted(rows))
+
+
+def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[Condition, Score]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").replace("\0", "").splitlines()
+    except FileNotFoundError:
+        return {}  # not yet evaluated: the status says it
+    except OSError:
+        problems.append("robustness.csv is unreadable")
+        return {}
+    reader = csv.DictReader(lines)
+    lacking = [name for name in _ROBUSTNESS_COLUMNS if name not in (reader.fieldnames or ())]
+    if lacking:
+        problems.append(f"robustness.csv is unreadable: no column {', '.join(lacking)}")
+        return {}
+    scores: dict[str, dict[Condition, Score]] = {}
+    bad = 0
+    for row in reader:
+        try:
+            condition = Condition(row["corruption"], int(row["severity"]))
+            score = Score(int(row["n"]), float(row["accuracy"]))
+        except (ValueError, TypeError):
+            bad += 1
+            continue
+        if not (
+            0.0 <= score.accuracy <= 1.0 and score.n > 0 and row["suite"] and row["corruption"]
+        ):
+            bad += 1
+            continue
+        scores.setdefault(row["suite"], {})[condition] = score
+    if bad:
+        problems.append(f"robustness.csv has {_count(bad, 'unreadable row')}, left out")
+    return scores
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _integer(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -1,0 +1,256 @@
+"""The result table: one model, rendered as terminal text, Markdown and CSV.
+
+The HTML form is in `page`; where the numbers come from is in `groups`. CSV holds plain fractions in
+[0, 1] at full precision, the other forms hold percentages. Called by `report.write`.
+"""
+
+import csv
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dst_jax.report.groups import Comparison, Estimate, Group, percent
+from dst_jax.report.runs import Run
+
+MISSING = "–"
+MANY_IMAGES = 10_000  # from here on a hundredth of a percentage point is one image or more
+
+
+class Column(NamedTuple):
+    """A column: key in CSV, title where there is room, short title for the terminal."""
+
+    key: str
+    title: str
+    short: str
+
+
+COLUMNS = (
+    Column("method", "Method", "method"),
+    Column("sparsity", "Sparsity (requested), %", "sparsity %"),
+    Column("seeds", "Seeds", "seeds"),
+    Column("clean_accuracy", "Clean accuracy, %", "clean %"),
+    Column("robust_accuracy", "Robust accuracy, %", "robust %"),
+    Column("gain", "Gain over dense, pp", "gain pp"),
+    Column("relative_gain", "Gain over dense, relative %", "gain %"),
+    Column("realised_sparsity", "Sparsity (realised), %", "realised %"),
+    Column("inference_flops_ratio", "Inference FLOPs ratio", "FLOPs"),
+    Column("training_flops_ratio", "Training FLOPs ratio", "train FLOPs"),
+)
+_TERMINAL = 100  # characters a line
+# Columns whose cells are means over seeds, with a standard deviation.
+_ESTIMATES = ("clean_accuracy", "robust_accuracy")
+SPARSITY_NOTE = (
+    "Sparsity, requested and realised, is the share of removed weights among the maskable "
+    "weights (not biases, not normalisation). FLOPs ratios are relative to the dense model."
+)
+
+
+class Cell(NamedTuple):
+    """What is printed, and the numbers behind it (fractions, not percentages)."""
+
+    text: str = MISSING
+    value: float | None = None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a cell a column; with a `remark` instead of numbers where there are none."""
+
+    cells: tuple[Cell, ...]
+    is_dense: bool
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table of one comparison, with the sentences that belong under it."""
+
+    title: str
+    comparison: Comparison
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def build(comparison: Comparison) -> Table:
+    """Builds the table of a comparison."""
+    digits = 2 if comparison.images >= MANY_IMAGES else 1
+    rows = [_result_row(comparison, group, digits) for group in comparison.groups]
+    rows += _idle_rows(comparison)
+    rows.sort(key=_row_order)
+    notes = [*comparison.notes, SPARSITY_NOTE]
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        notes.append("± is the sample standard deviation over seeds.")
+    return Table(title(comparison), comparison, tuple(rows), tuple(notes))
+
+
+def title(comparison: Comparison) -> str:
+    """Model, dataset, suite and the number of conditions, as far as they are known."""
+    head = " on ".join(filter(None, (comparison.model, comparison.dataset))) or "unknown model"
+    if not comparison.suite:
+        return f"{head}: no evaluation"
+    corruptions, conditions = len(comparison.corruptions), len(comparison.conditions)
+    plural = "" if corruptions == 1 else "s"
+    return (
+        f"{head}, scored on {comparison.suite}: {corruptions} corruption{plural}, "
+        f"{conditions} conditions, {comparison.images:,} images each"
+    )
+
+
+def to_text(table: Table) -> str:
+    """The table for a terminal, titles and notes included."""
+    # A remark runs on over the empty cells, so it does not widen a column.
+    widths = [
+        max(
+            [len(column.short)]
+            + [len(r.cells[i].text) for r in table.rows if i < 3 or not r.remark]
+        )
+        for i, column in enumerate(COLUMNS)
+    ]
+    lines = [table.title, ""]
+    header = _aligned([column.short for column in COLUMNS], widths)
+    lines += [header, "-" * len(header)]
+    for row in table.rows:
+        texts = [cell.text for cell in row.cells]
+        line = (
+            _aligned(texts[:3], widths) + "  " + row.remark
+            if row.remark
+            else _aligned(texts, widths)
+        )
+        lines.append(line)
+    lines += ["", *map(wrapped, table.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def wrapped(sentence: str) -> str:
+    """A sentence in lines that fit a terminal."""
+    return textwrap.fill(sentence, _TERMINAL, break_long_words=False)
+
+
+def to_markdown(table: Table) -> str:
+    """The table as GitHub Markdown, titles and notes included."""
+    remarks = any(row.remark for row in table.rows)
+    heads = [column.title for column in COLUMNS] + (["Remark"] if remarks else [])
+    marks = [":--", *["--:"] * (len(COLUMNS) - 1)] + ([":--"] if remarks else [])
+    lines = [f"### {table.title}", "", _piped(heads), _piped(marks)]
+    for row in table.rows:
+        lines.append(_piped([c.text for c in row.cells] + ([row.remark] if remarks else [])))
+    lines += [line for note in table.notes for line in ("", note)]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """All tables as one CSV: fractions at full precision, empty where there is no number."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = [
+        name
+        for column in COLUMNS
+        for name in (
+            [column.key, f"{column.key}_std"] if column.key in _ESTIMATES else [column.key]
+        )
+    ]
+    writer.writerow(["dataset", "model", "suite", "conditions", "images", *names, "remark"])
+    for table in tables:
+        c = table.comparison
+        place = [c.dataset or "", c.model or "", c.suite, len(c.conditions), c.images]
+        for row in table.rows:
+            values: list[object] = []
+            for column, cell in zip(COLUMNS, row.cells, strict=True):
+                values.append(cell.text if column.key == "method" else _plain(cell.value))
+                if column.key in _ESTIMATES:
+                    values.append(_plain(cell.std))
+            writer.writerow([*place, *values, row.remark])
+    return buffer.getvalue()
+
+
+def accuracy_text(value: Estimate, digits: int) -> str:
+    """An accuracy in percent: "62.1", or "62.1 ± 0.4" over several seeds."""
+    spread = "" if value.std is None else f" ± {100 * value.std:.{digits}f}"
+    return f"{100 * value.mean:.{digits}f}{spread}"
+
+
+def seeds_text(seeds: Iterable[int | None]) -> str:
+    """Names seeds: "seed 0", "seeds 0, 1, 2"."""
+    known = [str(seed) for seed in seeds if seed is not None]
+    if not known:
+        return MISSING
+    return ("seed " if len(known) == 1 else "seeds ") + ", ".join(known)
+
+
+def _result_row(comparison: Comparison, group: Group, digits: int) -> Row:
+    clean, robust = comparison.clean(group), comparison.robust(group)
+    shown = robust or clean
+    count = shown.n if shown else len(group.runs)
+    gain = comparison.gain(group)
+    relative = gain[1] if gain else None
+    cells = (
+        Cell(f"{group.method} ({group.unfinished})" if group.unfinished else group.method),
+        _sparsity_cell(group.sparsity),
+        Cell(str(count), count),
+        _accuracy_cell(clean, digits),
+        _accuracy_cell(robust, digits),
+        Cell(f"{100 * gain[0]:+.{digits}f}", gain[0]) if gain else Cell(),
+        Cell(f"{100 * relative:+.{digits}f}", relative) if relative is not None else Cell(),
+        _fact_cell(group.fact("sparsity"), 100.0, 1),
+        _fact_cell(group.fact("flops_ratio"), 1.0, 2),
+        _fact_cell(group.fact("training_flops_ratio"), 1.0, 2),
+    )
+    return Row(cells, group.is_dense)
+
+
+def _idle_rows(comparison: Comparison) -> list[Row]:
+    """Runs without scores here: those alike in method, sparsity and status share a row."""
+    alike: dict[tuple[str, float | None, str], list[Run]] = {}
+    for group in comparison.idle:
+        for run in group.runs:
+            status = run.status or f"not evaluated on {comparison.suite}"
+            damaged = [p for p in run.problems if "unreadable" in p and p not in status]
+            status = "; ".join([status, *damaged])
+            alike.setdefault((group.method, group.sparsity, status), []).append(run)
+    return [
+        Row(
+            cells=(
+                Cell(method),
+                _sparsity_cell(sparsity),
+                Cell(seeds_text(run.seed for run in runs), 0),
+                *[Cell()] * (len(COLUMNS) - 3),
+            ),
+            is_dense=runs[0].is_dense,
+            remark=status,
+        )
+        for (method, sparsity, status), runs in alike.items()
+    ]
+
+
+def _row_order(row: Row) -> tuple[bool, float, str, bool]:
+    method, sparsity = row.cells[0].text, row.cells[1].value
+    return (not row.is_dense, 2.0 if sparsity is None else sparsity, method, bool(row.remark))
+
+
+def _sparsity_cell(sparsity: float | None) -> Cell:
+    return Cell() if sparsity is None else Cell(percent(sparsity), sparsity)
+
+
+def _accuracy_cell(value: Estimate | None, digits: int) -> Cell:
+    return Cell(accuracy_text(value, digits), value.mean, value.std) if value else Cell()
+
+
+def _fact_cell(value: Estimate | None, scale: float, digits: int) -> Cell:
+    return Cell(f"{scale * value.mean:.{digits}f}", value.mean) if value else Cell()
+
+
+def _aligned(texts: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [texts[0].ljust(widths[0])]
+    cells += [text.rjust(width) for text, width in zip(texts[1:], widths[1:], strict=False)]
+    return "  ".join(cells)
+
+
+def _piped(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(value)
