@@ -8,6 +8,17 @@ Nothing here imports from the rest of dst_jax; anything that scores a model may 
 
 from dst_jax.corruptions.base import Corruption
 from dst_jax.corruptions.constants import PRESET_SIZES, PRESETS
-from dst_jax.corruptions.registry import CORRUPTIONS, corrupt, example_keys
+from dst_jax.corruptions.jpeg import jpeg85
+from dst_jax.corruptions.registry import BENCHMARK, CORRUPTIONS, EXTRA, corrupt, example_keys
 
-__all__ = ["CORRUPTIONS", "PRESETS", "PRESET_SIZES", "Corruption", "corrupt", "example_keys"]
+__all__ = [
+    "BENCHMARK",
+    "CORRUPTIONS",
+    "EXTRA",
+    "PRESETS",
+    "PRESET_SIZES",
+    "Corruption",
+    "corrupt",
+    "example_keys",
+    "jpeg85",
+]

@@ -29,7 +29,8 @@ class Corruption:
 
     Attributes:
       name: its name in `CORRUPTIONS`.
-      group: 'noise', 'blur', 'weather' or 'digital' (the 15 of the benchmark), or 'extra'.
+      group: 'noise', 'blur', 'weather' or 'digital': the 15 of the benchmark; 'extra': its 4
+        validation corruptions; 'procedural': ours, in no benchmark.
       constants: (rows, shape [H, W], severity, **options) -> dict. `rows` are the five published
         rows of a preset; `severity` may be traced.
       draw: (key, shape [H, W], constants) -> dict of arrays.
@@ -38,7 +39,7 @@ class Corruption:
     """
 
     name: str
-    group: Literal["noise", "blur", "weather", "digital", "extra"]
+    group: Literal["noise", "blur", "weather", "digital", "extra", "procedural"]
     constants: Callable[..., dict[str, Any]]
     apply: Callable[[jax.Array, Draws, Constants], jax.Array]
     draw: Callable[[jax.Array, tuple[int, int], Constants], dict[str, jax.Array]]
@@ -51,7 +52,7 @@ def no_draw(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dic
     return {}
 
 
-def by_severity(rows: Sequence[Any], severity: jax.Array | int) -> jax.Array:
+def by_severity(rows: Sequence[Any] | np.ndarray, severity: jax.Array | int) -> jax.Array:
     """Chooses the entry of a severity from five equally shaped ones: float32 or int32.
 
     All five become one array, so that a traced severity serves them all with one program.

@@ -65,9 +65,7 @@ def _disk(radius: float, softness: float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _disk_spectra(
-    rows: Rows, shape: tuple[int, int]
-) -> tuple[int, tuple[int, int], np.ndarray]:
+def _disk_spectra(rows: Rows, shape: tuple[int, int]) -> tuple[int, tuple[int, int], np.ndarray]:
     """The margin that the largest disk needs, lengths (P, Q), spectra [5, P, Q // 2 + 1]."""
     disks = [_disk(*row) for row in rows]
     halves = [disk.shape[0] // 2 for disk in disks]
@@ -131,7 +129,9 @@ def motion_weights(radii_sigmas: Any, severity: Any) -> dict[str, jax.Array]:
     return {"weights": by_severity(table, severity), "taps": by_severity(counts, severity)}
 
 
-def motion_blur(image: jax.Array, angle: jax.Array, weights: jax.Array, taps: jax.Array) -> jax.Array:
+def motion_blur(
+    image: jax.Array, angle: jax.Array, weights: jax.Array, taps: jax.Array
+) -> jax.Array:
     """ImageMagick's motion blur: a one-sided Gaussian trail, edges repeated, 16-bit quantised.
 
     Args:
@@ -146,12 +146,11 @@ def motion_blur(image: jax.Array, angle: jax.Array, weights: jax.Array, taps: ja
     margin = weights.shape[0] - 1
     padded = pad_image(image, margin, "edge")
     radians = jnp.deg2rad(angle)
-    zeros = (0,) * (image.ndim - 2)
 
     def add_tap(i: jax.Array, total: jax.Array) -> jax.Array:
         row = jnp.ceil(i * jnp.sin(radians) - 0.5).astype(jnp.int32)
         col = jnp.ceil(i * jnp.cos(radians) - 0.5).astype(jnp.int32)
-        start = (row + margin, col + margin, *zeros)
+        start = [row + margin, col + margin] + [jnp.int32(0)] * (image.ndim - 2)
         return total + weights[i] * jax.lax.dynamic_slice(padded, start, image.shape)
 
     mean = jax.lax.fori_loop(0, taps, add_tap, jnp.zeros(image.shape, jnp.float32))
@@ -187,7 +186,7 @@ def _zoom_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[s
         fractions = np.zeros((5, max(counts), size))
         for s, f in enumerate(factors):
             for i, factor in enumerate(f):
-                bases[s, i], fractions[s, i] = zoom_positions(size, factor)
+                bases[s, i], fractions[s, i] = zoom_positions(size, float(factor))
         constants[f"{axis}_base"] = by_severity(bases, severity)
         constants[f"{axis}_fraction"] = by_severity(fractions, severity)
     return constants

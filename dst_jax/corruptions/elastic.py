@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
 from dst_jax.corruptions.constants import Rows
@@ -103,19 +104,26 @@ def _affine(shape: tuple[int, int], shifts: jax.Array) -> tuple[jax.Array, jax.A
 def _warp_affine(image: jax.Array, shifts: jax.Array, coords: str) -> jax.Array:
     H, W, _ = image.shape
     matrix, offset = _affine((H, W), shifts)
-    x = jnp.arange(W, dtype=jnp.float32)[None, :]
-    y = jnp.arange(H, dtype=jnp.float32)[:, None]
+    y, x = np.mgrid[:H, :W].astype(np.float32)
 
-    def coordinate(k: int) -> tuple[jax.Array, jax.Array]:
-        along, across = matrix[k, 0] * x, matrix[k, 1] * y + offset[k]
-        if coords == "exact":
-            return _split(along + across)
-        # Both terms rounded to 1/1024 pixel, their sum to 1/32.
-        total = jnp.round(along * 1024.0) + jnp.round(across * 1024.0)
-        total = (total.astype(jnp.int32) + 16) >> 5
-        return total >> 5, (total & 31).astype(jnp.float32) / 32.0
+    def affine_sum(*terms: np.ndarray) -> jax.Array:
+        # A matrix product, although three terms would do: compilers evaluate a sum of products
+        # twice, for the index and for the fraction, and may round it differently each time. Where
+        # a coordinate is nearly whole, a pixel would get its neighbour's index.
+        rows = jnp.concatenate([matrix, offset[:, None]], axis=1)
+        precision = jax.lax.Precision.HIGHEST
+        return jnp.einsum("khw,ck->chw", jnp.stack(terms), rows, precision=precision)
 
-    return _sample(image, coordinate(1), coordinate(0), half_sample=False)
+    if coords == "exact":
+        whole, fraction = _split(affine_sum(x, y, np.ones_like(x)))
+    else:
+        # What x adds is rounded to 1/1024 pixel, the rest too, and their sum to 1/32.
+        along = jnp.round(matrix[:, 0, None, None] * x[None] * 1024.0).astype(jnp.int32)
+        across = affine_sum(np.zeros_like(x), y, np.ones_like(x))
+        total = (along + jnp.round(across * 1024.0).astype(jnp.int32) + 16) >> 5
+        whole, fraction = total >> 5, (total & 31).astype(jnp.float32) / 32.0
+    row, col = (whole[1], fraction[1]), (whole[0], fraction[0])
+    return _sample(image, row, col, half_sample=False)
 
 
 def _elastic_transform(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:

@@ -102,7 +102,7 @@ _FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.
 
 @functools.lru_cache(maxsize=4)
 def _frost_photographs(frost_dir: str, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the photographs: [5, h, w, 3] uint8, padded with zeros, and [5, 2] heights and widths."""
+    """The photographs [5, h, w, 3] uint8, padded with zeros, and their [5, 2] heights and widths."""
     from PIL import Image  # only frost reads files
 
     photographs = []
@@ -136,10 +136,10 @@ def _shrink(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _where_frost_is(found: object) -> str:
     return (
-        f"found {found!r}; expected a directory with {', '.join(_FROST_FILES)}, which come with the "
+        f"found {found!r}; expected a directory with {', '.join(_FROST_FILES)}. They come with the "
         "scripts of ImageNet-C (github.com/hendrycks/robustness, folder ImageNet-C/create_c) and "
-        "are not ours to distribute. 'frost_procedural' needs no photographs, but is another "
-        "corruption and no part of the benchmark"
+        "are not ours to distribute. 'frost_procedural' needs none, but is another corruption and "
+        "no part of the benchmark"
     )
 
 
@@ -217,7 +217,7 @@ FOG = Corruption("fog", "weather", _fog_constants, _fog, _draw_fog)
 FROST = Corruption("frost", "weather", _frost_constants, _frost, _draw_frost, ("frost_dir",))
 FROST_PROCEDURAL = Corruption(
     "frost_procedural",
-    "extra",
+    "procedural",
     _frost_procedural_constants,
     _frost_procedural,
     _draw_frost_procedural,

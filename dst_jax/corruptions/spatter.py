@@ -1,0 +1,178 @@
+"""Spatter: drops of water (severities 1 to 3) or stains of mud (4 and 5) on the lens.
+
+Water follows the published chain of OpenCV operations step by step, in integers: edges (Canny
+1986), distance to them (Borgefors 1986), equalisation, embossing. Called through the registry only.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
+from dst_jax.corruptions.blur import gaussian_matrices
+from dst_jax.corruptions.constants import Rows
+from dst_jax.corruptions.filters import Border, filter_image, pad_image
+
+_WATER = np.array([175.0, 238.0, 238.0], np.float32)
+_MUD = np.array([63.0, 42.0, 20.0], np.float32)
+
+
+def _spatter_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[str, Any]:
+    loc, scale, sigma, threshold, last, mud = zip(*rows, strict=True)
+    # The fifth number is an intensity for water and a deviation for mud.
+    stain_sigma = [value if is_mud else 1.0 for value, is_mud in zip(last, mud, strict=True)]
+    return {
+        "loc": by_severity(loc, severity),
+        "scale": by_severity(scale, severity),
+        "threshold": by_severity(threshold, severity),
+        "intensity": by_severity(last, severity),
+        "mud": by_severity(mud, severity),
+        "layer": gaussian_matrices(sigma, shape, severity),
+        "stain": gaussian_matrices(stain_sigma, shape, severity),
+    }
+
+
+def _draw_spatter(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
+    del constants
+    return {"n": jax.random.normal(key, shape, jnp.float32)}
+
+
+def _window(plane: jax.Array, weights: Any, border: Border) -> jax.Array:
+    """Correlates [H, W] int32 with a small square of integer weights, K x K."""
+    weights = np.asarray(weights)
+    H, W = plane.shape
+    padded = pad_image(plane, weights.shape[0] // 2, border)
+    total = jnp.zeros((H, W), jnp.int32)
+    for (i, j), weight in np.ndenumerate(weights):
+        if weight:
+            total += int(weight) * padded[i : i + H, j : j + W]
+    return total
+
+
+def _shifted(plane: jax.Array, dy: int, dx: int, fill: Any) -> jax.Array:
+    """The plane's value at (row + dy, column + dx), `fill` outside."""
+    H, W = plane.shape
+    padded = jnp.pad(plane, ((abs(dy),) * 2, (abs(dx),) * 2), constant_values=fill)
+    return padded[abs(dy) + dy : abs(dy) + dy + H, abs(dx) + dx : abs(dx) + dx + W]
+
+
+def canny(plane: jax.Array, low: int, high: int) -> jax.Array:
+    """Canny's edges with 3 x 3 Sobel gradients and their L1 norm.
+
+    Args:
+      plane: [H, W] int32 in 0..255.
+      low: gradients above it may belong to an edge.
+      high: gradients above it start an edge.
+
+    Returns:
+      [H, W] bool.
+    """
+    gx = _window(plane, [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], "edge")
+    gy = _window(plane, [[-1, -2, -1], [0, 0, 0], [1, 2, 1]], "edge")
+    x, y = jnp.abs(gx), jnp.abs(gy)
+    norm = x + y
+
+    def above(dy: int, dx: int) -> jax.Array:
+        return norm > _shifted(norm, dy, dx, 0)
+
+    def at_least(dy: int, dx: int) -> jax.Array:
+        return norm >= _shifted(norm, dy, dx, 0)
+
+    # A ridge of the gradient along its direction, in sectors of 45 degrees: tan(22.5) in 15 bits.
+    scaled_y, tangent = y << 15, x * 13573
+    same_sign = (gx ^ gy) >= 0
+    diagonal = jnp.where(same_sign, above(-1, -1) & above(1, 1), above(-1, 1) & above(1, -1))
+    ridge = jnp.where(
+        scaled_y < tangent,
+        above(0, -1) & at_least(0, 1),
+        jnp.where(scaled_y > tangent + (x << 16), above(-1, 0) & at_least(1, 0), diagonal),
+    )
+    candidate = ridge & (norm > low)
+
+    def grow(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        edges, _ = state
+        grown = candidate & (_window(edges.astype(jnp.int32), np.ones((3, 3), int), "edge") > 0)
+        return grown, jnp.any(grown != edges)
+
+    start = candidate & (norm > high)
+    edges, _ = jax.lax.while_loop(lambda state: state[1], grow, (start, jnp.any(start)))
+    return edges
+
+
+_UNIT = 1 << 16  # fixed point of the distances
+_FAR = 20 * _UNIT  # distances are cut here
+_MOVES = [
+    (dy, dx, {1: _UNIT, 2: round(1.4 * _UNIT), 5: round(2.1969 * _UNIT)}[dy * dy + dx * dx])
+    for dy in range(-2, 3)
+    for dx in range(-2, 3)
+    if dy * dy + dx * dx in (1, 2, 5)
+]
+
+
+def edge_distance(edges: jax.Array) -> jax.Array:
+    """Chamfer distances [H, W] int32 to the nearest edge in units of 2**-16 pixel, cut at 20."""
+
+    def relax(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        distance, _ = state
+        nearer = distance
+        for dy, dx, length in _MOVES:
+            nearer = jnp.minimum(nearer, _shifted(distance, dy, dx, _FAR) + length)
+        return nearer, jnp.any(nearer != distance)
+
+    start = jnp.where(edges, 0, _FAR).astype(jnp.int32)
+    distance, _ = jax.lax.while_loop(lambda state: state[1], relax, (start, jnp.array(True)))
+    return distance
+
+
+def equalise(plane: jax.Array, levels: int) -> jax.Array:
+    """Histogram equalisation to 0..255 of [H, W] int32 with values in 0..levels-1."""
+    value = jnp.arange(levels, dtype=jnp.int32)
+    counts = (plane[..., None] == value[None, None, :]).sum(axis=(0, 1), dtype=jnp.int32)
+    lowest = plane.min()
+    total = plane.size - counts[lowest]
+    scale = 255.0 / jnp.maximum(total, 1).astype(jnp.float32)
+    above_lowest = jnp.cumsum(jnp.where(value > lowest, counts, 0))
+    table = jnp.round(above_lowest.astype(jnp.float32) * scale).astype(jnp.int32)
+    # A plane of one value stays as it is.
+    return jnp.where(total == 0, plane, table[plane])
+
+
+def _water(layer: jax.Array) -> jax.Array:
+    """How much water covers each pixel, [H, W] float32 in [0, 1], from the layer of drops."""
+    # The script's cast wraps around where a drop is brighter than white.
+    drops = (layer * 255.0).astype(jnp.int32) % 256
+    box = np.ones((3, 3), int)
+    relief = edge_distance(canny(drops, 50, 150))
+    relief = _window(relief, box, "reflect_101") // (9 * _UNIT)
+    relief = equalise(relief, 21)
+    emboss = [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]
+    relief = jnp.clip(_window(relief, emboss, "reflect_101"), 0, 255)
+    relief = (_window(relief, box, "reflect_101") + 4) // 9
+    amount = (drops * relief).astype(jnp.float32)
+    # Without any drop there is nothing to scale (and nothing to see).
+    return amount / jnp.maximum(amount.max(), 1.0)
+
+
+def _spatter(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
+    image = image.astype(jnp.float32)
+    threshold = constants["threshold"]
+    layer = constants["loc"] + constants["scale"] * draws["n"]
+    layer = filter_image(layer, **constants["layer"])
+    layer = jnp.where(layer < threshold, 0.0, layer)
+
+    def water() -> jax.Array:
+        amount = constants["intensity"] * _water(layer)
+        return image + amount[..., None] * _WATER[None, None]
+
+    def mud() -> jax.Array:
+        stain = (layer > threshold).astype(jnp.float32)
+        stain = filter_image(stain, **constants["stain"])
+        stain = jnp.where(stain < 0.8, 0.0, stain)[..., None]
+        return image * (1.0 - stain) + stain * _MUD[None, None]
+
+    return jax.lax.cond(constants["mud"] == 1, mud, water)
+
+
+SPATTER = Corruption("spatter", "extra", _spatter_constants, _spatter, _draw_spatter)
