@@ -77,5 +77,6 @@ def _draw(law: Callable[..., Any], seed: int, path: str, shape: tuple[int, ...])
             np.random.Philox(key=np.array([seed % 2**64, stream], np.uint64))
         )
         return law.sample(generator, shape)
-    key = jax.random.fold_in(jax.random.key(seed % 2**32), stream)
-    return np.asarray(law(key, shape, jnp.float32))
+    with jax.ensure_compile_time_eval():  # also where the caller is being traced
+        key = jax.random.fold_in(jax.random.key(seed % 2**32), stream)
+        return np.asarray(law(key, shape, jnp.float32))

@@ -95,7 +95,10 @@ class Foreign(nn.Module):
 
 
 def test_foreign_initialisers_work_and_unknown_ones_are_named():
-    kernel = models.init(Foreign(False), 0, (4, 4, 3))["params"]["Conv_0"]["kernel"].reshape(27, 4)
+    variables = models.init(Foreign(False), 0, (4, 4, 3))
+    kernel = variables["params"]["Conv_0"]["kernel"].reshape(27, 4)
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(4), atol=1e-5)
+    traced = jax.jit(lambda: models.init(Foreign(False), 0, (4, 4, 3)))()
+    jax.tree.map(np.testing.assert_array_equal, variables, traced)
     with pytest.raises(ValueError, match="params/offset: no initialiser known"):
         models.init(Foreign(True), 0, (4, 4, 3))

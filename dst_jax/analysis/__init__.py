@@ -1,0 +1,1 @@
+"""What explains a result: FLOPs, and analyses of trained models. Nothing in training needs this."""
