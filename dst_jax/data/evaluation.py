@@ -1,7 +1,7 @@
-"""Batches for evaluation: uint8 images in the order of the split, the tail padded, nothing dropped.
+"""Batches for evaluation: uint8 images in the order of the split, padded at the end, none dropped.
 
-From arrays (small datasets) or from a stream (ImageNet). Called by `dst_jax.evaluate` and by whoever
-scores a model.
+From arrays (small datasets) or from a stream (ImageNet). Called by `dst_jax.evaluate` and by
+whoever scores a model.
 """
 
 import os
@@ -47,8 +47,8 @@ def stream_eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of a dataset that is too large for memory; the format is that of `eval_batches`.
 
-    Images of many sizes are brought to `dataset.image_shape` by the recipe of ImageNet-C: antialiased
-    bilinear resize of the shorter side to 256 (for 224), then the central crop.
+    Images of many sizes are brought to `dataset.image_shape` by the recipe of ImageNet-C:
+    antialiased bilinear resize of the shorter side to 256 (for 224), then the central crop.
 
     Args:
       dataset: which.

@@ -124,7 +124,17 @@ def open_records(builder: Any, split: str, file_seed: int | None = None) -> tupl
 
     Returns:
       (TensorFlow, dataset of {"image": encoded string, "label": int64}), in a repeatable order.
+
+    Raises:
+      UserError: the dataset is not prepared as tfrecord, or TensorFlow is missing.
     """
+    if builder.info.file_format.value != "tfrecord":
+        raise UserError(
+            "data.input",
+            f"stream, but {builder.data_path} holds {builder.info.file_format.value} files",
+            "a dataset prepared as tfrecord, TFDS's default",
+            "Use data.input=resident, or prepare it as tfrecord",
+        )
     tf = tensorflow(f"reading {builder.data_path}")
     import tensorflow_datasets as tfds
 

@@ -4,6 +4,7 @@ They run on the host inside tf.data, for records that only TensorFlow reads. `tf
 in, so that importing this file costs nothing. Called by `arrays`, `stream` and `evaluation`.
 """
 
+import math
 from typing import Any
 
 # Decoding with the accurate DCT equals Pillow bit by bit; TensorFlow's default is up to 5 grey
@@ -44,8 +45,10 @@ def central_crop(tf: Any, image: Any, size: int) -> Any:
 def resized_crop_flip(tf: Any, encoded: Any, size: int, seed: Any) -> Any:
     """The training image of Szegedy et al. 2015: a random part, resized, mirrored half the time.
 
-    The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3 (after ten failed draws it
-    is the whole image). Of a JPEG only that part is decoded.
+    As in torchvision's RandomResizedCrop: the area is uniform in 8 to 100 % of the image, the
+    aspect ratio log-uniform in 3/4 to 4/3; if ten draws do not fit, the largest central part that
+    does. (TensorFlow's own sampler draws the height uniformly: 37 % of the area on average, not
+    50 %.) Of a JPEG only that part is decoded.
 
     Args:
       tf: TensorFlow.
@@ -62,17 +65,12 @@ def resized_crop_flip(tf: Any, encoded: Any, size: int, seed: Any) -> Any:
         lambda: tf.io.extract_jpeg_shape(encoded),
         lambda: tf.shape(decode(tf, encoded)),
     )
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape,
-        bounding_boxes=tf.zeros([0, 0, 4], tf.float32),
-        seed=seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    top, left, height, width = begin[0], begin[1], extent[0], extent[1]
+    place_draws = tf.random.stateless_uniform([3], tf.random.split(seed, 2)[0])
+    part_draws = tf.random.stateless_uniform([10, 2], tf.random.split(seed, 2)[1])
+    height, width = _part_size(tf, shape[0], shape[1], part_draws)
+    slack = tf.cast(tf.stack([shape[0] - height, shape[1] - width]), tf.float32)
+    corner = tf.cast(tf.floor(place_draws[:2] * (slack + 1)), tf.int32)
+    top, left = corner[0], corner[1]
     part = tf.cond(
         is_jpeg,
         lambda: tf.io.decode_and_crop_jpeg(
@@ -81,9 +79,22 @@ def resized_crop_flip(tf: Any, encoded: Any, size: int, seed: Any) -> Any:
         lambda: decode(tf, encoded)[top : top + height, left : left + width],
     )
     image = tf.image.resize(part, [size, size], antialias=True)
-    flip_seed = tf.random.experimental.stateless_fold_in(seed, 1)
-    image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    image = tf.where(place_draws[2] < 0.5, image, image[:, ::-1])
     return _to_uint8(tf, image, size)
+
+
+def _part_size(tf: Any, height: Any, width: Any, draws: Any) -> tuple[Any, Any]:
+    """Height and width of the part to crop, from uniform draws [10, 2]."""
+    full = tf.cast(tf.stack([height, width]), tf.float32)
+    area = (0.08 + 0.92 * draws[:, 0]) * full[0] * full[1]
+    ratio = tf.exp((2 * draws[:, 1] - 1) * math.log(4 / 3))
+    sizes = tf.round(tf.sqrt(tf.stack([area / ratio, area * ratio], axis=1)))
+    fits = tf.reduce_all((sizes >= 1) & (sizes <= full), axis=1)
+    central = tf.minimum(full, tf.round(full[::-1] * 4 / 3))
+    # argmax finds the first True, or the first draw where none is.
+    chosen = tf.where(tf.reduce_any(fits), sizes[tf.argmax(tf.cast(fits, tf.int32))], central)
+    chosen = tf.cast(chosen, tf.int32)
+    return chosen[0], chosen[1]
 
 
 def _to_uint8(tf: Any, image: Any, size: int) -> Any:

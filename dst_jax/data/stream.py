@@ -1,0 +1,164 @@
+"""The pipeline of large datasets: tf.data shuffles, decodes and crops on the host, step by step.
+
+Each batch is a function of (seed, step): a restart opens the epoch again, skips to its step before
+anything is decoded, and goes on bit by bit. Used for ImageNet; any TFDS dataset can be streamed.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dst_jax.data import augmentation, prepared, tf_images
+from dst_jax.data.datasets import Dataset
+from dst_jax.data.resident import check_batch_size, split_evenly
+
+# Encoded images that wait in the shuffle buffer. All of CIFAR fits; of ImageNet 5,000 images do, on
+# top of the shuffled order of its 1,024 files, 16 of which are read in turn.
+_SHUFFLE_BYTES = 512 << 20
+
+
+class StreamPipeline:
+    """Batches streamed from the files of a prepared dataset; see `Pipeline` for the interface.
+
+    Every process reads all records but decodes its own rows of each batch only, so the number of
+    processes changes nothing. Every epoch is a new order; the examples that do not fill a last
+    batch are left out of that epoch.
+    """
+
+    sharded_feed = True
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        data_dir: os.PathLike | str | None = None,
+        *,
+        batch_size: int,
+        seed: int,
+        augment: str,
+        dtype: jax.typing.DTypeLike = jnp.float32,
+        put: Callable[[Any], Any] = jax.device_put,
+        process: tuple[int, int] | None = None,
+        cache_dir: os.PathLike | str | None = None,
+    ):
+        """Finds the dataset; nothing is read before the first `feed`.
+
+        Args:
+          dataset: which; its training split is streamed.
+          data_dir: TFDS directory; None: TFDS's default (digits: below `cache_dir`).
+          batch_size: examples in a global batch.
+          seed: seed of the run.
+          augment: one of `AUGMENTATIONS`. `resized_crop_flip` is made by tf.data; the others on the
+            device, from images that have been resized and centrally cropped if their sizes differ.
+          dtype: type of the images that `draw` returns.
+          put: places this process's rows of a batch on its devices.
+          process: (index, count) of this process; None: as JAX says.
+          cache_dir: where the digits are prepared if `data_dir` is None.
+
+        Raises:
+          UserError: the dataset is not prepared, or a batch is larger than it.
+        """
+        cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
+        self._builder = prepared.find(dataset, data_dir, cache)
+        self.num_examples = prepared.check_split(self._builder, dataset.train_split)
+        self.batch_size = batch_size
+        self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
+        self._process = process or (jax.process_index(), jax.process_count())
+        self._rows = split_evenly(batch_size, self._process[1])
+        self._dataset, self._seed, self._augment = dataset, seed, augment
+        self._dtype, self._put = dtype, put
+        self._iterator: Any = None
+        self._step, self._feed = -1, None
+
+    def chunk(self, step: int) -> int:
+        """How many steps from `step` on `feed(step)` serves: this one."""
+        del step
+        return 1
+
+    def feed(self, step: int) -> Any:
+        """This process's rows of the batch of `step`, placed on the devices.
+
+        Consecutive steps are prefetched; any other step opens the stream anew at that place.
+
+        Raises:
+          UserError: the files of the dataset are damaged, or TensorFlow is missing.
+        """
+        if step == self._step:
+            return self._feed
+        if step != self._step + 1 or step % self.steps_per_epoch == 0 or self._iterator is None:
+            self._iterator = self._open(step)
+        tf = prepared.tensorflow("streaming")
+        try:
+            image, label = next(self._iterator)
+        except (tf.errors.OpError, StopIteration) as error:
+            raise prepared.unreadable(self._builder, error) from error
+        self._step = step
+        self._feed = self._put({"image": image, "label": label})
+        return self._feed
+
+    def draw(
+        self,
+        feed: dict[str, jax.Array],
+        step: jax.Array | int,
+        shard: tuple[jax.Array | int, int] = (0, 1),
+    ) -> dict[str, jax.Array]:
+        """The batch of `step`, augmented and normalised; pure, for use in the compiled program.
+
+        Args:
+          feed: what `feed` returned for `step`: the global batch, or the rows of `shard` only.
+          step: completed batches, may be traced.
+          shard: (index, count), which of `count` equal parts of the global batch the rows are.
+
+        Returns:
+          {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
+        """
+        rows = split_evenly(self.batch_size, shard[1])
+        keys = augmentation.example_keys(self._seed, step, shard[0] * rows + jnp.arange(rows))
+        images = augmentation.augment(feed["image"], keys, self._augment)
+        return {
+            "image": augmentation.normalise(images, self._dataset, self._dtype),
+            "label": feed["label"],
+        }
+
+    def close(self) -> None:
+        """Stops reading."""
+        self._iterator, self._feed, self._step = None, None, -1
+
+    def _open(self, step: int) -> Any:
+        """An iterator over this process's rows of the batches from `step` to the epoch's end."""
+        epoch, first = divmod(step, self.steps_per_epoch)
+        split, size = self._dataset.train_split, self._dataset.image_shape[0]
+        # SeedSequence is stable across versions and mixes small seeds and epochs well.
+        state = np.random.SeedSequence((self._seed, epoch)).generate_state(4, np.uint32)
+        file_seed, record_seed, *crop_seed = (int(word >> 1) for word in state)
+        tf, records = prepared.open_records(self._builder, split, file_seed)
+        stored_shape = self._builder.info.features["image"].shape
+
+        def decode(index: Any, record: Any) -> tuple[Any, Any]:
+            if self._augment == "resized_crop_flip":
+                seed = tf.random.experimental.stateless_fold_in(crop_seed, index)
+                image = tf_images.resized_crop_flip(tf, record["image"], size, seed)
+            else:
+                image = tf_images.decode(tf, record["image"])
+                if stored_shape != self._dataset.image_shape:
+                    image = tf_images.central_crop(tf, image, size)
+            image = tf.ensure_shape(image, self._dataset.image_shape)
+            return image, tf.cast(record["label"], tf.int32)
+
+        mean_bytes = self._builder.info.splits[split].num_bytes / self.num_examples
+        buffer = min(self.num_examples, int(_SHUFFLE_BYTES / mean_bytes) + 1)
+        records = records.shuffle(buffer, record_seed, reshuffle_each_iteration=False).enumerate()
+        records = records.take(self.steps_per_epoch * self.batch_size)
+        records = records.skip(first * self.batch_size)
+        if self._process[1] > 1:
+            records = records.filter(
+                lambda index, _: (index % self.batch_size) // self._rows == self._process[0]
+            )
+        batches = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(
+            self._rows, drop_remainder=True
+        )
+        return batches.prefetch(2).as_numpy_iterator()
