@@ -1,6 +1,6 @@
 """How much a training step costs inside a compiled loop, with plain convolutions and with ours.
 
-    python benchmarks/convolution.py [--steps 8] [--repeats 5] [--batch 32] [--resnet]
+    python -m benchmarks.convolution [--steps 8] [--repeats 5] [--batch 32] [--resnet]
 
 For each kind of convolution one small network takes the same training steps twice: one dispatch a
 step, and all of them inside one `lax.while_loop`. A ratio above 1 means that the loop is slower.

@@ -1,1 +1,4 @@
-"""What explains a result: FLOPs, and analyses of trained models. Nothing in training needs this."""
+"""What explains a result: FLOPs, and analyses of trained models.
+
+Import the files by name; nothing that training needs lives here.
+"""
