@@ -14,7 +14,7 @@ main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; font-weight: 650; }
 h2 { font-size: 1.15rem; margin: 3rem 0 .75rem; font-weight: 650; }
 h3 { font-size: 1rem; margin: 1.75rem 0 .5rem; font-weight: 600; }
-p { max-width: 46rem; margin: .6rem 0; overflow-wrap: break-word; }
+p { max-width: 52rem; margin: .6rem 0; overflow-wrap: break-word; }
 .lead { font-size: 1.06rem; }
 .note, figcaption, footer { color: var(--soft); font-size: .875rem; }
 .warn { border-left: 3px solid #d55e00; padding-left: .75rem; color: var(--ink); }
@@ -23,7 +23,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .45rem .6rem; text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; border-bottom: 1px solid var(--soft); font-weight: 600;
-  white-space: normal; min-width: 4.6rem; line-height: 1.3; }
+  white-space: normal; min-width: 5.2rem; line-height: 1.3; text-wrap: balance; }
 td { border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; }
 td:first-child { font-weight: 550; }
@@ -48,6 +48,7 @@ code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 footer { margin-top: 3rem; }
 @media (max-width: 34rem) {
   main { padding: 1.5rem 1rem 3rem; }
+  th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .5rem; } }
 @media print { details > * { display: block; } }

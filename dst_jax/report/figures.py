@@ -36,6 +36,7 @@ _SPARE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#9a
 _INK, _GRID = "#010203", "#040506"  # stand for currentColor, which matplotlib cannot spell
 _LINES, _MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
 _BARS_A_ROW = 64  # more would be thinner than their error bars
+_LEGEND = 132  # characters in a row of the legend, handles included
 _POINTS = 300  # a curve drawn with more looks the same
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
@@ -126,7 +127,7 @@ def _corruptions(comparison: Comparison, looks: Mapping[str, _Look], suffix: str
                 [x for x, _ in drawn],
                 [100 * v.mean for _, v in drawn],
                 width=0.9 * width,
-                color=looks[group.name].colour,
+                color=looks[group.label].colour,
                 label=group.name,
             )
             spread = [(x, v) for x, v in drawn if v.std is not None]
@@ -146,7 +147,7 @@ def _corruptions(comparison: Comparison, looks: Mapping[str, _Look], suffix: str
         ax.set_xlim(-0.6, per_row - 0.4)
         ax.grid(False, axis="x")
         ax.set_ylabel("accuracy, %")
-    _legend(figure, axes[0], len(groups))
+    _legend(figure, axes[0])
     robust = "; ".join(
         f"{group.name} {100 * value.mean:.1f}"
         for group in groups
@@ -183,7 +184,7 @@ def _severities(comparison: Comparison, looks: Mapping[str, _Look], suffix: str)
                 value = comparison.accuracy(group, wanted if level else [CLEAN])
                 if value is not None:
                     points.append((level, 100 * value.mean, 100 * (value.std or 0.0)))
-            look = looks[group.name]
+            look = looks[group.label]
             ax.errorbar(
                 [p[0] for p in points],
                 [p[1] for p in points],
@@ -207,7 +208,7 @@ def _severities(comparison: Comparison, looks: Mapping[str, _Look], suffix: str)
         panels[lowest].set_xlabel("severity")
     for ax in grid[:, 0]:
         ax.set_ylabel("accuracy, %")
-    _legend(figure, panels[0], len(comparison.groups))
+    _legend(figure, panels[0])
     return Drawing(
         name="severity" + suffix,
         heading="Accuracy against severity",
@@ -234,7 +235,7 @@ def _training(
         strict=True,
     ):
         for group in groups:
-            look = looks[group.name]
+            look = looks[group.label]
             for index, run in enumerate(group.runs):
                 rows = [r for r in run.metrics if isinstance(r.get(key), (int, float))]
                 rows = rows[:: max(1, len(rows) // _POINTS)] + rows[-1:]
@@ -249,7 +250,7 @@ def _training(
                 )
         ax.set_xlabel("step")
         ax.set_ylabel(label)
-    _legend(figure, panels[0], len(groups))
+    _legend(figure, panels[0])
     return Drawing(
         name="training" + suffix,
         heading="Training curves",
@@ -266,12 +267,12 @@ def _logged(group: Group) -> bool:
 
 
 def _looks(groups: Sequence[Group]) -> dict[str, _Look]:
-    """One look for each name: colour by algorithm, paler and dashed for its further variants."""
+    """One look for each label: colour by algorithm, paler and dashed for its further variants."""
     variants: dict[str, list[str]] = {}
-    for group in sorted(groups, key=lambda g: (g.sparsity or 0.0, g.name)):
+    for group in sorted(groups, key=lambda g: (g.sparsity or 0.0, g.label)):
         names = variants.setdefault("dense" if group.is_dense else group.algorithm, [])
-        if group.name not in names:
-            names.append(group.name)
+        if group.label not in names:
+            names.append(group.label)
     strangers = sorted(a for a in variants if a not in _COLOURS)
     taken = [_COLOURS[a] for a in variants if a in _COLOURS]
     spare = [c for c in _SPARE if c not in taken] or list(_SPARE)
@@ -299,9 +300,10 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _legend(figure: "Figure", ax: "Axes", entries: int) -> None:
+def _legend(figure: "Figure", ax: "Axes") -> None:
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(entries, 5))
+    columns = max(1, _LEGEND // (6 + max(map(len, labels))))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def _svg(figure: "Figure", name: str) -> str:

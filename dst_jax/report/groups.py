@@ -62,11 +62,16 @@ class Group:
         return run.steps if run.finished and run.steps is not None else (run.step or None)
 
     @property
+    def label(self) -> str:
+        """Method and sparsity."""
+        if self.is_dense or self.sparsity is None:
+            return self.method
+        return f"{self.method} {percent(self.sparsity)} %"
+
+    @property
     def name(self) -> str:
-        """Method, sparsity and what is unfinished, as legends and sentences need it."""
-        plain = self.is_dense or self.sparsity is None
-        name = self.method if plain else f"{self.method} {percent(self.sparsity or 0.0)} %"
-        return f"{name} ({self.unfinished})" if self.unfinished else name
+        """The label, marked if unfinished, as legends and sentences need it."""
+        return f"{self.label} (unfinished)" if self.unfinished else self.label
 
     @property
     def unfinished(self) -> str:
