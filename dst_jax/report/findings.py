@@ -62,7 +62,8 @@ def _verdict(comparison: Comparison, judged: list[tuple[float, Group]]) -> list[
     elif gain > 0:
         sentences = [
             f"{better} of {len(judged)} sparse configurations score above dense. The highest, "
-            f"{best.name}, reaches {numbers} ({size}); it is picked by these very numbers, which flatters it."
+            f"{best.name}, reaches {numbers} ({size}); it is picked by these very "
+            "numbers, which flatters it."
         ]
     else:
         sentences = [
