@@ -76,14 +76,11 @@ _DCT = _cosines()
 
 def _transform(blocks: jax.Array, matrix: np.ndarray, axis: int, shift: int) -> jax.Array:
     """Multiplies an axis of length 8 by an integer matrix and divides by 2**shift, rounding."""
-    # Written as sums: integer matrix products are slow or missing on accelerators.
-    parts = [jnp.squeeze(p, axis) for p in jnp.split(blocks, 8, axis=axis)]
-    half = 1 << (shift - 1)
-    out = [
-        (sum((parts[j] * int(row[j]) for j in range(1, 8)), parts[0] * int(row[0])) + half) >> shift
-        for row in matrix
-    ]
-    return jnp.stack(out, axis=axis)
+    # Products and their sum, not a matrix product: that exists for int32 on few accelerators.
+    ones = (1,) * (blocks.ndim - axis - 1)
+    weights = jnp.asarray(matrix, jnp.int32).reshape((1,) * axis + (8, 8) + ones)
+    total = (jnp.expand_dims(blocks, axis) * weights).sum(axis=axis + 1)
+    return (total + (1 << (shift - 1))) >> shift
 
 
 def _code_plane(plane: jax.Array, steps: jax.Array) -> jax.Array:

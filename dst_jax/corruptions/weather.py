@@ -102,7 +102,7 @@ _FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.
 
 @functools.lru_cache(maxsize=4)
 def _frost_photographs(frost_dir: str, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """The photographs [5, h, w, 3] uint8, padded with zeros, and their [5, 2] heights and widths."""
+    """The photographs [5, h, w, 3] uint8, padded with zeros, and their [5, 2] sizes."""
     from PIL import Image  # only frost reads files
 
     photographs = []
@@ -137,9 +137,9 @@ def _shrink(image: np.ndarray, scale: float) -> np.ndarray:
 def _where_frost_is(found: object) -> str:
     return (
         f"found {found!r}; expected a directory with {', '.join(_FROST_FILES)}. They come with the "
-        "scripts of ImageNet-C (github.com/hendrycks/robustness, folder ImageNet-C/create_c) and "
-        "are not ours to distribute. 'frost_procedural' needs none, but is another corruption and "
-        "no part of the benchmark"
+        "scripts of ImageNet-C (github.com/hendrycks/robustness, folder "
+        "ImageNet-C/imagenet_c/imagenet_c/frost) and are not ours to distribute. "
+        "'frost_procedural' needs none, but is another corruption and no part of the benchmark"
     )
 
 
@@ -203,9 +203,10 @@ def _draw_frost_procedural(key: jax.Array, shape: tuple[int, int], constants: Co
 def _frost_procedural(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
     """White veins along the level lines of one fractal, denser where another is high."""
     H, W, _ = image.shape
-    veins = plasma(draws["u"][0], jnp.float32(1.6), constants["size"])[:H, :W]
+    decays = jnp.asarray([1.6, 2.0], jnp.float32)
+    fractals = jax.vmap(plasma, in_axes=(0, 0, None))(draws["u"], decays, constants["size"])
+    veins, cover = fractals[:, :H, :W]
     veins = (1.0 - jnp.abs(2.0 * veins - 1.0)) ** 4
-    cover = plasma(draws["u"][1], jnp.float32(2.0), constants["size"])[:H, :W]
     ice = (0.3 + 0.7 * veins) * (0.25 + 0.75 * cover)
     blueish = jnp.asarray([[[0.85, 0.95, 1.0]]], jnp.float32)
     frost = 255.0 * ice[..., None] * blueish
