@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,8 +35,8 @@ def load_arrays(
     Args:
       dataset: which; all its images must have one size.
       split: a TFDS split, `dataset.train_split` or `dataset.test_split`.
-      data_dir: TFDS directory; None: TFDS's default (digits: below `cache_dir`).
-      cache_dir: where the decoded arrays are kept; None: `default_cache_dir()`.
+      data_dir: TFDS directory; None: TFDS's default.
+      cache_dir: where decoded arrays and the digits are kept; None: `default_cache_dir()`.
       limit: number of examples, at most; None: all.
 
     Returns:
@@ -72,10 +73,10 @@ def cached_arrays(
     shape = builder.info.features["image"].shape
     if None in shape:
         raise UserError(
-            "data.input",
+            "config.data.input",
             f"{builder.name} has images of many sizes",
             "a dataset whose images have one size",
-            "Use data.input=stream",
+            "Use --config.data.input=stream",
         )
     expected: dict[str, tuple[tuple[int, ...], type]] = {
         "images": ((count, *shape), np.uint8),
@@ -91,7 +92,7 @@ def cached_arrays(
         _decode_to(paths, expected, builder, split)
         found = {name: _open_valid(paths[name], *expected[name]) for name in expected}
     if found["images"] is None or found["labels"] is None:
-        raise UserError("data.cache_dir", f"{folder} loses what is written", "a working directory")
+        raise UserError("cache_dir", f"{folder} loses what is written", "a working directory")
     return found["images"], found["labels"]
 
 
@@ -125,9 +126,8 @@ def _decode_to(
     Each file is replaced in one atomic rename, and every process would write the same bytes, so
     processes that start together and readers of a damaged entry do not disturb each other.
     """
-    parts = {
-        name: path.with_name(f"{path.name}.{os.getpid()}.part") for name, path in paths.items()
-    }
+    unique = uuid.uuid4().hex[:8]
+    parts = {name: path.with_name(f"{path.name}.{unique}.part") for name, path in paths.items()}
     total = expected["labels"][0][0]
     done = 0
     try:

@@ -103,7 +103,9 @@ def corrupted_batches(
 def _corrupted(dataset: Dataset) -> CorruptedSet:
     if dataset.corrupted is None:
         raise UserError(
-            "data.name", dataset.name, "a dataset with a corrupted test set in TFDS (cifar10, ...)"
+            "config.data.name",
+            dataset.name,
+            "a dataset with a corrupted test set in TFDS (cifar10, ...)",
         )
     return dataset.corrupted
 

@@ -116,5 +116,5 @@ def get(name: str) -> Dataset:
       UserError: there is none; the text lists those that there are.
     """
     if name not in DATASETS:
-        raise UserError("data.name", name, f"one of {', '.join(sorted(DATASETS))}")
+        raise UserError("config.data.name", name, f"one of {', '.join(sorted(DATASETS))}")
     return DATASETS[name]

@@ -89,5 +89,5 @@ def prepare(data_dir: str) -> None:
     except OSError as error:
         if not builder.data_path.exists():
             raise UserError(
-                "data.data_dir", f"{data_dir} ({error})", "a directory that can be written"
+                "cache_dir", f"{data_dir} ({error})", "a directory that can be written"
             ) from error

@@ -5,7 +5,6 @@ whoever scores a model.
 """
 
 import os
-import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -43,7 +42,6 @@ def stream_eval_batches(
     *,
     split: str | None = None,
     limit: int | None = None,
-    cache_dir: os.PathLike | str | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of a dataset that is too large for memory; the format is that of `eval_batches`.
 
@@ -56,13 +54,11 @@ def stream_eval_batches(
       batch_size: B.
       split: a TFDS split; None: the test split.
       limit: number of examples, at most; None: all.
-      cache_dir: where the digits are prepared if `data_dir` is None.
 
     Raises:
       UserError: the dataset is not prepared, damaged, or TensorFlow is missing.
     """
-    cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
-    builder = prepared.find(dataset, data_dir, cache)
+    builder = prepared.find_config(dataset.name, None, data_dir)
     return stream_builder(
         builder, split or dataset.test_split, dataset.image_shape[0], batch_size, limit
     )

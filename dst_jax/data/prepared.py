@@ -30,8 +30,8 @@ def find(dataset: Dataset, data_dir: os.PathLike | str | None, cache_dir: pathli
 
     Args:
       dataset: which.
-      data_dir: TFDS directory, or None for `cache_dir / "tfds"` (digits) or TFDS's own default.
-      cache_dir: see `data_dir`.
+      data_dir: TFDS directory; None: TFDS's default.
+      cache_dir: the digits are prepared in `cache_dir / "tfds"` unless `data_dir` has them.
 
     Raises:
       UserError: the dataset is not there; the text has the command that prepares it.
@@ -39,8 +39,9 @@ def find(dataset: Dataset, data_dir: os.PathLike | str | None, cache_dir: pathli
     if dataset.name == "digits":
         from dst_jax.data import digits
 
-        data_dir = data_dir or cache_dir / "tfds"
-        digits.prepare(os.fspath(data_dir))
+        if data_dir is None or not (tfds_dir(data_dir) / dataset.name).exists():
+            data_dir = cache_dir / "tfds"
+            digits.prepare(os.fspath(data_dir))
     return find_config(dataset.name, None, data_dir)
 
 
@@ -61,7 +62,7 @@ def find_config(name: str, config: str | None, data_dir: os.PathLike | str | Non
         prepare = f"tfds.load({full_name!r}{given})"
         manual = _IMAGENET_HELP.format(manual=root / "downloads" / "manual")
         raise UserError(
-            "data.data_dir",
+            "data_dir",
             f"no {root / full_name}/<version>/dataset_info.json",
             f"the TFDS dataset {full_name}, prepared",
             (manual if name.startswith("imagenet2012") else "")
@@ -130,10 +131,10 @@ def open_records(builder: Any, split: str, file_seed: int | None = None) -> tupl
     """
     if builder.info.file_format.value != "tfrecord":
         raise UserError(
-            "data.input",
+            "config.data.input",
             f"stream, but {builder.data_path} holds {builder.info.file_format.value} files",
             "a dataset prepared as tfrecord, TFDS's default",
-            "Use data.input=resident, or prepare it as tfrecord",
+            "Use --config.data.input=resident, or prepare it as tfrecord",
         )
     tf = tensorflow(f"reading {builder.data_path}")
     import tensorflow_datasets as tfds
@@ -161,7 +162,7 @@ def unreadable(builder: Any, error: Exception) -> UserError:
     """What to tell the user when TensorFlow fails to read a prepared dataset."""
     return UserError(
         os.fspath(builder.data_path),
-        f"records that cannot be read ({str(error).splitlines()[0][:200]})",
+        f"records that cannot be read ({(str(error) or 'too few of them').splitlines()[0][:200]})",
         "intact files",
         "Delete the directory and prepare the dataset again",
     )

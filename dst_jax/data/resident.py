@@ -59,10 +59,10 @@ class ResidentPipeline:
         """
         if augment == "resized_crop_flip":
             raise UserError(
-                "data.augment",
+                "config.data.augment",
                 augment,
                 "none, crop, crop_flip or reflect_crop_flip for a resident dataset",
-                "Or use data.input=stream",
+                "Or use --config.data.input=stream",
             )
         self.num_examples = len(labels)
         self.batch_size = batch_size
@@ -128,7 +128,9 @@ def check_batch_size(batch_size: int, num_examples: int) -> int:
     """
     if not 1 <= batch_size <= num_examples:
         raise UserError(
-            "train.batch_size", batch_size, f"1 to {num_examples}, the number of training images"
+            "config.train.batch_size",
+            batch_size,
+            f"1 to {num_examples}, the number of training images",
         )
     return num_examples // batch_size
 
@@ -140,5 +142,7 @@ def split_evenly(batch_size: int, count: int) -> int:
       UserError: the parts would not be equal.
     """
     if batch_size % count:
-        raise UserError("train.batch_size", batch_size, f"a multiple of {count}, the devices")
+        raise UserError(
+            "config.train.batch_size", batch_size, f"a multiple of {count}, the devices"
+        )
     return batch_size // count

@@ -5,7 +5,6 @@ anything is decoded, and goes on bit by bit. Used for ImageNet; any TFDS dataset
 """
 
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -43,13 +42,12 @@ class StreamPipeline:
         dtype: jax.typing.DTypeLike = jnp.float32,
         put: Callable[[Any], Any] = jax.device_put,
         process: tuple[int, int] | None = None,
-        cache_dir: os.PathLike | str | None = None,
     ):
         """Finds the dataset; nothing is read before the first `feed`.
 
         Args:
           dataset: which; its training split is streamed.
-          data_dir: TFDS directory; None: TFDS's default (digits: below `cache_dir`).
+          data_dir: TFDS directory; None: TFDS's default.
           batch_size: examples in a global batch.
           seed: seed of the run.
           augment: one of `AUGMENTATIONS`. `resized_crop_flip` is made by tf.data; the others on the
@@ -57,13 +55,11 @@ class StreamPipeline:
           dtype: type of the images that `draw` returns.
           put: places this process's rows of a batch on its devices.
           process: (index, count) of this process; None: as JAX says.
-          cache_dir: where the digits are prepared if `data_dir` is None.
 
         Raises:
           UserError: the dataset is not prepared, or a batch is larger than it.
         """
-        cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
-        self._builder = prepared.find(dataset, data_dir, cache)
+        self._builder = prepared.find_config(dataset.name, None, data_dir)
         self.num_examples = prepared.check_split(self._builder, dataset.train_split)
         self.batch_size = batch_size
         self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
@@ -71,6 +67,7 @@ class StreamPipeline:
         self._rows = split_evenly(batch_size, self._process[1])
         self._dataset, self._seed, self._augment = dataset, seed, augment
         self._dtype, self._put = dtype, put
+        self._tf: Any = None
         self._iterator: Any = None
         self._step, self._feed = -1, None
 
@@ -90,11 +87,10 @@ class StreamPipeline:
         if step == self._step:
             return self._feed
         if step != self._step + 1 or step % self.steps_per_epoch == 0 or self._iterator is None:
-            self._iterator = self._open(step)
-        tf = prepared.tensorflow("streaming")
+            self._tf, self._iterator = self._open(step)
         try:
             image, label = next(self._iterator)
-        except (tf.errors.OpError, StopIteration) as error:
+        except (self._tf.errors.OpError, StopIteration) as error:
             raise prepared.unreadable(self._builder, error) from error
         self._step = step
         self._feed = self._put({"image": image, "label": label})
@@ -128,8 +124,8 @@ class StreamPipeline:
         """Stops reading."""
         self._iterator, self._feed, self._step = None, None, -1
 
-    def _open(self, step: int) -> Any:
-        """An iterator over this process's rows of the batches from `step` to the epoch's end."""
+    def _open(self, step: int) -> tuple[Any, Any]:
+        """TensorFlow, and an iterator over this process's rows of the batches from `step` to the epoch's end."""
         epoch, first = divmod(step, self.steps_per_epoch)
         split, size = self._dataset.train_split, self._dataset.image_shape[0]
         # SeedSequence is stable across versions and mixes small seeds and epochs well.
@@ -161,4 +157,4 @@ class StreamPipeline:
         batches = records.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(
             self._rows, drop_remainder=True
         )
-        return batches.prefetch(2).as_numpy_iterator()
+        return tf, batches.prefetch(2).as_numpy_iterator()

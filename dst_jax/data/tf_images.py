@@ -65,11 +65,10 @@ def resized_crop_flip(tf: Any, encoded: Any, size: int, seed: Any) -> Any:
         lambda: tf.io.extract_jpeg_shape(encoded),
         lambda: tf.shape(decode(tf, encoded)),
     )
-    place_draws = tf.random.stateless_uniform([3], tf.random.split(seed, 2)[0])
-    part_draws = tf.random.stateless_uniform([10, 2], tf.random.split(seed, 2)[1])
-    height, width = _part_size(tf, shape[0], shape[1], part_draws)
+    draws = tf.random.stateless_uniform([23], seed)
+    height, width = _part_size(tf, shape[0], shape[1], tf.reshape(draws[3:], [10, 2]))
     slack = tf.cast(tf.stack([shape[0] - height, shape[1] - width]), tf.float32)
-    corner = tf.cast(tf.floor(place_draws[:2] * (slack + 1)), tf.int32)
+    corner = tf.cast(tf.floor(draws[:2] * (slack + 1)), tf.int32)
     top, left = corner[0], corner[1]
     part = tf.cond(
         is_jpeg,
@@ -79,8 +78,8 @@ def resized_crop_flip(tf: Any, encoded: Any, size: int, seed: Any) -> Any:
         lambda: decode(tf, encoded)[top : top + height, left : left + width],
     )
     image = tf.image.resize(part, [size, size], antialias=True)
-    image = tf.where(place_draws[2] < 0.5, image, image[:, ::-1])
-    return _to_uint8(tf, image, size)
+    image = _to_uint8(tf, image, size)
+    return tf.where(draws[2] < 0.5, image, image[:, ::-1])
 
 
 def _part_size(tf: Any, height: Any, width: Any, draws: Any) -> tuple[Any, Any]:

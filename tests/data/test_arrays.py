@@ -225,5 +225,14 @@ def test_damaged_records_are_told(shared_dir, tmp_path):
 
 def test_unwritable_place_for_the_digits(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"data\.data_dir"):
-        data.load_arrays(data.get("digits"), "test", tmp_path / "file", tmp_path)
+    with pytest.raises(UserError, match="cache_dir"):
+        data.load_arrays(data.get("digits"), "test", cache_dir=tmp_path / "file")
+
+
+def test_digits_need_no_place_among_the_datasets(shared_dir, tmp_path):
+    _, labels = data.load_arrays(data.get("digits"), "test", shared_dir / "tfds", tmp_path)
+    assert data.num_examples(data.get("digits"), "test", shared_dir / "tfds", tmp_path) == 360
+    assert len(labels) == 360
+    _, again = data.load_arrays(data.get("digits"), "test", tmp_path / "tfds", tmp_path / "other")
+    np.testing.assert_array_equal(again, labels)
+    assert not (tmp_path / "other" / "tfds").exists()

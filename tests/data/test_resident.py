@@ -122,5 +122,3 @@ def test_mistakes_are_told():
         make("resized_crop_flip")
     with pytest.raises(UserError, match="a multiple of 3"):
         make().draw(make().feed(0), 0, (0, 3))
-    with pytest.raises(UserError, match=r"data.name: found mnist; expected one of cifar10, digits"):
-        data.get("mnist")

@@ -15,14 +15,13 @@ from dst_jax.errors import UserError
 @pytest.fixture
 def stream(shared_dir, cache_dir):
     def make(name="imagenet2012", augment="none", seed=5, batch_size=100, **options):
-        data_dir = None if name == "digits" else shared_dir / "tfds"
+        data_dir = cache_dir / "tfds" if name == "digits" else shared_dir / "tfds"
         return data.StreamPipeline(
             data.get(name),
             data_dir,
             batch_size=batch_size,
             seed=seed,
             augment=augment,
-            cache_dir=cache_dir,
             **options,
         )
 
@@ -81,6 +80,7 @@ def test_epoch_ends_and_the_next_begins(stream):
     np.testing.assert_array_equal(np.bincount(labels, minlength=1000), np.ones(1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["resized_crop_flip", "crop_flip"])
 def test_two_processes_see_the_batches_of_one(stream, augment):
     one = stream(augment=augment, batch_size=24)
@@ -92,6 +92,7 @@ def test_two_processes_see_the_batches_of_one(stream, augment):
             np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), value)
 
 
+@pytest.mark.slow
 def test_resized_crops_differ_between_epochs_and_keep_the_colours(stream):
     pipeline = stream(augment="resized_crop_flip", batch_size=125, put=lambda tree: tree)
     means = np.zeros((2, 1000))  # one training image a label
@@ -149,10 +150,24 @@ def test_a_part_that_never_fits_is_the_largest_central_one():
     assert [tuple(map(int, size)) for size in sizes] == [(90, 120), (120, 90)]
 
 
-def test_mistakes_are_told(stream):
+def test_damaged_files_are_told(shared_dir, tmp_path):
+    source, target = shared_dir / "tfds/cifar10/3.0.2", tmp_path / "cifar10/3.0.2"
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        content = path.read_bytes()
+        (target / path.name).write_bytes(content[:400_000] if "record" in path.name else content)
+    pipeline = data.StreamPipeline(
+        data.get("cifar10"), tmp_path, batch_size=8, seed=0, augment="none"
+    )
+    with pytest.raises(UserError, match=r"cannot be read.*prepare the dataset again"):
+        pipeline.feed(0)
+
+
+def test_mistakes_are_told(stream, cache_dir):
     with pytest.raises(UserError, match=r"train\.batch_size: found 1001; expected 1 to 1000"):
         stream(batch_size=1001)
     with pytest.raises(UserError, match="a multiple of 3"):
         stream(batch_size=100, process=(0, 3))
+    data.load_arrays(data.get("digits"), "test", cache_dir=cache_dir)  # prepares it
     with pytest.raises(UserError, match=r"data\.input=resident"):
         stream("digits").feed(0)
