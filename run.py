@@ -34,6 +34,12 @@ _DATA_DIR = flags.DEFINE_string(
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir", None, "Decoded images and compiled programs. Default: ~/.cache/dst_jax."
 )
+_MULTIHOST = flags.DEFINE_string(
+    "multihost",
+    "",
+    "For several processes: auto on TPU pods, Slurm, MPI and Kubernetes; elsewhere "
+    "HOST:PORT,PROCESSES,INDEX. Every process gets the same command, and the same --workdir.",
+)
 _MODE = flags.DEFINE_enum(
     "mode",
     "all",
@@ -81,7 +87,8 @@ def _parse(arguments: list[str]) -> tuple:
     sweeps = experiment.sweeps_of(card) if card else {}
     workdir = _WORKDIR.value or experiment.default_workdir(card, config, _SWEEP.value)
     cache_dir = _CACHE_DIR.value or experiment.default_cache_dir()
-    return config, sweeps, experiment.Places(Path(workdir), _DATA_DIR.value, Path(cache_dir))
+    places = experiment.Places(Path(workdir), _DATA_DIR.value, Path(cache_dir), _MULTIHOST.value)
+    return config, sweeps, places
 
 
 if __name__ == "__main__":

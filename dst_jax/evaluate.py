@@ -53,7 +53,7 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
         available = [
             Condition(name, severity)
             for name, corruption in corruptions.CORRUPTIONS.items()
-            if not corruption.needs_assets
+            if not corruption.options  # frost needs photographs that we do not have
             for severity in range(1, 6)
         ]
     names = dict.fromkeys(condition.corruption for condition in available)

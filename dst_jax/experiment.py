@@ -30,11 +30,13 @@ class Places:
       workdir: the run directory, or the parent of a sweep's.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: decoded arrays, compiled programs, and the prepared digits.
+      multihost: how the processes of the run find each other; see `parallel.connect`.
     """
 
     workdir: Path
     data_dir: str | None
     cache_dir: Path
+    multihost: str = ""
 
 
 def default_cache_dir() -> Path:
@@ -116,12 +118,12 @@ def run(
         members = plan(config, sweeps or {}, sweep)
         runs = {places.workdir / name: member for name, member in members.items()}
     if mode != "report":
-        _prepare_jax(places.cache_dir)
+        _prepare_jax(places)
         # All configs first: a mistake in the last run of a sweep must not wait for the others.
         resolved = {path: _resolve(member, path, places) for path, member in runs.items()}
         for path, member in resolved.items():
             _one_run(member, path, places, mode, several=len(runs) > 1)
-    if mode in ("all", "report") and int(os.environ.get("JAX_PROCESS_ID", 0)) == 0:
+    if mode in ("all", "report") and _writes_report(places):
         return _report(list(runs), places.workdir, runs)
     return f"run directory: {places.workdir}"
 
@@ -140,16 +142,25 @@ def _existing_runs(workdir: Path) -> dict[Path, None]:
     return dict.fromkeys(found)
 
 
-def _prepare_jax(cache_dir: Path) -> None:
-    """Turns on JAX's cache of compiled programs, unless the user has chosen one."""
+def _prepare_jax(places: Places) -> None:
+    """Joins the processes and turns on JAX's cache of programs, unless the user has chosen one."""
     import jax
 
+    from dst_jax import parallel
+
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(places.cache_dir / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:  # else one process, or one that is set up already
-        jax.distributed.initialize()
+    parallel.connect(places.multihost)
+
+
+def _writes_report(places: Places) -> bool:
+    if not places.multihost:  # so that a report alone does not import JAX
+        return True
+    from dst_jax.parallel import is_main_process
+
+    return is_main_process()
 
 
 def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str, Any]:

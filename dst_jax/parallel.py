@@ -9,7 +9,7 @@ Called by `train` and `robustness`; nothing else imports `jax.sharding`.
 import dataclasses
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -63,12 +63,17 @@ class Devices:
 
     Args:
       parallelism: "jit" or "pmap".
+      devices: the devices; None: all.
     """
 
-    def __init__(self, parallelism: str = "jit"):
+    def __init__(self, parallelism: str = "jit", devices: Sequence[jax.Device] | None = None):
+        self.devices = list(jax.devices() if devices is None else devices)
+        self.count = len(self.devices)
         # Auto axes: linen's Dropout fails under the Explicit axes that make_mesh builds by default.
-        self.mesh = jax.make_mesh((jax.device_count(),), (_DATA,), axis_types=(AxisType.Auto,))
-        self.count = jax.device_count()
+        self.mesh = jax.make_mesh(
+            (self.count,), (_DATA,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+        self._local_count = len(self.mesh.local_devices)
         self._pmap = parallelism == "pmap"
         self._replicated = NamedSharding(self.mesh, PartitionSpec())
         self._rows = NamedSharding(self.mesh, PartitionSpec(_DATA))
@@ -91,6 +96,7 @@ class Devices:
                 lambda state, feed, count: program(state, feed, count, axis),
                 axis_name=_DATA,
                 in_axes=(0, 0, None),
+                devices=self.devices,
                 donate_argnums=donate,
             )
         axis = Axis(1, self.mesh)
@@ -117,7 +123,7 @@ class Devices:
 
     def _stack(self, leaf: Any) -> jax.Array:
         host = np.asarray(leaf)
-        local = np.broadcast_to(host, (jax.local_device_count(), *host.shape))
+        local = np.broadcast_to(host, (self._local_count, *host.shape))
         return jax.make_array_from_process_local_data(self._rows, local)
 
     def shard(self, tree: Tree) -> Tree:
@@ -126,7 +132,7 @@ class Devices:
         def put(leaf: Any) -> jax.Array:
             host = np.asarray(leaf)
             if self._pmap:
-                host = host.reshape(jax.local_device_count(), -1, *host.shape[1:])
+                host = host.reshape(self._local_count, -1, *host.shape[1:])
             return jax.make_array_from_process_local_data(self._rows, host)
 
         return jax.tree.map(put, tree)
@@ -154,6 +160,30 @@ class Devices:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._replicated),
             tree,
         )
+
+
+def connect(multihost: str) -> None:
+    """Joins the processes of one run; call it before anything touches a device.
+
+    Args:
+      multihost: "": one process; "auto": what JAX detects (TPU pods, Slurm, MPI, Kubernetes); or
+        "HOST:PORT,PROCESSES,INDEX" of process 0, the number of processes, and this one.
+
+    Raises:
+      UserError: it is none of those, or no cluster was detected.
+    """
+    if not multihost:
+        return
+    try:
+        if multihost == "auto":
+            jax.distributed.initialize()
+        else:
+            address, processes, index = multihost.split(",")
+            jax.distributed.initialize(address, int(processes), int(index))
+    except ValueError as error:
+        raise UserError(
+            "--multihost", f"{multihost} ({error})", "auto, or HOST:PORT,PROCESSES,INDEX"
+        ) from None
 
 
 def any_process(flag: bool) -> bool:

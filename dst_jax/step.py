@@ -169,7 +169,7 @@ def train_step(
         fresh = _count(jax.tree.map(lambda new, old: new * (1 - old), sparse.masks, old_masks))
         union = jax.tree.map(jnp.maximum, union, sparse.masks)
 
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     window = state.window
     window = Window(

@@ -106,9 +106,10 @@ def train(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) 
     # 4. State: fresh, or the latest checkpoint
     checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoint"]["keep"])
     make_state = jax.jit(lambda variables: step_lib.init_state(recipe, variables))
-    variables = jax.eval_shape(lambda: models.init(model, config["seed"], dataset.image_shape))
     if checkpoints.steps():
-        canonical = checkpoints.restore(devices.abstract(jax.eval_shape(make_state, variables)))
+        image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+        abstract = jax.eval_shape(make_state, jax.eval_shape(model.init, jax.random.key(0), image))
+        canonical = checkpoints.restore(devices.abstract(abstract))
     else:
         canonical = make_state(models.init(model, config["seed"], dataset.image_shape))
     state = devices.replicate(canonical)

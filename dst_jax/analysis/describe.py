@@ -1,0 +1,90 @@
+"""Describes a run's network: its layers, realised sparsity and cost, as `model.json`.
+
+Counts come from the masks of the checkpoint, not from the config. Called by `experiment`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dst_jax import data
+from dst_jax.analysis import flops
+from dst_jax.errors import UserError
+from dst_jax.saved_run import Run, load_run
+from dst_jax.workdir import write_json
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """The facts about a run's network.
+
+    Returns:
+      {"parameters", "maskable", "active": numbers of weights; "sparsity": share of the maskable
+      weights that is inactive; "flops": operations of one dense forward pass for one image;
+      "flops_ratio": sparse over dense forward pass; "training_flops_ratio": over dense training of
+      as many steps, None where it is not known for the algorithm; "layers": one entry a parameter,
+      {"path", "shape", "maskable", "size", "active", "macs"}, macs None where it is no layer's}.
+    """
+    masks = _by_path(run.masks)
+    costs = flops.layer_costs(run.model, data.get(run.config["data"]["name"]).image_shape)
+    macs = {cost.path: cost.macs for cost in costs}
+    layers, densities = [], {}
+    for path, param in _by_path(run.params).items():
+        mask = masks.get(path)
+        active = param.size if mask is None else int(mask.sum(dtype=np.int64))
+        if mask is not None:
+            densities[path] = active / param.size
+        layers.append(
+            {
+                "path": path,
+                "shape": list(param.shape),
+                "maskable": mask is not None,
+                "size": param.size,
+                "active": active,
+                "macs": macs.get(path),
+            }
+        )
+    maskable = sum(layer["size"] for layer in layers if layer["maskable"])
+    active = sum(layer["active"] for layer in layers if layer["maskable"])
+    dense = flops.inference_flops(costs)
+    ratio = flops.inference_flops(costs, densities) / dense
+    return {
+        "parameters": sum(layer["size"] for layer in layers),
+        "maskable": maskable,
+        "active": active,
+        "sparsity": 1 - active / maskable if maskable else 0.0,
+        "flops": dense,
+        "flops_ratio": ratio,
+        "training_flops_ratio": _training_ratio(run, ratio),
+        "layers": layers,
+    }
+
+
+def _training_ratio(run: Run, ratio: float) -> float | None:
+    options, total = run.config["sparsity"], run.config["train"]["steps"]
+    updating = options["update_end_step"] - options["update_start_step"]
+    try:
+        return flops.training_flops_ratio(
+            options["algorithm"],
+            ratio,
+            update_freq=max(1, options["update_freq"]),
+            update_share=min(1.0, max(0.0, updating / total)),
+            timing=options["update_timing"],
+        )
+    except UserError:  # densities that change during training: known only from its history
+        return None
+
+
+def _by_path(tree: Any) -> dict[str, np.ndarray]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
+
+
+def write(workdir: Path) -> dict[str, Any]:
+    """Writes `model.json` of a run directory and returns it."""
+    facts = describe(load_run(workdir))
+    write_json(workdir / "model.json", facts)
+    return facts

@@ -1,0 +1,82 @@
+"""A run that is killed, stopped or damaged: what it loses, and what it ends with."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+import runs
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, cache_dir):
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    started = time.monotonic()
+    done = runs.run(runs.command(workdir, cache_dir, "--mode=train"))
+    assert done.returncode == 0, done.stderr
+    return workdir, time.monotonic() - started
+
+
+def start(workdir, cache_dir):
+    return subprocess.Popen(
+        runs.command(workdir, cache_dir, "--mode=train"),
+        cwd=runs.ROOT,
+        env=runs.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_a_run_ends_with_the_same_bits(tmp_path, cache_dir, uninterrupted):
+    whole, seconds = uninterrupted
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(10):
+        process = start(tmp_path, cache_dir)
+        try:
+            process.wait(timeout=moments.uniform(0.2, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        process.communicate()
+        if process.returncode == 0:
+            (tmp_path / "summary.json").unlink()  # finished early: it goes on from its checkpoint
+    assert kills >= 3
+    process = start(tmp_path, cache_dir)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    runs.assert_same_state(whole, tmp_path)
+    assert runs.record(whole) == runs.record(tmp_path)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_says_so_and_resumes_with_the_same_bits(tmp_path, cache_dir, uninterrupted):
+    whole, _ = uninterrupted
+    process = start(tmp_path, cache_dir)
+    while not list((tmp_path / "checkpoints").glob("[0-9]*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143, errors
+    assert "stopped by SIGTERM: checkpoint of step" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "summary.json").exists()
+    assert runs.run(runs.command(tmp_path, cache_dir, "--mode=train")).returncode == 0
+    runs.assert_same_state(whole, tmp_path)
+    assert runs.record(whole) == runs.record(tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["finished"]
+
+
+def test_the_record_of_undone_work_is_dropped(tmp_path):
+    from dst_jax.log import MetricsFile
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 8}\n{"step": 16}\n{"st')
+    file = MetricsFile(path, step=10)
+    file.write({"step": 12})
+    file.close()
+    assert path.read_text() == '{"step": 8}\n{"step": 12}\n'
