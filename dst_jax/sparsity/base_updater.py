@@ -18,6 +18,7 @@ import optax
 from dst_jax.sparsity import (
     mask_calculator,
     optimizer_state,
+    ranking,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
@@ -59,6 +60,28 @@ def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
       *trees: trees with at least that structure.
     """
     return jax.tree.map(function, masks, *trees, is_leaf=lambda leaf: leaf is None)
+
+
+def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:
+    """Marks the highest scores of every layer, all layers in one search.
+
+    Args:
+      scores: a tree of arrays.
+      counts: the same tree with the number to mark, or None for no mask.
+      tie_key: see `ranking.topk_masks`.
+
+    Returns:
+      The tree of uint8 masks and None.
+    """
+    treedef: Any
+    wanted, treedef = jax.tree.flatten(counts, is_leaf=lambda k: k is None)
+    layers = [
+        (s, k) for s, k in zip(treedef.flatten_up_to(scores), wanted, strict=True) if k is not None
+    ]
+    masks = iter(
+        ranking.topk_masks([s for s, _ in layers], [k for _, k in layers], tie_key=tie_key)
+    )
+    return treedef.unflatten([None if k is None else next(masks) for k in wanted])
 
 
 def pack_masks(masks: Any) -> Any:
@@ -152,11 +175,24 @@ class BaseUpdater:
 
     def create_masks(self, scores: Any, sparsities: Any) -> Any:
         """Returns masks that keep the highest scores; None where the sparsity is None."""
+        if self._is_unstructured():
+            counts = map_masks(
+                lambda s, score: (
+                    None if s is None else mask_calculator.number_active(score.size, s)
+                ),
+                sparsities,
+                scores,
+            )
+            return topk_tree(scores, counts)
 
         def create(sparsity: Any, score: Any) -> Any:
             return None if sparsity is None else self.topk_fn(score, sparsity)  # type: ignore[misc]
 
         return map_masks(create, sparsities, scores)
+
+    def _is_unstructured(self) -> bool:
+        """Whether each weight is ranked on its own, by the ordinary rule."""
+        return self.topk_fn is mask_calculator.topk_mask_calculator
 
     def _store(self, masks: Any) -> Any:
         """Returns masks as the state holds them."""
@@ -246,7 +282,11 @@ class BaseUpdater:
             if self.is_sparse_gradients:
                 updates = self.apply_masks(updates, state.masks, is_packed=None)
             inner_before = state.inner_state
-            updates, inner_state = inner.update(updates, inner_before, _without(params, restarts))
+            seen = _without(params, restarts)
+            if self.is_sparse_gradients and not self.skip_gradients and is_update is not False:
+                # Weight decay must not feed the momentum of a weight that was just dropped.
+                seen = self.apply_masks(seen, state.masks, is_packed=None)
+            updates, inner_state = inner.update(updates, inner_before, seen)
             if self.skip_gradients and is_update is not False:
                 inner_state = optimizer_state.freeze_moments(
                     is_update, inner_before, inner_state, params

@@ -105,11 +105,12 @@ def cosine_drop(drop_fraction, update_end_step, step):
 
 
 def update_masks(old, drop_score, grow_score, drop_fraction, eps=1e-5):
-    kept, new = sparsity.RigL(eps=eps)._drop_and_grow(old, drop_score, grow_score, drop_fraction)
+    updater = sparsity.RigL(eps=eps)
+    kept, new = updater._drop_and_grow([old], [drop_score], [grow_score], drop_fraction)
     np.testing.assert_array_equal(
-        new, sparsity.RigL(eps=eps)._update_masks(old, drop_score, grow_score, drop_fraction)
+        new[0], updater._update_masks(old, drop_score, grow_score, drop_fraction)
     )
-    return np.asarray(kept), np.asarray(new)
+    return np.asarray(kept[0]), np.asarray(new[0])
 
 
 def restart(accumulator, old, new):
@@ -138,8 +139,8 @@ def unpack(packed, shape):
 class StaleMomentumRigL(sparsity.RigL):
     """JaxPruner leaves the moments of dropped weights to decay; params are the same either way."""
 
-    def _moments_to_reset(self, old, new, restarted):
-        return None if old is None else (old == 0) & (new == 1)
+    def _moments_to_reset(self, old, new):
+        return (1 - old) & new
 
 
 def _optimizer(name):

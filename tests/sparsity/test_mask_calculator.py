@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from dst_jax.sparsity import mask_calculator, sparsity_types
-from dst_jax.sparsity.mask_calculator import exact_topk
+from dst_jax.sparsity.ranking import exact_topk, topk_masks
 
 # Few shapes, so that each is compiled once; values from a small set, so that ties abound.
 SHAPES = [(1,), (2, 3), (3, 1, 4, 3), (61,)]
@@ -100,7 +100,7 @@ def test_short_floats_are_ranked_as_float32(dtype):
 def test_several_arrays_are_ranked_as_one():
     scores = [jnp.array([[3.0, 1.0], [2.0, 2.0]]), jnp.array([2.0, 5.0, 0.0])]
     for k in range(8):
-        masks = exact_topk(scores, k)
+        masks = topk_masks(scores, k, joint=True)
         joined = stable_topk(np.concatenate([np.ravel(s) for s in scores]), k)
         np.testing.assert_array_equal(np.concatenate([np.ravel(m) for m in masks]), joined)
 
@@ -123,7 +123,7 @@ def test_no_scores_at_all():
 def test_sharded_scores_give_the_same_mask(tie_key):
     key = None if tie_key is None else jax.random.key(tie_key)
     scores = jnp.round(jax.random.normal(jax.random.key(0), (3, 3, 8, 16)), 1)
-    mesh = jax.make_mesh((2, 2), ("a", "b"))
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, None, "a", "b"))
     topk = jax.jit(functools.partial(exact_topk, tie_key=key))
     one = topk(scores, 300)

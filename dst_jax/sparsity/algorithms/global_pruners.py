@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dst_jax.sparsity import (
     base_updater,
     mask_calculator,
+    ranking,
     sparsity_distributions,
     sparsity_types,
 )
@@ -77,7 +78,7 @@ class GlobalPruningMixin:
         }
         size = sum(score.size for score in ranked.values())
         k = mask_calculator.number_active(size, target_sparsity)
-        chosen = mask_calculator.exact_topk(list(ranked.values()), k)
+        chosen = ranking.topk_masks(list(ranked.values()), k, joint=True)
         masks: dict[tuple[str, ...], Any] = dict.fromkeys(flat)
         masks.update(zip(ranked, chosen, strict=True))
         for key in custom.keys() & flat.keys():

@@ -5,10 +5,12 @@ the straight-through variants beside this file; random scores also serve the spa
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dst_jax.sparsity import base_updater
 
@@ -48,7 +50,7 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
 
     Args:
       params: a tree of arrays; only shapes are read.
-      rng_seed: a PRNG key; every leaf gets a key of its own.
+      rng_seed: a PRNG key.
 
     Returns:
       A tree of float32 arrays, whatever the dtype of the params: 16-bit scores would tie by the
@@ -56,11 +58,11 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
     """
     treedef: Any
     leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(rng_seed, len(leaves))
-    scores = [
-        jax.random.uniform(key, leaf.shape, jnp.float32)
-        for key, leaf in zip(keys, leaves, strict=True)
-    ]
+    ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
+    # One draw cut into pieces: a generator a leaf would take most of the time to compile.
+    draw = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
+    pieces = jnp.split(draw, ends[:-1])
+    scores = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=False)]
     return treedef.unflatten(scores)
 
 

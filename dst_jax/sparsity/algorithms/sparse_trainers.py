@@ -17,6 +17,7 @@ from dst_jax.sparsity import (
     base_updater,
     mask_calculator,
     optimizer_state,
+    ranking,
     sparsity_distributions,
 )
 from dst_jax.sparsity.algorithms import pruners
@@ -48,9 +49,6 @@ class StaticRandomSparse(base_updater.BaseUpdater):
 
     is_sparse_gradients: bool = True
 
-    def _is_unstructured(self) -> bool:
-        return self.topk_fn is mask_calculator.topk_mask_calculator
-
     def update_state(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> base_updater.SparseState:
@@ -67,12 +65,7 @@ class StaticRandomSparse(base_updater.BaseUpdater):
         counts = sparsity_distributions.active_counts(
             params, target_sparsities, _requested_sparsity(self.sparsity_distribution_fn)
         )
-        tie_key = self._key(_INITIAL_TIES)
-        return base_updater.map_masks(
-            lambda k, s: None if k is None else mask_calculator.exact_topk(s, k, tie_key=tie_key),
-            counts,
-            scores,
-        )
+        return base_updater.topk_tree(scores, counts, self._key(_INITIAL_TIES))
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Not available: these methods train sparse networks, they do not sparsify dense ones.
@@ -107,7 +100,7 @@ def _constant_drop_fraction(step: Any) -> float:
 
 
 def _assert_nested(kept: Any, old: Any, new: Any) -> None:
-    if (kept > old).any() or (kept > new).any():
+    if any((k > o).any() or (k > n).any() for k, o, n in zip(kept, old, new, strict=True)):
         raise AssertionError("a mask update kept a weight that was inactive, or lost a kept one")
 
 
@@ -158,10 +151,10 @@ class SET(StaticRandomSparse):
         return pruners.generate_random_scores(params, key)
 
     def _layer_counts(self, n_active: jax.Array, drop_fraction: Any) -> tuple[Any, Any]:
-        """Returns how many weights of a layer stay, and how many are active after growth.
+        """Returns how many weights of each layer stay, and how many are active after growth.
 
         Args:
-          n_active: int32 scalar, active weights now.
+          n_active: int32 [layers], active weights now.
           drop_fraction: fraction of them to drop, in [0, 1].
         """
         kept = jnp.round(n_active.astype(jnp.float32) * (1 - jnp.float32(drop_fraction)))
@@ -169,52 +162,58 @@ class SET(StaticRandomSparse):
 
     def _drop_and_grow(
         self,
-        old_mask: jax.Array,
-        drop_score: jax.Array,
-        grow_score: jax.Array,
+        old_masks: list[jax.Array],
+        drop_scores: list[jax.Array],
+        grow_scores: list[jax.Array],
         drop_fraction: Any,
         tie_key: jax.Array | None = None,
-    ) -> tuple[jax.Array, jax.Array]:
-        """One layer's update.
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Updates the masks of all layers that have one.
 
         Args:
-          old_mask: uint8 [...].
-          drop_score: [...]; the lowest of the active ones are dropped.
-          grow_score: [...]; the highest of all that is not kept are grown.
+          old_masks: uint8 [...] a layer.
+          drop_scores: [...] a layer; the lowest of the active ones are dropped.
+          grow_scores: [...] a layer; the highest of all that is not kept are grown.
           drop_fraction: fraction of the active weights to drop.
           tie_key: breaks ties among growth scores at random; None takes the lower index.
 
         Returns:
-          The mask of what was kept and the new mask, uint8 [...].
+          The masks of what was kept and the new masks, uint8 [...] a layer.
         """
-        old_mask = jnp.asarray(old_mask)
-        n_active = jnp.sum(old_mask, dtype=jnp.int32)
+        if not old_masks:
+            return [], []
+        n_active = jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in old_masks])
         n_kept, n_new = self._layer_counts(n_active, drop_fraction)
         if self._is_unstructured():
-            topk = mask_calculator.exact_topk
-            kept = topk(drop_score, n_kept, candidates=old_mask)
-            grown = topk(grow_score, n_new - n_kept, candidates=kept == 0, tie_key=tie_key)
-            new_mask = kept | grown
+            kept = ranking.topk_masks(drop_scores, n_kept, candidates=old_masks)
+            free = [mask == 0 for mask in kept]
+            grown = ranking.topk_masks(
+                grow_scores, n_new - n_kept, candidates=free, tie_key=tie_key
+            )
+            new_masks = [k | g for k, g in zip(kept, grown, strict=True)]
         else:
             # A pattern counts in blocks or channels: ask it for sparsities, and let scores of
             # infinity say what must not (or must) be chosen.
-            of_size = jnp.float32(old_mask.size)
-            dropped = jnp.where(old_mask == 0, -jnp.inf, drop_score)
-            kept = self.topk_fn(dropped, 1 - n_kept / of_size)  # type: ignore[misc]
-            grow_score = jnp.where(kept != 0, jnp.inf, grow_score)
-            new_mask = self.topk_fn(grow_score, 1 - n_new / of_size)  # type: ignore[misc]
+            kept, new_masks = [], []
+            for index, old in enumerate(old_masks):
+                size = jnp.float32(old.size)
+                dropped = jnp.where(old == 0, -jnp.inf, drop_scores[index])
+                kept.append(self.topk_fn(dropped, 1 - n_kept[index] / size))  # type: ignore[misc]
+                allowed = jnp.where(kept[-1] != 0, jnp.inf, grow_scores[index])
+                new_masks.append(self.topk_fn(allowed, 1 - n_new[index] / size))  # type: ignore[misc]
         if self.is_debug:
-            jax.debug.callback(_assert_nested, kept, old_mask, new_mask)
-        return kept, new_mask
+            jax.debug.callback(_assert_nested, kept, old_masks, new_masks)
+        return kept, new_masks
 
     def _update_masks(
         self, old_mask: Any, drop_score: Any, grow_score: Any, drop_fraction: Any
     ) -> jax.Array:
         """Returns one layer's new mask, all ties to the lower index; JaxPruner's extension point.
 
-        A subclass that overrides this is used in place of `_drop_and_grow`.
+        A subclass that overrides this is asked layer by layer in place of `_drop_and_grow`.
         """
-        return self._drop_and_grow(old_mask, drop_score, grow_score, drop_fraction)[1]
+        old, drop, grow = (jnp.asarray(a) for a in (old_mask, drop_score, grow_score))
+        return self._drop_and_grow([old], [drop], [grow], drop_fraction)[1][0]
 
     def _update_and_restarts(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
@@ -245,27 +244,35 @@ class SET(StaticRandomSparse):
         tie_key = jax.random.fold_in(self._key(_GROWTH_TIES), sparse_state.count)
 
         treedef: Any
-        olds, treedef = jax.tree.flatten(old_masks, is_leaf=lambda m: m is None)
-        drops, grows = treedef.flatten_up_to(drop_scores), treedef.flatten_up_to(grow_scores)
-        news: list[Any] = []
-        sames: list[Any] = []
-        for index, (old, drop, grow) in enumerate(zip(olds, drops, grows, strict=True)):
-            if old is None:
-                kept, new = None, None
-            elif type(self)._update_masks is not SET._update_masks:
-                new = self._update_masks(old, drop, grow, drop_fraction=fraction)
-                kept = old & new
-            else:
-                key = jax.random.fold_in(tie_key, index)
-                kept, new = self._drop_and_grow(old, drop, grow, fraction, key)
-            news.append(new)
-            sames.append(self._regrown_to_zero(old, kept, new))
-        resets = [self._moments_to_reset(*masks) for masks in zip(olds, news, sames, strict=True)]
-        inner_state = restart_inner_state(sparse_state.inner_state, treedef.unflatten(resets))
+        masks, treedef = jax.tree.flatten(old_masks, is_leaf=lambda m: m is None)
+        trees = [treedef.flatten_up_to(tree) for tree in (drop_scores, grow_scores)]
+        layers = [row for row in zip(masks, *trees, strict=True) if row[0] is not None]
+        olds, drops, grows = ([row[i] for row in layers] for i in range(3))
+        if type(self)._update_masks is SET._update_masks:
+            kept, news = self._drop_and_grow(olds, drops, grows, fraction, tie_key)
+        else:
+            news = [self._update_masks(m, d, g, drop_fraction=fraction) for m, d, g in layers]
+            kept = [old & new for old, new in zip(olds, news, strict=True)]
+
+        def tree_of(leaves: Any) -> Any:
+            of_layer = iter(leaves)
+            return treedef.unflatten([None if m is None else next(of_layer) for m in masks])
+
+        # A weight dropped and regrown at once; a full layer can do nothing else, so let it be.
+        restarts = None
+        resets = [self._moments_to_reset(*pair) for pair in zip(olds, news, strict=True)]
+        if self.regrow_same == "zero":
+            restarts = [
+                old & new & (1 - k) & jnp.any(old == 0).astype(old.dtype)
+                for old, new, k in zip(olds, news, kept, strict=True)
+            ]
+            resets = [a | b for a, b in zip(resets, restarts, strict=True)]
+            restarts = tree_of(restarts)
         state = sparse_state._replace(
-            masks=self._store(treedef.unflatten(news)), inner_state=inner_state
+            masks=self._store(tree_of(news)),
+            inner_state=restart_inner_state(sparse_state.inner_state, tree_of(resets)),
         )
-        return state, None if self.regrow_same == "keep" else treedef.unflatten(sames)
+        return state, restarts
 
     def _no_restarts(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
         if self.regrow_same == "keep":
@@ -276,20 +283,9 @@ class SET(StaticRandomSparse):
             params,
         )
 
-    def _regrown_to_zero(self, old: Any, kept: Any, new: Any) -> Any:
-        """Marks weights that were dropped and regrown at once and must go on from zero."""
-        if old is None or self.regrow_same == "keep":
-            return None
-        # A full layer can only regrow what it drops: nothing is explored, so nothing is reset.
-        has_room = jnp.any(old == 0)
-        return (old & new & (1 - kept)) * has_room.astype(old.dtype)
-
-    def _moments_to_reset(self, old: Any, new: Any, restarted: Any) -> Any:
+    def _moments_to_reset(self, old: jax.Array, new: jax.Array) -> jax.Array:
         """Marks where moments go to zero: wherever a weight was not active all along."""
-        if old is None:
-            return None
-        reset = 1 - (old & new)
-        return reset if restarted is None else reset | restarted
+        return 1 - (old & new)
 
 
 @dataclasses.dataclass

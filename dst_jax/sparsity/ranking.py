@@ -1,0 +1,233 @@
+"""Exact top-k of many layers at once, without sorting: what every mask is made with.
+
+All layers are packed into rows of one array, so that one small program with one loop serves a
+whole network. `mask_calculator` builds JaxPruner's per-layer functions on it; the updaters rank
+whole trees with it. Pure, jit-able, the same masks on one device or many (arrays that are sharded
+are gathered for the ranking).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MASK_DTYPE = "uint8"
+
+# Entries of a row; long enough that adding up the rows costs nothing beside counting in them.
+_ROW = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packing:
+    """How arrays of these shapes lie in rows [R, 1024]; static, hence hashable.
+
+    Attributes:
+      shapes: the shapes of the layers.
+      joint: whether all layers form one group (one ranking) or each its own.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    joint: bool
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes]
+
+    @functools.cached_property
+    def rows(self) -> list[int]:
+        return [-(-size // _ROW) for size in self.sizes]
+
+    @property
+    def groups(self) -> int:
+        return 1 if self.joint else len(self.shapes)
+
+    def group_of_row(self) -> np.ndarray:
+        return np.repeat(np.zeros_like(self.rows) if self.joint else range(self.groups), self.rows)
+
+    def is_real(self) -> jax.Array:
+        """Returns which entries are not padding, bool [R, 1024]."""
+        ends = [
+            np.clip(size - np.arange(rows) * _ROW, 0, _ROW)
+            for size, rows in zip(self.sizes, self.rows, strict=True)
+        ]
+        last = jnp.asarray(np.concatenate(ends), jnp.int32)
+        return jax.lax.broadcasted_iota(jnp.int32, (sum(self.rows), _ROW), 1) < last[:, None]
+
+    def pack(self, arrays: Sequence[jax.Array]) -> jax.Array:
+        padded = [
+            jnp.pad(jnp.ravel(array), (0, rows * _ROW - size))
+            for array, rows, size in zip(arrays, self.rows, self.sizes, strict=True)
+        ]
+        return jnp.concatenate(padded).reshape(-1, _ROW)
+
+    def unpack(self, packed: jax.Array) -> list[jax.Array]:
+        starts = np.cumsum([0, *self.rows])[:-1].tolist()
+        return [
+            packed[start : start + rows].reshape(-1)[:size].reshape(shape)
+            for start, rows, size, shape in zip(
+                starts, self.rows, self.sizes, self.shapes, strict=True
+            )
+        ]
+
+
+def ranking_key(scores: jax.Array) -> jax.Array:
+    """Maps scores to uint32 so that a larger score has a larger key.
+
+    Floats are ranked in float32 (float16 and bfloat16 convert exactly) with -0 equal to 0 and NaN
+    equal to -inf; integers up to 32 bits are ranked exactly.
+
+    Args:
+      scores: [...] of any real dtype.
+
+    Returns:
+      uint32 keys [...].
+    """
+    if scores.dtype == jnp.uint32:
+        return scores
+    sign = jnp.uint32(0x80000000)
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        return jax.lax.bitcast_convert_type(scores.astype(jnp.int32), jnp.uint32) ^ sign
+    # Integer tests, not float ones: accelerators may flush denormals to zero in comparisons.
+    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
+    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    bits = jnp.where(is_nan, jnp.uint32(0xFF800000), bits)
+    bits = jnp.where(bits == sign, jnp.uint32(0), bits)
+    return jnp.where(bits >= sign, ~bits, bits | sign)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """Scrambles uint32 one-to-one (the finaliser of MurmurHash3)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _tie_ranks(shape: tuple[int, ...], tie_key: jax.Array | None) -> jax.Array:
+    """Returns a different uint32 for every entry: falling with the index, or in random order."""
+    columns = jnp.uint32(shape[1])
+    index = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) * columns
+    index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, 1)
+    if tie_key is None:
+        return ~index
+    salt = jax.random.bits(tie_key, (2,), jnp.uint32)
+    return _mix(_mix(index ^ salt[0]) + salt[1])
+
+
+def _thresholds(
+    count_from: Callable[[jax.Array], jax.Array], start: jax.Array, k: jax.Array
+) -> jax.Array:
+    """Finds each group's largest uint32 t with count_from(t) >= k, bit by bit from the top.
+
+    Stops as soon as every group has exactly k left. A group's `start` is its count_from(0); if it
+    is not above k the answer is 0.
+    """
+
+    def body(state):
+        bit, threshold, count = state
+        candidate = threshold | (jnp.uint32(1) << bit.astype(jnp.uint32))
+        n = count_from(candidate)
+        enough = n >= k
+        return bit - 1, jnp.where(enough, candidate, threshold), jnp.where(enough, n, count)
+
+    def unfinished(state):
+        bit, _, count = state
+        return (bit >= 0) & jnp.any(count > k)
+
+    zero = jnp.zeros(k.shape, jnp.uint32)
+    return jax.lax.while_loop(unfinished, body, (jnp.int32(31), zero, start))[1]
+
+
+@functools.partial(jax.jit, static_argnames="packing")
+def _select(
+    packing: _Packing,
+    scores: Sequence[jax.Array],
+    k: jax.Array,
+    candidates: Sequence[jax.Array] | None,
+    tie_key: jax.Array | None,
+) -> list[jax.Array]:
+    """See `topk_masks`; `k` is int32 [groups]."""
+    group = packing.group_of_row()
+
+    def count(chosen: jax.Array) -> jax.Array:
+        of_row = jnp.sum(chosen, axis=1, dtype=jnp.int32)
+        return jax.ops.segment_sum(of_row, group, packing.groups, indices_are_sorted=True)
+
+    def spread(of_group: jax.Array) -> jax.Array:
+        return of_group[group][:, None]
+
+    if all(jnp.issubdtype(score.dtype, jnp.floating) for score in scores):
+        keys = ranking_key(packing.pack([score.astype(jnp.float32) for score in scores]))
+    else:
+        keys = packing.pack([ranking_key(score) for score in scores])
+    allowed = packing.is_real()
+    if candidates is not None:
+        allowed = allowed & packing.pack([candidate != 0 for candidate in candidates])
+    # Key 0 means excluded. No float has it; the two lowest integers become a tie.
+    keys = jnp.where(allowed, jnp.maximum(keys, 1), 0)
+
+    available = count(allowed)
+    k = jnp.clip(k, 0, available)
+    # A group that gets nothing searches for one entry, which is taken from it at the end.
+    wanted = jnp.maximum(k, 1)
+    threshold = spread(_thresholds(lambda t: count(keys >= spread(t)), available, wanted))
+    above = keys > threshold
+    equal = (keys == threshold) & allowed
+    # Ties are ranked by a second key that is different everywhere, so the count is always exact.
+    ranks = _tie_ranks(keys.shape, tie_key)
+    rank = _thresholds(
+        lambda t: count(equal & (ranks >= spread(t))), count(equal), wanted - count(above)
+    )
+    chosen = (above | (equal & (ranks >= spread(rank)))) & spread(k > 0)
+    return packing.unpack(chosen.astype(MASK_DTYPE))
+
+
+def topk_masks(
+    scores: Sequence[Any],
+    k: Any,
+    *,
+    candidates: Sequence[Any] | None = None,
+    tie_key: jax.Array | None = None,
+    joint: bool = False,
+) -> list[jax.Array]:
+    """Marks exactly the k highest scores of every layer, whatever ties there are.
+
+    A bitwise threshold search: at most 32 counting passes over all layers together and, only when
+    scores tie at a threshold, 32 more over ranks that break the ties.
+
+    Args:
+      scores: one array [...] a layer. NaN ranks lowest.
+      k: how many to mark in each layer, integers [layers], Python or traced; clipped to what is
+        available. With `joint`, one integer.
+      candidates: one mask a layer, of the scores' shape; only where it is not 0 may be chosen.
+      tie_key: a PRNG key draws among equal scores at random. None takes the lowest row-major index
+        first (in earlier layers first), as a stable sort would.
+      joint: rank all layers together (global pruning).
+
+    Returns:
+      One uint8 mask a layer, with min(k, candidates) ones.
+
+    Raises:
+      ValueError: for 2**31 scores or more.
+    """
+    arrays = [jnp.asarray(score) for score in scores]
+    if not arrays:
+        return []
+    packing = _Packing(tuple(array.shape for array in arrays), joint)
+    if sum(packing.rows) * _ROW >= 2**31:
+        raise ValueError("scores: found 2**31 or more; expected fewer to rank at once")
+    counts = jnp.asarray(k, jnp.int32).reshape(packing.groups)
+    allowed = None if candidates is None else [jnp.asarray(mask) for mask in candidates]
+    return _select(packing, arrays, counts, allowed, tie_key)
+
+
+def exact_topk(
+    scores: Any, k: Any, *, candidates: Any = None, tie_key: jax.Array | None = None
+) -> jax.Array:
+    """Marks exactly the k highest of one array; see `topk_masks`."""
+    allowed = None if candidates is None else [candidates]
+    return topk_masks([scores], k, candidates=allowed, tie_key=tie_key)[0]
