@@ -99,6 +99,19 @@ def test_four_devices_give_the_batch_of_one():
     jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
+def test_pmap_gives_the_batch_of_one():
+    count = 4
+    pipeline = make("crop_flip")
+    want = batch(pipeline, 9)
+    got = jax.pmap(
+        lambda feed, step: pipeline.draw(feed, step, (jax.lax.axis_index("data"), count)),
+        axis_name="data",
+        in_axes=(None, 0),
+    )(pipeline.feed(9), jnp.full((count,), 9))
+    for name, value in want.items():
+        np.testing.assert_array_equal(np.reshape(got[name], value.shape), value)
+
+
 def test_draw_runs_inside_a_loop_with_a_traced_step():
     pipeline = make("crop_flip")
     assert [pipeline.chunk(step) for step in (0, 1, 5, 6)] == [6, 5, 1, 6]
