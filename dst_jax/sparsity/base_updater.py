@@ -18,11 +18,11 @@ import optax
 from dst_jax.sparsity import (
     mask_calculator,
     optimizer_state,
-    ranking,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
 )
+from dst_jax.sparsity.mask_trees import apply_mask, map_masks, pack_masks, topk_tree, zero_weights
 
 FilterFnType = sparsity_distributions.FilterFnType
 SparsityDistributionFnType = Callable[..., Any]
@@ -49,60 +49,6 @@ class SparseState(NamedTuple):
     inner_state: Any = None
     target_sparsities: Any = None
     count: Any = None
-
-
-def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
-    """Maps over trees of masks (or sparsities), giving None leaves to the function as well.
-
-    Args:
-      function: called with a leaf of `masks` (maybe None) and the matching part of each tree.
-      masks: the tree whose leaves, None included, decide the structure.
-      *trees: trees with at least that structure.
-    """
-    return jax.tree.map(function, masks, *trees, is_leaf=lambda leaf: leaf is None)
-
-
-def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:
-    """Marks the highest scores of every layer, all layers in one search.
-
-    Args:
-      scores: a tree of arrays.
-      counts: the same tree with the number to mark, or None for no mask.
-      tie_key: see `ranking.topk_masks`.
-
-    Returns:
-      The tree of uint8 masks and None.
-    """
-    treedef: Any
-    wanted, treedef = jax.tree.flatten(counts, is_leaf=lambda k: k is None)
-    layers = [
-        (s, k) for s, k in zip(treedef.flatten_up_to(scores), wanted, strict=True) if k is not None
-    ]
-    masks = iter(
-        ranking.topk_masks([s for s, _ in layers], [k for _, k in layers], tie_key=tie_key)
-    )
-    return treedef.unflatten([None if k is None else next(masks) for k in wanted])
-
-
-def pack_masks(masks: Any) -> Any:
-    """Packs eight mask entries into a byte, first entry in the highest bit; None stays None."""
-    return jax.tree.map(jnp.packbits, masks)
-
-
-def unpack_masks(masks: Any, params: Any) -> Any:
-    """Undoes `pack_masks`; the params give the shapes."""
-    return map_masks(lambda m, p: None if m is None else _unpack(m, p), masks, params)
-
-
-def _unpack(mask: jax.Array, param: Any) -> jax.Array:
-    return jnp.unpackbits(mask, count=param.size).reshape(param.shape)
-
-
-def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
-    """Multiplies a parameter [...] by its mask; a mask of None returns the parameter itself."""
-    if mask is None:
-        return param
-    return param * (_unpack(mask, param) if is_packed else mask)
 
 
 @dataclasses.dataclass
@@ -251,7 +197,7 @@ class BaseUpdater:
           The params, masked by the new masks, and the new state.
         """
         state, restarts = self._update_and_restarts(sparse_state, params, grads, **kwargs)
-        return self.post_gradient_update(_without(params, restarts), state), state
+        return self.post_gradient_update(zero_weights(params, restarts), state), state
 
     def wrap_optax(
         self, inner: optax.GradientTransformation
@@ -282,7 +228,7 @@ class BaseUpdater:
             if self.is_sparse_gradients:
                 updates = self.apply_masks(updates, state.masks, is_packed=None)
             inner_before = state.inner_state
-            seen = _without(params, restarts)
+            seen = zero_weights(params, restarts)
             if self.is_sparse_gradients and not self.skip_gradients and is_update is not False:
                 # Weight decay must not feed the momentum of a weight that was just dropped.
                 seen = self.apply_masks(seen, state.masks, is_packed=None)
@@ -354,13 +300,6 @@ class BaseUpdater:
     def post_gradient_update(self, params: Any, sparse_state: SparseState) -> Any:
         """Returns the params masked by the state's masks; call it before the first forward too."""
         return self.apply_masks(params, sparse_state.masks, is_packed=self.use_packed_masks)
-
-
-def _without(params: Any, restarts: Any) -> Any:
-    """Sets the marked weights to zero; `restarts` None marks none."""
-    return map_masks(
-        lambda r, p: p if r is None else jnp.where(r, jnp.zeros_like(p), p), restarts, params
-    )
 
 
 @dataclasses.dataclass

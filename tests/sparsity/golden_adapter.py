@@ -127,12 +127,12 @@ def global_masks(scores, s, normalise, eps=1e-8):
 
 
 def pack(mask):
-    return np.asarray(sparsity.base_updater.pack_masks({"m": mask})["m"])
+    return np.asarray(sparsity.mask_trees.pack_masks({"m": mask})["m"])
 
 
 def unpack(packed, shape):
     param = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return np.asarray(sparsity.base_updater.unpack_masks({"m": packed}, {"m": param})["m"])
+    return np.asarray(sparsity.mask_trees.unpack_masks({"m": packed}, {"m": param})["m"])
 
 
 @dataclasses.dataclass

@@ -70,7 +70,7 @@ def test_inner_update_is_traced_once_and_gets_no_extra_arguments():
 @pytest.mark.parametrize("compiled", [False, True])
 def test_learning_rate_follows_the_batches(compiled):
     """An update step that takes no optimizer step must not hold the schedule back."""
-    rates = optax.piecewise_constant_schedule(1.0, {i: 0.5 for i in range(1, 9)})
+    rates = optax.piecewise_constant_schedule(1.0, dict.fromkeys(range(1, 9), 0.5))
     updater = sparsity.RigL(
         scheduler=sparsity_schedules.PeriodicSchedule(2, 1, 8),
         sparsity_distribution_fn=uniform(0.5),

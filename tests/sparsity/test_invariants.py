@@ -89,7 +89,7 @@ def moments_by_shape(inner_state, shape):
 
 
 def masked_layers(params, masks):
-    pairs = sparsity.base_updater.map_masks(lambda m, p: (p, m), masks, params)
+    pairs = sparsity.mask_trees.map_masks(lambda m, p: (p, m), masks, params)
     return jax.tree.leaves(pairs, is_leaf=lambda x: isinstance(x, tuple))
 
 
@@ -218,7 +218,7 @@ def test_masks_are_the_same_everywhere(params, algorithm):
     bits = packing.init_state(params)
     packed_state = bits._replace(inner_state=state.inner_state, count=state.count)
     after = packing.update_state(packed_state, params, grads)
-    unpacked = sparsity.base_updater.unpack_masks(after.masks, params)
+    unpacked = sparsity.mask_trees.unpack_masks(after.masks, params)
     jax.tree.map(np.testing.assert_array_equal, unpacked, eager)
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from dst_jax.sparsity import (
     base_updater,
     mask_calculator,
+    mask_trees,
     optimizer_state,
     ranking,
     sparsity_distributions,
@@ -65,7 +66,7 @@ class StaticRandomSparse(base_updater.BaseUpdater):
         counts = sparsity_distributions.active_counts(
             params, target_sparsities, _requested_sparsity(self.sparsity_distribution_fn)
         )
-        return base_updater.topk_tree(scores, counts, self._key(_INITIAL_TIES))
+        return mask_trees.topk_tree(scores, counts, self._key(_INITIAL_TIES))
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Not available: these methods train sparse networks, they do not sparsify dense ones.
@@ -81,7 +82,7 @@ class StaticRandomSparse(base_updater.BaseUpdater):
 
 def _restart_using_mask(target_tree: Any, masks: Any) -> Any:
     """Sets the leaves of a tree to zero where the mask is 1; a mask of None changes nothing."""
-    return base_updater.map_masks(
+    return mask_trees.map_masks(
         lambda m, leaf: leaf if m is None else jnp.where(jnp.asarray(m) != 0, 0, leaf),
         masks,
         target_tree,
@@ -235,7 +236,7 @@ class SET(StaticRandomSparse):
         """Drops and grows in every layer; also returns masks of regrown weights to set to zero."""
         old_masks = sparse_state.masks
         if self.use_packed_masks:
-            old_masks = base_updater.unpack_masks(old_masks, params)
+            old_masks = mask_trees.unpack_masks(old_masks, params)
         drop_scores = self._get_drop_scores(sparse_state, params, grads)
         grow_scores = self._get_grow_scores(sparse_state, params, grads)
         # Compiled by itself on purpose: fused into its surroundings the last bit of the fraction,
@@ -277,7 +278,7 @@ class SET(StaticRandomSparse):
     def _no_restarts(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
         if self.regrow_same == "keep":
             return None
-        return base_updater.map_masks(
+        return mask_trees.map_masks(
             lambda m, p: None if m is None else jnp.zeros(p.shape, mask_calculator.MASK_DTYPE),
             sparse_state.masks,
             params,

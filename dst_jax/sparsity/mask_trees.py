@@ -1,0 +1,74 @@
+"""Trees of masks: mapping over them, drawing, packing and applying them.
+
+A tree of masks looks like the params, with None for every layer that has no mask; None is a leaf
+here, never an empty subtree. Used by the updaters; how a mask is chosen is in `ranking`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dst_jax.sparsity import ranking
+
+
+def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
+    """Maps over trees of masks (or sparsities), giving None leaves to the function as well.
+
+    Args:
+      function: called with a leaf of `masks` (maybe None) and the matching part of each tree.
+      masks: the tree whose leaves, None included, decide the structure.
+      *trees: trees with at least that structure.
+    """
+    return jax.tree.map(function, masks, *trees, is_leaf=lambda leaf: leaf is None)
+
+
+def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:
+    """Marks the highest scores of every layer, all layers in one search.
+
+    Args:
+      scores: a tree of arrays.
+      counts: the same tree with the number to mark, or None for no mask.
+      tie_key: see `ranking.topk_masks`.
+
+    Returns:
+      The tree of uint8 masks and None.
+    """
+    treedef: Any
+    wanted, treedef = jax.tree.flatten(counts, is_leaf=lambda k: k is None)
+    layers = [
+        (s, k) for s, k in zip(treedef.flatten_up_to(scores), wanted, strict=True) if k is not None
+    ]
+    masks = iter(
+        ranking.topk_masks([s for s, _ in layers], [k for _, k in layers], tie_key=tie_key)
+    )
+    return treedef.unflatten([None if k is None else next(masks) for k in wanted])
+
+
+def pack_masks(masks: Any) -> Any:
+    """Packs eight mask entries into a byte, first entry in the highest bit; None stays None."""
+    return jax.tree.map(jnp.packbits, masks)
+
+
+def unpack_masks(masks: Any, params: Any) -> Any:
+    """Undoes `pack_masks`; the params give the shapes."""
+    return map_masks(lambda m, p: None if m is None else _unpack(m, p), masks, params)
+
+
+def _unpack(mask: jax.Array, param: Any) -> jax.Array:
+    return jnp.unpackbits(mask, count=param.size).reshape(param.shape)
+
+
+def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
+    """Multiplies a parameter [...] by its mask; a mask of None returns the parameter itself."""
+    if mask is None:
+        return param
+    return param * (_unpack(mask, param) if is_packed else mask)
+
+
+def zero_weights(params: Any, restarts: Any) -> Any:
+    """Sets the weights to zero where the masks are 1; None marks none."""
+    return map_masks(
+        lambda r, p: p if r is None else jnp.where(r, jnp.zeros_like(p), p), restarts, params
+    )
