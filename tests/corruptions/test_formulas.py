@@ -61,9 +61,9 @@ def test_motion_blur(angle):
 
 @pytest.mark.parametrize("severity", [1, 4])
 def test_zoom_blur(severity):
-    size = 36
+    size = 32
     image = IMAGE[:size, :size]
-    factors = np.arange(*ROWS["zoom_blur"]["imagenet224"][severity - 1])
+    factors = np.arange(*ROWS["zoom_blur"]["cifar32"][severity - 1])
     total = image.astype(float)
     for factor in factors:
         part = math.ceil(size / factor)
@@ -72,7 +72,7 @@ def test_zoom_blur(severity):
         zoomed = ndimage.zoom(middle, (factor, factor, 1), order=1)
         cut = (zoomed.shape[0] - size) // 2
         total += zoomed[cut : cut + size, cut : cut + size]
-    found = apply("zoom_blur", "imagenet224", severity, image=image)
+    found = apply("zoom_blur", "cifar32", severity, image=image)
     np.testing.assert_allclose(found, total / (len(factors) + 1), atol=1e-3)
 
 
