@@ -106,7 +106,8 @@ def cosine_drop(drop_fraction, update_end_step, step):
 
 def update_masks(old, drop_score, grow_score, drop_fraction, eps=1e-5):
     updater = sparsity.RigL(eps=eps)
-    kept, new = updater._drop_and_grow([old], [drop_score], [grow_score], drop_fraction)
+    counts = updater._layer_counts(jnp.array([old.sum()], jnp.int32), drop_fraction)
+    kept, new = updater._drop_and_grow([old], [drop_score], [grow_score], *counts)
     np.testing.assert_array_equal(
         new[0], updater._update_masks(old, drop_score, grow_score, drop_fraction)
     )

@@ -26,12 +26,10 @@ def layer(values, dtype):
 @hypothesis.given(bits, scores, scores, st.floats(0, 1, width=32), st.integers(0, 99))
 def test_drop_and_grow(mask, drop, grow, fraction, seed):
     old, drop, grow = layer(mask, jnp.uint8), layer(drop, jnp.float32), layer(grow, jnp.float32)
-    kept, new = (
-        np.asarray(result[0])
-        for result in sparsity.RigL()._drop_and_grow(
-            [old], [drop], [grow], fraction, jax.random.key(seed)
-        )
-    )
+    updater = sparsity.RigL()
+    counts = updater._layer_counts(jnp.array([old.sum()], jnp.int32), fraction)
+    kept, new = updater._drop_and_grow([old], [drop], [grow], *counts, jax.random.key(seed))
+    kept, new = np.asarray(kept[0]), np.asarray(new[0])
     old, drop, grow = np.asarray(old), np.asarray(drop), np.asarray(grow)
     n = int(old.sum())
     assert new.sum() == n  # I2

@@ -105,6 +105,11 @@ def _assert_nested(kept: Any, old: Any, new: Any) -> None:
         raise AssertionError("a mask update kept a weight that was inactive, or lost a kept one")
 
 
+def _count_active(masks: list[jax.Array]) -> jax.Array:
+    """Returns int32 [layers]."""
+    return jnp.array([jnp.sum(mask, dtype=jnp.int32) for mask in masks], jnp.int32)
+
+
 @dataclasses.dataclass
 class SET(StaticRandomSparse):
     """Drops the smallest weights and grows random ones (Mocanu et al. 2018).
@@ -151,13 +156,20 @@ class SET(StaticRandomSparse):
         key = jax.random.fold_in(self._key(_GROWTH), sparse_state.count)
         return pruners.generate_random_scores(params, key)
 
-    def _layer_counts(self, n_active: jax.Array, drop_fraction: Any) -> tuple[Any, Any]:
+    def _layer_counts(
+        self, n_active: jax.Array, drop_fraction: Any, sparse_state: Any = None, params: Any = None
+    ) -> tuple[Any, Any]:
         """Returns how many weights of each layer stay, and how many are active after growth.
+
+        Layers are those with a mask, in the order of the tree's leaves.
 
         Args:
           n_active: int32 [layers], active weights now.
           drop_fraction: fraction of them to drop, in [0, 1].
+          sparse_state: the state, for subclasses whose counts depend on the step.
+          params: the params, for subclasses whose counts follow from the target sparsities.
         """
+        del sparse_state, params
         kept = jnp.round(n_active.astype(jnp.float32) * (1 - jnp.float32(drop_fraction)))
         return jnp.clip(kept.astype(jnp.int32), jnp.minimum(1, n_active), n_active), n_active
 
@@ -166,7 +178,8 @@ class SET(StaticRandomSparse):
         old_masks: list[jax.Array],
         drop_scores: list[jax.Array],
         grow_scores: list[jax.Array],
-        drop_fraction: Any,
+        n_kept: Any,
+        n_new: Any,
         tie_key: jax.Array | None = None,
     ) -> tuple[list[jax.Array], list[jax.Array]]:
         """Updates the masks of all layers that have one.
@@ -175,16 +188,13 @@ class SET(StaticRandomSparse):
           old_masks: uint8 [...] a layer.
           drop_scores: [...] a layer; the lowest of the active ones are dropped.
           grow_scores: [...] a layer; the highest of all that is not kept are grown.
-          drop_fraction: fraction of the active weights to drop.
+          n_kept: int32 [layers], how many stay.
+          n_new: int32 [layers], how many are active afterwards.
           tie_key: breaks ties among growth scores at random; None takes the lower index.
 
         Returns:
           The masks of what was kept and the new masks, uint8 [...] a layer.
         """
-        if not old_masks:
-            return [], []
-        n_active = jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in old_masks])
-        n_kept, n_new = self._layer_counts(n_active, drop_fraction)
         if self._is_unstructured():
             kept = ranking.topk_masks(drop_scores, n_kept, candidates=old_masks)
             free = [mask == 0 for mask in kept]
@@ -214,7 +224,8 @@ class SET(StaticRandomSparse):
         A subclass that overrides this is asked layer by layer in place of `_drop_and_grow`.
         """
         old, drop, grow = (jnp.asarray(a) for a in (old_mask, drop_score, grow_score))
-        return self._drop_and_grow([old], [drop], [grow], drop_fraction)[1][0]
+        counts = self._layer_counts(_count_active([old]), drop_fraction)
+        return self._drop_and_grow([old], [drop], [grow], *counts)[1][0]
 
     def _update_and_restarts(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
@@ -250,7 +261,8 @@ class SET(StaticRandomSparse):
         layers = [row for row in zip(masks, *trees, strict=True) if row[0] is not None]
         olds, drops, grows = ([row[i] for row in layers] for i in range(3))
         if type(self)._update_masks is SET._update_masks:
-            kept, news = self._drop_and_grow(olds, drops, grows, fraction, tie_key)
+            counts = self._layer_counts(_count_active(olds), fraction, sparse_state, params)
+            kept, news = self._drop_and_grow(olds, drops, grows, *counts, tie_key)
         else:
             news = [self._update_masks(m, d, g, drop_fraction=fraction) for m, d, g in layers]
             kept = [old & new for old, new in zip(olds, news, strict=True)]
