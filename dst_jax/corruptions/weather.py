@@ -97,7 +97,7 @@ def _fog(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
 
 # --- frost ---
 
-_FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
 @functools.lru_cache(maxsize=4)
@@ -106,7 +106,7 @@ def _frost_photographs(frost_dir: str, scale: float) -> tuple[np.ndarray, np.nda
     from PIL import Image  # only frost reads files
 
     photographs = []
-    for name in _FROST_FILES:
+    for name in FROST_FILES:
         path = pathlib.Path(frost_dir) / name
         if not path.is_file():
             raise ValueError(f"frost_dir has no file {name}: {_where_frost_is(frost_dir)}")
@@ -136,7 +136,7 @@ def _shrink(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _where_frost_is(found: object) -> str:
     return (
-        f"found {found!r}; expected a directory with {', '.join(_FROST_FILES)}. They come with the "
+        f"found {found!r}; expected a directory with {', '.join(FROST_FILES)}. They come with the "
         "scripts of ImageNet-C (github.com/hendrycks/robustness, folder "
         "ImageNet-C/imagenet_c/imagenet_c/frost) and are not ours to distribute. "
         "'frost_procedural' needs none, but is another corruption and no part of the benchmark"
@@ -167,7 +167,7 @@ def _frost_constants(
 def _draw_frost(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
     del shape
     keys = jax.random.split(key, 3)
-    idx = jax.random.randint(keys[0], (), 0, len(_FROST_FILES), jnp.int32)
+    idx = jax.random.randint(keys[0], (), 0, len(FROST_FILES), jnp.int32)
     room = constants["room"][idx]
     return {
         "idx": idx,

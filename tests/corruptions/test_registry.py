@@ -10,7 +10,7 @@ from PIL import Image
 
 from dst_jax import corruptions
 from dst_jax.corruptions.constants import ROWS
-from dst_jax.corruptions.weather import _FROST_FILES
+from dst_jax.corruptions.weather import FROST_FILES
 
 NAMES = list(corruptions.CORRUPTIONS)
 IDS = jnp.asarray([7, 3, 11, 4], jnp.int32)
@@ -21,7 +21,7 @@ def frost_dir(tmp_path_factory):
     """Photographs of the wrong subject but of a possible size."""
     directory = tmp_path_factory.mktemp("frost")
     generator = np.random.default_rng(0)
-    for name in _FROST_FILES:
+    for name in FROST_FILES:
         photograph = generator.integers(0, 256, (320, 400, 3), dtype=np.uint8)
         Image.fromarray(photograph).save(directory / name)
     return directory
