@@ -4,6 +4,7 @@ The door of the project: command-line flags in, one call into `dst_jax.experimen
 exit code out (0 done, 1 the run failed, 2 a mistake to mend, 130/143 interrupted and saved).
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from dst_jax import experiment
+from dst_jax.config import OPTIONS
 from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import InterruptedRunError
 
@@ -70,25 +72,43 @@ def _parse(arguments: list[str]) -> tuple:
         raise SystemExit(0)
     try:
         rest = flags.FLAGS(arguments)[1:]
+        card = _card()
         config = _CONFIG.value
-    except UserError:
-        raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        # ml_collections tells a misspelt field by AttributeError, a missing card by OSError.
-        text = " ".join(str(error.args[0] if error.args else error).replace("\\n", " ").split())
-        raise UserError("command line", text, "flags as in `python run.py --help`") from None
+        raise _mistake(str(error)) from None
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as in `python run.py --help`")
     if config is None and _WORKDIR.value is None:
         raise UserError(
             "--config", "nothing", "an experiment card", "Try --config=configs/digits_rigl.py"
         )
-    card = config_flags.get_config_filename(flags.FLAGS["config"]) if config else ""
     sweeps = experiment.sweeps_of(card) if card else {}
     workdir = _WORKDIR.value or experiment.default_workdir(card, config, _SWEEP.value)
     cache_dir = _CACHE_DIR.value or experiment.default_cache_dir()
     places = experiment.Places(Path(workdir), _DATA_DIR.value, Path(cache_dir), _MULTIHOST.value)
     return config, sweeps, places
+
+
+def _card() -> str:
+    """The path of the experiment card, or ""; ml_collections opens it only when it is read."""
+    if not _CONFIG.present:
+        return ""
+    card = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+    if card and not Path(card).is_file():
+        cards = ", ".join(map(str, sorted(Path("configs").glob("*.py"))))
+        raise UserError("--config", card, f"an experiment card ({cards or 'a Python file'})")
+    return card
+
+
+def _mistake(text: str) -> UserError:
+    """Turns what absl and ml_collections say of a wrong flag into our one line."""
+    text = text.encode().decode("unicode_escape")  # some of it comes as a repr
+    if meant := re.search(r'Did you mean "(.+)" instead of "(.+)"', text):
+        return UserError("config", f"no field {meant[2]}", meant[1])
+    if flag := re.search(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
+        option = OPTIONS.get(flag[1].removeprefix("config."))
+        return UserError(f"--{flag[1]}", flag[2], option.expected() if option else flag[3])
+    return UserError("command line", text, "flags as in `python run.py --help`")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ OPTIONS: dict[str, Option] = {
     "data.augment": Option(
         "none",
         "augmentation of the training images",
-        choices=("none", "crop", "crop_flip", "resized_crop_flip"),
+        choices=("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip"),
     ),
     "train.batch_size": Option(128, "images a step, over all devices", low=1),
     "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
@@ -129,7 +129,10 @@ OPTIONS: dict[str, Option] = {
         "tfds: the prepared corrupted dataset; rendered: corrupted here; auto: tfds if prepared",
         choices=("auto", "tfds", "rendered"),
     ),
-    "eval.corruptions": Option((), "names of corruptions; empty: all that are available"),
+    "eval.corruptions": Option(
+        (), "names of corruptions; empty: all 19, frost only if its photographs are there"
+    ),
+    "eval.frost_dir": Option("", "directory of ImageNet-C's photographs of frost, frost1.png ..."),
     "eval.severities": Option((1, 2, 3, 4, 5), "severities, 1 to 5"),
     "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax import corruptions, data
+from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.errors import UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.parallel import Devices, any_process, is_main_process
@@ -50,23 +51,30 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
         suite, available = f"tfds/{dataset.corrupted.tfds_name}", prepared
     else:
         suite = f"rendered/{dataset.preset}/seed{options['seed']}"
-        available = [
-            Condition(name, severity)
-            for name, corruption in corruptions.CORRUPTIONS.items()
-            if not corruption.options  # frost needs photographs that we do not have
-            for severity in range(1, 6)
-        ]
-    names = dict.fromkeys(condition.corruption for condition in available)
+        names = [*corruptions.BENCHMARK, *corruptions.EXTRA]
+        if not _has_frost(options["frost_dir"]):
+            names.remove("frost")
+        available = [Condition(name, severity) for name in names for severity in range(1, 6)]
+    known = dict.fromkeys(condition.corruption for condition in available)
     for name in options["corruptions"]:
-        if name not in names:
-            raise UserError("config.eval.corruptions", name, "among " + ", ".join(names))
+        if name not in known:
+            mend = "frost needs config.eval.frost_dir" if name == "frost" else ""
+            raise UserError("config.eval.corruptions", name, "among " + ", ".join(known), mend)
     chosen = [
         condition
         for condition in available
-        if condition.corruption in (options["corruptions"] or names)
+        if condition.corruption in (options["corruptions"] or known)
         and condition.severity in options["severities"]
     ]
     return suite, [CLEAN, *chosen]
+
+
+def _has_frost(directory: str) -> bool:
+    """Whether the photographs of frost are there; none need be, but a named directory must hold all."""
+    for name in FROST_FILES if directory else ():
+        if not (Path(directory) / name).is_file():
+            raise UserError("config.eval.frost_dir", f"no {name} in {directory}", "frost1.png ...")
+    return bool(directory)
 
 
 def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> None:
@@ -109,7 +117,7 @@ def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     progress = Progress(len(wanted), len(scores), quiet=not is_main_process())
     progress.show(len(scores), "evaluating", now=True)
     with Interrupt() as interrupt:
-        for condition, n, accuracy in _score(predict, images, suite, missing, options["seed"]):
+        for condition, n, accuracy in _score(predict, images, suite, missing, options):
             if n != count:
                 raise AssertionError(f"{condition}: {n} images scored, {count} expected")
             scores.append(Score(suite, *condition, n, accuracy))
@@ -125,7 +133,7 @@ def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
 
 
 def _score(
-    predict: Predict, images: "_Images", suite: str, conditions: list[Condition], seed: int
+    predict: Predict, images: "_Images", suite: str, conditions: list[Condition], options: Config
 ) -> Iterator[tuple[Condition, int, float]]:
     if suite.startswith("rendered/"):
         yield from score(
@@ -133,7 +141,8 @@ def _score(
             images.clean,
             conditions,
             preset=images.dataset.preset,
-            seed=seed,
+            seed=options["seed"],
+            frost_dir=options["frost_dir"] or None,
             at_once=not images.dataset.resident,
         )
         return
@@ -173,6 +182,11 @@ class _Images:
         """The images of a condition, or the clean ones."""
         if condition == CLEAN:
             return self.clean()
+        if not self.dataset.resident:
+            stream = data.corrupted_batches(
+                self.dataset, *condition, self.batch_size, self.data_dir, limit=self.count
+            )
+            return map(self.devices.shard_rows, stream)
         return self._place(
             *data.load_corrupted(self.dataset, *condition, self.data_dir, self.cache_dir)
         )

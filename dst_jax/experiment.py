@@ -166,7 +166,7 @@ def _writes_report(places: Places) -> bool:
 def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str, Any]:
     if config is None:
         return workdir_lib.read_json(path / "config.json")
-    from dst_jax import data, models, sparsity
+    from dst_jax import data, evaluate, models, sparsity
 
     flat = config_lib.check_values(config)
     for name, known in (
@@ -178,7 +178,9 @@ def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str,
             raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known))
     dataset = data.get(flat["data.name"])
     count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
-    return config_lib.resolve(config, count)
+    resolved = config_lib.resolve(config, count)
+    evaluate.wanted_conditions(resolved, places.data_dir)  # a wrong name must not wait for training
+    return resolved
 
 
 def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, several: bool) -> None:

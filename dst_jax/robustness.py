@@ -45,12 +45,19 @@ class Score(NamedTuple):
     accuracy: float
 
 
-@functools.partial(jax.jit, static_argnames=("name", "preset"))
+@functools.partial(jax.jit, static_argnames=("name", "preset", "frost_dir"))
 def _render(
-    images: jax.Array, ids: jax.Array, severity: jax.Array, seed: int, *, name: str, preset: str
+    images: jax.Array,
+    ids: jax.Array,
+    severity: jax.Array,
+    seed: int,
+    *,
+    name: str,
+    preset: str,
+    frost_dir: str | None,
 ) -> jax.Array:
     keys = corruptions.example_keys(seed, name, severity, ids)
-    return corruptions.corrupt(name, images, keys, severity, preset)
+    return corruptions.corrupt(name, images, keys, severity, preset, frost_dir=frost_dir)
 
 
 @jax.jit
@@ -68,6 +75,7 @@ def score(
     *,
     preset: str,
     seed: int = 0,
+    frost_dir: str | None = None,
     at_once: bool = False,
 ) -> Iterator[tuple[Condition, int, float]]:
     """Scores conditions rendered from clean images, one after another.
@@ -80,6 +88,7 @@ def score(
       conditions: what to score.
       preset: constants of the corruptions, one of `dst_jax.corruptions.PRESETS`.
       seed: seed of the corruptions.
+      frost_dir: directory of the photographs of frost; only `frost` needs it.
       at_once: one pass over the images for all conditions (images that are costly to read) instead
         of one for each (images that lie on the device; a result as soon as possible).
 
@@ -104,6 +113,7 @@ def score(
                         seed,
                         name=condition.corruption,
                         preset=preset,
+                        frost_dir=frost_dir,
                     )
                 correct[condition] += _correct(predict, images, batch["label"], batch["weight"])
         n = int(seen)  # the one wait for the device

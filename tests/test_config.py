@@ -22,8 +22,16 @@ def test_every_option_of_the_defaults_is_valid_by_itself():
 
 @pytest.mark.parametrize(
     ("duration", "steps"),
-    [("300", 300), ("300 steps", 300), ("1 step", 1), ("5 epochs", 35), ("0.5 epoch", 4)]
-    + [("75%", 105), ("0", 0), ("1e2", 100)],
+    [
+        ("300", 300),
+        ("300 steps", 300),
+        ("1 step", 1),
+        ("5 epochs", 35),
+        ("0.5 epoch", 4),
+        ("75%", 105),
+        ("0", 0),
+        ("1e2", 100),
+    ],
 )
 def test_durations_are_converted(duration, steps):
     assert config_lib.steps_of("x", duration, steps_per_epoch=7, total=140) == steps
@@ -31,7 +39,7 @@ def test_durations_are_converted(duration, steps):
 
 @pytest.mark.parametrize("duration", ["", "five", "5 weeks", "-3", "1.2.3", "nan", "5 % epochs"])
 def test_what_is_no_duration_is_refused(duration):
-    with pytest.raises(UserError, match="config.x: found"):
+    with pytest.raises(UserError, match=r"config\.x: found"):
         config_lib.steps_of("x", duration, 7, 140)
 
 
