@@ -120,18 +120,29 @@ def _frost_photographs(frost_dir: str, scale: float) -> tuple[np.ndarray, np.nda
 
 
 def _shrink(image: np.ndarray, scale: float) -> np.ndarray:
-    """Bilinear resizing with half-pixel centres and no smoothing, as the published sets used."""
+    """Bilinear resizing of [H, W, 3] uint8 as OpenCV does it, in fixed point and without smoothing.
+
+    Weights have 11 bits; the vertical pass drops bits before it rounds, which darkens by up to one
+    level where both weights are fractions.
+    """
     if scale == 1:
         return image
-    resized = image.astype(np.float64)
-    for axis in (0, 1):
-        size = resized.shape[axis]
-        position = np.clip((np.arange(round(size * scale)) + 0.5) / scale - 0.5, 0, size - 1)
+
+    def taps(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        position = (np.arange(round(size * scale)) + 0.5) / scale - 0.5
+        position = np.clip(position, 0, size - 1).astype(np.float32)
         low = np.floor(position).astype(int)
-        fraction = (position - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        high = np.minimum(low + 1, size - 1)
-        resized = resized.take(low, axis) * (1 - fraction) + resized.take(high, axis) * fraction
-    return np.floor(resized + 0.5).astype(np.uint8)
+        weight = np.rint((position - low) * 2048).astype(int)
+        return low, np.minimum(low + 1, size - 1), weight
+
+    pixels = image.astype(int)
+    low, high, weight = taps(image.shape[1])
+    weight = weight[None, :, None]
+    columns = (pixels[:, low] * (2048 - weight) + pixels[:, high] * weight) >> 4
+    low, high, weight = taps(image.shape[0])
+    weight = weight[:, None, None]
+    rows = (columns[low] * (2048 - weight) >> 16) + (columns[high] * weight >> 16)
+    return ((rows + 2) >> 2).astype(np.uint8)
 
 
 def _where_frost_is(found: object) -> str:

@@ -10,17 +10,18 @@ import pytest
 from dst_jax.corruptions import BENCHMARK, EXTRA
 from tests.corruptions import golden
 
-# Largest share of values that may differ by one level. Large ones are ties: numpy's float64 results
-# lie within 1e-13 of a whole level there, and the order of its operations decides the truncation.
+# Largest share of values that may differ by one level. Large ones are values that lie closer to a
+# whole level than float32 resolves: exact ties, where the order of numpy's operations decides the
+# truncation, and narrow kernels on nearly flat neighbourhoods, which end 1e-5 below a level.
 SHARES = {
     "gaussian_noise": 9e-4,
     "shot_noise": 0,
     "defocus_blur": 0.09,
-    "glass_blur": 0.07,  # 0.002 but for flat patches at 32 pixels
+    "glass_blur": 0.07,  # the narrow kernels of 32 pixels; below 0.001 at 64 and 224
     "motion_blur": 9e-4,
     "zoom_blur": 6e-3,
     "snow": 9e-3,
-    "frost": 0.065,
+    "frost": 0.06,
     "fog": 9e-4,
     "brightness": 0.15,
     "contrast": 1e-4,
@@ -28,7 +29,7 @@ SHARES = {
     "pixelate": 0,
     "jpeg_compression": 0,
     "speckle_noise": 9e-4,
-    "gaussian_blur": 0.015,  # 0.002 but for flat patches at 32 pixels
+    "gaussian_blur": 0.015,  # the narrow kernels of 32 pixels; below 0.001 at 64 and 224
     "spatter": 3e-4,
     "saturate": 0.2,
 }
