@@ -8,7 +8,6 @@ step, and all of them inside one `lax.while_loop`. A ratio above 1 means that th
 
 import argparse
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks import timing
 from dst_jax import models
 from dst_jax.models import convolution
 
@@ -76,14 +76,14 @@ def measure(module: nn.Module, batch: int, steps: int, repeats: int) -> tuple[fl
             state = one(state)
         return state
 
-    def seconds(run):
-        start = time.perf_counter()
-        jax.block_until_ready(run(state, steps))
-        return time.perf_counter() - start
-
-    seconds(dispatched), seconds(loop)  # compile
-    times = [(seconds(dispatched), seconds(loop)) for _ in range(repeats)]
-    return min(single for single, _ in times), min(looped for _, looped in times)
+    times = timing.in_turns(
+        {
+            "dispatched": lambda: timing.seconds(lambda: dispatched(state, steps)),
+            "loop": lambda: timing.seconds(lambda: loop(state, steps)),
+        },
+        repeats,
+    )
+    return min(times["dispatched"]), min(times["loop"])
 
 
 def main() -> None:

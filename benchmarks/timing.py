@@ -1,0 +1,81 @@
+"""Timing on machines that others use too: rivals take turns, and only ratios within a turn count.
+
+Also what a figure depends on besides the code: hardware, load and versions. Called by the
+benchmarks; what they measure is theirs.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+from dst_jax.parallel import hardware
+
+T = TypeVar("T")
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Wall time of `run()`, until the arrays that it returns are computed."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Takes every measure once a round, in order (A B C A B C ...), so that noise meets all alike.
+
+    A first round, which compiles and fills caches, is left out.
+
+    Args:
+      measures: name -> what gives one figure, of any type.
+      rounds: figures a measure.
+
+    Returns:
+      name -> its figures; those at the same index are of the same round.
+    """
+    figures: dict[str, list[T]] = {name: [] for name in measures}
+    for index in range(rounds + 1):
+        for name, measure in measures.items():
+            figure = measure()
+            if index:
+                figures[name].append(figure)
+    return figures
+
+
+def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest of ours / other over the rounds."""
+    paired = [a / b for a, b in zip(ours, other, strict=True)]
+    return {"median": statistics.median(paired), "min": min(paired), "max": max(paired)}
+
+
+def circumstances() -> dict[str, Any]:
+    """Date, hardware, load of the machine (mean of its last minute) and versions."""
+    versions = {"python": platform.python_version()}
+    for name in ("jax", "jaxlib", "flax", "numpy", "tensorflow-cpu", "tensorflow", "torch"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.date.today().isoformat(),
+        "hardware": hardware(),
+        "processor": _processor(),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line[:10] == "model name"]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
