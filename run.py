@@ -59,7 +59,8 @@ def main(arguments: list[str]) -> int:
     try:
         config, sweeps, places = _parse(arguments)
         text = experiment.run(config, places, mode=_MODE.value, sweeps=sweeps, sweep=_SWEEP.value)
-        print(text)
+        if text:
+            print(text)
         return 0
     except (UserError, RunError, InterruptedRunError) as error:
         print(f"run.py: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ leaves whole checkpoints only. Called by `train` and by everything that reads a 
 """
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,9 +137,11 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _one_line(path: Path, mend: str) -> Iterator[None]:
-    """Turns whatever a damaged checkpoint makes Orbax raise into one line."""
+    """Turns whatever a damaged checkpoint makes Orbax raise, and print, into one line."""
     try:
-        yield
+        # One failed read of many ends Orbax's event loop; the others then print tracebacks.
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise UserError(

@@ -55,7 +55,9 @@ OPTIONS: dict[str, Option] = {
         "type of the computation; weights, optimizer and BatchNorm statistics stay float32",
         choices=("float32", "bfloat16"),
     ),
-    "model.width": Option(0, "channels of the stem (hidden units of mlp); 0: as published", low=0),
+    "model.width": Option(
+        0, "channels of the stem (units of each hidden layer of mlp); 0: as published", low=0
+    ),
     "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
     "data.input": Option(
         "auto",

@@ -26,7 +26,7 @@ from dst_jax.robustness import (
     score,
     write_scores,
 )
-from dst_jax.saved_run import load_run
+from dst_jax.saved_run import Run
 
 Config = Mapping[str, Any]
 
@@ -70,19 +70,19 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
 
 
 def _has_frost(directory: str) -> bool:
-    """Whether the photographs of frost are there; none need be, but a named directory must hold all."""
+    """Whether a directory of frost is named; it must hold all photographs."""
     for name in FROST_FILES if directory else ():
         if not (Path(directory) / name).is_file():
             raise UserError("config.eval.frost_dir", f"no {name} in {directory}", "frost1.png ...")
     return bool(directory)
 
 
-def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> None:
+def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) -> None:
     """Scores the run's last checkpoint and writes `robustness.csv`.
 
     Args:
       config: the resolved config of the run; its section `eval` may be newer than the training.
-      workdir: the run directory.
+      run: the run, as `load_run` reads it.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.
 
@@ -90,10 +90,9 @@ def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
       UserError: the run is not trained to its end, or the config does not fit.
       InterruptedRunError: SIGTERM or Ctrl-C; what was scored is on disk.
     """
-    run = load_run(workdir)
     if run.step != config["train"]["steps"]:
         raise UserError(
-            f"--workdir={workdir}",
+            f"--workdir={run.workdir}",
             f"training at step {run.step} of {config['train']['steps']}",
             "a finished training",
             "Finish it with --mode=train",
@@ -103,7 +102,7 @@ def evaluate(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
     count = min(count, options["max_images"] or count)
 
-    path = workdir / "robustness.csv"
+    path = run.workdir / "robustness.csv"
     scores = [row for row in read_scores(path) if row.suite == suite and row.n == count]
     done = {Condition(row.corruption, row.severity) for row in scores}
     missing = [condition for condition in wanted if condition not in done]

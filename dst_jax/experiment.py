@@ -107,7 +107,8 @@ def run(
       sweep: the one to run, or "".
 
     Returns:
-      The report's table and where its page is, as text; without a report, where the run is.
+      The report's table and where its page is, as text; without a report, where the run is; ""
+      in all processes but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
@@ -123,7 +124,9 @@ def run(
         resolved = {path: _resolve(member, path, places) for path, member in runs.items()}
         for path, member in resolved.items():
             _one_run(member, path, places, mode, several=len(runs) > 1)
-    if mode in ("all", "report") and _writes_report(places):
+    if not _is_main_process(places):
+        return ""
+    if mode in ("all", "report"):
         return _report(list(runs), places.workdir, runs)
     return f"run directory: {places.workdir}"
 
@@ -155,7 +158,7 @@ def _prepare_jax(places: Places) -> None:
     parallel.connect(places.multihost)
 
 
-def _writes_report(places: Places) -> bool:
+def _is_main_process(places: Places) -> bool:
     if not places.multihost:  # so that a report alone does not import JAX
         return True
     from dst_jax.parallel import is_main_process
@@ -186,6 +189,7 @@ def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str,
 def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, several: bool) -> None:
     from dst_jax import evaluate, train
     from dst_jax.parallel import hardware, is_main_process
+    from dst_jax.saved_run import load_run
 
     if is_main_process():
         workdir_lib.claim(path, config)
@@ -199,9 +203,10 @@ def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, seve
         if mode in ("all", "evaluate"):
             from dst_jax.analysis import describe
 
-            if is_main_process() and not (path / "model.json").exists():
-                describe.write(path)
-            evaluate.evaluate(config, path, places.data_dir, places.cache_dir)
+            saved = load_run(path)  # by every process: Orbax waits for all of them
+            if is_main_process():
+                describe.write(saved)
+            evaluate.evaluate(config, saved, places.data_dir, places.cache_dir)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

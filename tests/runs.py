@@ -44,10 +44,10 @@ def environment(devices: int = 1) -> dict[str, str]:
     return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
-def run(arguments: list[str], **options: object) -> subprocess.CompletedProcess:
+def run(arguments: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     """Runs a command to its end and gives back what it printed."""
     return subprocess.run(
-        arguments, cwd=ROOT, env=environment(), capture_output=True, text=True, **options
+        arguments, cwd=ROOT, env=env or environment(), capture_output=True, text=True
     )
 
 

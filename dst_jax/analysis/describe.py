@@ -3,7 +3,6 @@
 Counts come from the masks of the checkpoint, not from the config. Called by `experiment`.
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 from dst_jax import data
 from dst_jax.analysis import flops
 from dst_jax.errors import UserError
-from dst_jax.saved_run import Run, load_run
+from dst_jax.saved_run import Run
 from dst_jax.workdir import write_json
 
 
@@ -83,8 +82,6 @@ def _by_path(tree: Any) -> dict[str, np.ndarray]:
     }
 
 
-def write(workdir: Path) -> dict[str, Any]:
-    """Writes `model.json` of a run directory and returns it."""
-    facts = describe(load_run(workdir))
-    write_json(workdir / "model.json", facts)
-    return facts
+def write(run: Run) -> None:
+    """Writes `model.json` into the run's directory."""
+    write_json(run.workdir / "model.json", describe(run))

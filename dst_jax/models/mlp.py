@@ -42,15 +42,23 @@ class MLP(nn.Module):
         return classifier(x).astype(jnp.float32)
 
 
-def mlp(num_classes: int, dtype: Any = jnp.float32, *, hidden: Sequence[int] = (300, 100)) -> MLP:
+def mlp(
+    num_classes: int,
+    dtype: Any = jnp.float32,
+    *,
+    hidden: Sequence[int] = (300, 100),
+    width: int | None = None,
+) -> MLP:
     """Multilayer perceptron with layers `fc1`, `fc2`, ... and `classifier`.
 
     Args:
       num_classes: number of logits.
       dtype: dtype of the computation.
       hidden: widths of the hidden layers; the default is LeNet-300-100 (LeCun et al. 1998).
+      width: one width for all of them instead.
 
     Returns:
       The module.
     """
-    return MLP(num_classes=num_classes, hidden=tuple(hidden), dtype=dtype)
+    hidden = (width,) * len(hidden) if width else tuple(hidden)
+    return MLP(num_classes=num_classes, hidden=hidden, dtype=dtype)

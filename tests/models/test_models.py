@@ -150,7 +150,7 @@ def test_batch_norm_options_reach_the_layers():
 def test_unknown_name_and_option_say_what_is_known():
     with pytest.raises(UserError, match=r"model\.name: found resnet21; expected one of mlp, resn"):
         models.create("resnet21", 10)
-    with pytest.raises(UserError, match=r"found depth; expected options of mlp: hidden"):
+    with pytest.raises(UserError, match=r"found depth; expected options of mlp: hidden, width"):
         models.create("mlp", 10, depth=3)
 
 
