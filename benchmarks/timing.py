@@ -1,12 +1,11 @@
 """Timing on machines that others use too: rivals take turns, and only ratios within a turn count.
 
-Also what a figure depends on besides the code: hardware, load and versions. Called by the
+Also what a figure depends on besides the code: date, hardware and versions. Called by the
 benchmarks; what they measure is theirs.
 """
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import statistics
 import time
@@ -55,7 +54,7 @@ def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 
 def circumstances() -> dict[str, Any]:
-    """Date, hardware, load of the machine (mean of its last minute) and versions."""
+    """Date, hardware and versions."""
     versions = {"python": platform.python_version()}
     for name in ("jax", "jaxlib", "flax", "numpy", "tensorflow-cpu", "tensorflow", "torch"):
         try:
@@ -66,7 +65,6 @@ def circumstances() -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(),
         "processor": _processor(),
-        "load": round(os.getloadavg()[0], 2),
         "versions": versions,
     }
 

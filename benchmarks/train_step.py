@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import importlib.util
 import json
+import os
 import runpy
 import shutil
 import statistics
@@ -272,23 +273,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write every figure")
     options = parser.parse_args()
 
+    load = round(os.getloadavg()[0], 2)
     # Fresh processes first: later this one would hold the memory of an accelerator.
     lines = start_lines(options)
     circumstances = timing.circumstances()
     lines = [*step_lines(options), input_line(options), *lines]
 
     command = " ".join(["python -m benchmarks.train_step", *sys.argv[1:]])
+    command = command.replace(options.data_dir or "DIR", "DIR")
     versions = ", ".join(f"{name} {version}" for name, version in circumstances["versions"].items())
     print("| what | alternative | ours | alternative | ratio (min..max) | aim |")
     print("|---|---|---|---|---|---|")
     for line in lines:
         print(line.markdown())
     print(f"\n{circumstances['hardware']}, {circumstances['processor']}; {circumstances['date']};")
-    print(f"{versions}; {options.rounds} rounds; `{command}`")
+    print(f"{versions}; load before {load}; {options.rounds} rounds; `{command}`")
     if options.json:
         record = {
             "command": command,
             **circumstances,
+            "load_before": load,
             "rounds": options.rounds,
             "lines": [
                 dataclasses.asdict(line) | ({} if line.missing else {"ratio": line.ratio()})
