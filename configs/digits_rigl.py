@@ -34,11 +34,20 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.name = "resnet20"
     config.model.width = 8
     config.train.batch_size = 128
-    config.train.epochs = 30.0
+    config.train.epochs = 20.0
     config.train.learning_rate = 0.1
     config.train.warmup = "2 epochs"
-    config.train.label_smoothing = 0.0
     config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.5
     config.sparsity.update_freq = "20"
+    config.eval.corruptions = (
+        "gaussian_noise",
+        "shot_noise",
+        "impulse_noise",
+        "gaussian_blur",
+        "brightness",
+        "contrast",
+        "pixelate",
+        "jpeg_compression",
+    )
     return config_lib.with_argument(config, argument)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dst_jax import corruptions, data
 from dst_jax.corruptions.weather import FROST_FILES
-from dst_jax.errors import UserError
+from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.parallel import Devices, any_process, is_main_process
 from dst_jax.progress import Progress
@@ -88,6 +88,7 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
 
     Raises:
       UserError: the run is not trained to its end, or the config does not fit.
+      RunError: a corrupted dataset holds another number of images than the clean one.
       InterruptedRunError: SIGTERM or Ctrl-C; what was scored is on disk.
     """
     if run.step != config["train"]["steps"]:
@@ -118,7 +119,7 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
     with Interrupt() as interrupt:
         for condition, n, accuracy in _score(predict, images, suite, missing, options):
             if n != count:
-                raise AssertionError(f"{condition}: {n} images scored, {count} expected")
+                raise RunError(f"{suite} {condition}: {n} images scored, {count} expected")
             scores.append(Score(suite, *condition, n, accuracy))
             if is_main_process():
                 write_scores(path, scores)

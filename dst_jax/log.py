@@ -75,13 +75,20 @@ class Log:
             self._board = _tensorboard(workdir)
         self._progress = Progress(self._total, step, quiet=not is_main_process())
         self._since, self._since_step = time.monotonic(), step
-        self._text = f"{config['sparsity']['algorithm']}  compiling"
-        self._progress.show(step, self._text, now=True)
+        self._calls = 0
+        self._text = "compiling"
+        self._show(step, now=True)
+
+    def _show(self, step: int, now: bool = False) -> None:
+        self._progress.show(step, f"{self._config['sparsity']['algorithm']}  {self._text}", now)
 
     def stop_requested(self, interrupt: Interrupt, step: int) -> bool:
         """Shows progress and says whether any process was asked to stop."""
-        self._progress.show(step, self._text)
-        if jax.process_count() > 1 and step % 16:  # asking the others costs a round trip
+        if self._text == "compiling" and step > self._since_step:
+            self._text = "training"
+        self._show(step)
+        self._calls += 1
+        if jax.process_count() > 1 and self._calls % 8:  # asking the others costs a round trip
             return False
         return any_process(bool(interrupt.requested))
 
@@ -121,13 +128,11 @@ class Log:
             self._file.write({**values, "speed": speed})
         if self._board:
             self._board.write_scalars(step, {k: v for k, v in values.items() if k != "step"})
-        churn = f"  churn {values['mask_churn']:.3f}" if window.updates else ""
-        self._text = (
-            f"{self._config['sparsity']['algorithm']}  loss {values['loss']:.4f}  "
-            f"accuracy {values['accuracy']:.3f}  density {values['density']:.4f}{churn}  "
-            f"{pace:.1f} steps/s  {images:.0f} images/s"
-        )
-        self._progress.show(step, self._text, now=step == self._total)
+        parts = [f"{name} {values[name]:.3f}" for name in ("loss", "accuracy", "density")]
+        if window.updates:
+            parts.append(f"churn {values['mask_churn']:.3f}")
+        self._text = "  ".join([*parts, f"{pace:.1f} steps/s", f"{images:.0f} images/s"])
+        self._show(step, now=step == self._total)
         return state.replace(window=self._devices.replicate(Window.empty()))
 
     def seconds_in_all(self) -> float:

@@ -1,55 +1,26 @@
 """Corrupted test sets, written by TFDS's own builder from an archive in CIFAR-10-C's layout."""
 
-import tarfile
-from unittest import mock
-
+import cifar10_c
 import numpy as np
 import pytest
+from cifar10_c import CONDITIONS, N
 
 from dst_jax import data
 from dst_jax.errors import UserError
 
-N = 20
 CIFAR10 = data.get("cifar10")
-# In the names of the archive, which are those of `dst_jax.corruptions`.
-ARCHIVE = ("glass_blur", "elastic_transform", "fog")
-THEIRS = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic", "fog": "fog"}
-CONDITIONS = [("elastic_transform", 5), ("fog", 2), ("glass_blur", 1)]
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """Images [5 * 20, 32, 32, 3] of each corruption, severity by severity, and their labels."""
-    random = np.random.default_rng(0)
-    content = {
-        name: random.integers(0, 256, (5 * N, 32, 32, 3), dtype=np.uint8) for name in ARCHIVE
-    }
-    content["labels"] = np.tile(random.integers(0, 10, N, dtype=np.uint8), 5)
-    return content
+def archive():
+    return cifar10_c.arrays()
 
 
 @pytest.fixture(scope="module")
 def data_dir(archive, tmp_path_factory):
     """A TFDS directory with three prepared conditions."""
-    import tensorflow_datasets as tfds
-
-    folder = tmp_path_factory.mktemp("source")
-    (folder / "CIFAR-10-C").mkdir()
-    for name, array in archive.items():
-        np.save(folder / "CIFAR-10-C" / f"{name}.npy", array)
-    tar = folder / "CIFAR-10-C.tar"
-    with tarfile.open(tar, "w") as file:
-        file.add(folder / "CIFAR-10-C", "CIFAR-10-C")
     target = tmp_path_factory.mktemp("tfds")
-    tfds.disable_progress_bar()
-    with mock.patch.object(
-        tfds.download.DownloadManager,
-        "download_and_extract",
-        lambda manager, url: manager.extract(tar),
-    ):
-        for name, severity in CONDITIONS:
-            config = f"cifar10_corrupted/{THEIRS[name]}_{severity}"
-            tfds.builder(config, data_dir=target).download_and_prepare()
+    cifar10_c.prepare(archive, tmp_path_factory.mktemp("source"), target)
     return target
 
 

@@ -1,0 +1,113 @@
+"""Evaluation of run directories: what is scored, what is skipped, where the images come from."""
+
+import cifar10_c
+import pytest
+import runs
+
+from dst_jax import evaluate, load_run, robustness, train
+from dst_jax.errors import RunError, UserError
+from dst_jax.workdir import claim
+
+TINY = {
+    "model__name": "mlp",
+    "train__epochs": 1.0,
+    "train__warmup": "0",
+    "sparsity__update_freq": "4",
+}
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory, cache_dir):
+    config = runs.small_config(**TINY)
+    workdir = tmp_path_factory.mktemp("digits")
+    claim(workdir, config)
+    train.train(config, workdir, None, cache_dir)
+    return config, workdir
+
+
+def with_eval(config, **options):
+    return {**config, "eval": {**config["eval"], **options}}
+
+
+def scores(config, workdir, cache_dir, data_dir=None):
+    evaluate.evaluate(config, load_run(workdir), data_dir, cache_dir)
+    return robustness.read_scores(workdir / "robustness.csv")
+
+
+def test_every_test_image_counts_and_a_restart_scores_only_what_is_missing(
+    digits_run, cache_dir, monkeypatch
+):
+    config, workdir = digits_run
+    rows = scores(config, workdir, cache_dir)
+    assert [(row.corruption, row.severity, row.n) for row in rows] == [
+        ("clean", 0, 360),
+        ("gaussian_noise", 1, 360),
+        ("gaussian_noise", 5, 360),
+    ]
+    robustness.write_scores(workdir / "robustness.csv", [rows[0], rows[2]])
+    asked = []
+
+    def spy(predict, batches, conditions, **options):
+        asked.extend(conditions)
+        return robustness.score(predict, batches, conditions, **options)
+
+    monkeypatch.setattr(evaluate, "score", spy)
+    assert sorted(scores(config, workdir, cache_dir)) == sorted(rows)
+    assert asked == [("gaussian_noise", 1)]
+
+
+def test_fewer_images_or_another_seed_are_other_scores(digits_run, cache_dir):
+    config, workdir = digits_run
+    rows = scores(with_eval(config, max_images=50, seed=1), workdir, cache_dir)
+    assert {(row.suite, row.n) for row in rows} == {("rendered/cifar32/seed1", 50)}
+
+
+def test_without_photographs_frost_is_left_out_and_says_why(digits_run, tmp_path):
+    config, _ = digits_run
+    _, wanted = evaluate.wanted_conditions(with_eval(config, corruptions=[]), None)
+    names = {condition.corruption for condition in wanted}
+    assert len(names - {"clean"}) == 18
+    assert "frost" not in names
+    with pytest.raises(UserError, match=r"eval.corruptions: found frost; .*frost_dir"):
+        evaluate.wanted_conditions(with_eval(config, corruptions=["frost"]), None)
+    with pytest.raises(UserError, match=r"eval.frost_dir: found no frost1.png"):
+        evaluate.wanted_conditions(with_eval(config, frost_dir=str(tmp_path)), None)
+
+
+def test_frost_is_scored_where_its_photographs_are(digits_run, cache_dir, shared_dir):
+    config, workdir = digits_run
+    options = {"corruptions": ["frost"], "frost_dir": str(shared_dir / "frost"), "max_images": 20}
+    rows = scores(with_eval(config, **options), workdir, cache_dir)
+    assert [row.corruption for row in rows] == ["clean", "frost", "frost"]
+
+
+def test_a_run_that_is_not_finished_is_refused(digits_run, cache_dir):
+    config, workdir = digits_run
+    longer = {**config, "train": {**config["train"], "steps": 99}}
+    with pytest.raises(UserError, match=r"training at step 11 of 99"):
+        evaluate.evaluate(longer, load_run(workdir), None, cache_dir)
+
+
+def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, shared_dir):
+    data_dir = tmp_path / "tfds"
+    data_dir.mkdir()
+    (data_dir / "cifar10").symlink_to(shared_dir / "tfds" / "cifar10")
+    (tmp_path / "source").mkdir()
+    cifar10_c.prepare(cifar10_c.arrays(), tmp_path / "source", data_dir)
+    config = runs.small_config(
+        **{**TINY, "train__epochs": 10.0},
+        train__steps="2",
+        sparsity__update_end_step="2",
+        data__name="cifar10",
+        eval__corruptions=(),
+        eval__severities=(1, 2, 3, 4, 5),
+    )
+    workdir = tmp_path / "run"
+    claim(workdir, config)
+    train.train(config, workdir, str(data_dir), cache_dir)
+    rows = scores(with_eval(config, max_images=20), workdir, cache_dir, str(data_dir))
+    assert {(row.suite, row.n) for row in rows} == {("tfds/cifar10_corrupted", cifar10_c.N)}
+    found = {(row.corruption, row.severity) for row in rows}
+    assert found == {("clean", 0), *cifar10_c.CONDITIONS}
+    with pytest.raises(RunError, match=r"20 images scored, 25 expected"):
+        scores(with_eval(config, max_images=25), workdir, cache_dir, str(data_dir))
