@@ -1,11 +1,11 @@
-"""Every option of an experiment once: default, unit, meaning, and what makes a value wrong.
+"""Configs: from the options of a card to the numbers of a run, and what makes a value wrong.
 
-A card in `configs/` starts from `default()` and changes what it needs. `resolve` turns the result
-into the plain dictionary of numbers that the rest of the library reads: durations become steps here
-and nowhere else. Nothing here imports JAX, so `run.py --help` stays quick.
+A card in `configs/` starts from `default()` and changes what it needs; `options` lists what there
+is. `resolve` turns the result into the plain dictionary of numbers that the rest of the library
+reads: durations become steps here and nowhere else. Nothing here imports JAX, so `run.py --help`
+stays quick.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,130 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax.errors import UserError
-
-DURATION = "a duration: `300` or `300 steps`, `5 epochs`, `75%` of the training"
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One option: its default, what it means, and which values it may take."""
-
-    default: Any
-    meaning: str
-    choices: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
-    duration: bool = False
-
-    def expected(self) -> str:
-        """Says in words which values are accepted."""
-        if self.duration:
-            return DURATION
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-        text = kind.get(type(self.default), "a tuple")
-        if self.low is not None and self.high is not None:
-            return f"{text} from {self.low:g} to {self.high:g}"
-        return text if self.low is None else f"{text}, at least {self.low:g}"
-
-
-OPTIONS: dict[str, Option] = {
-    "seed": Option(0, "seed of weights, data order, augmentation and masks", low=0),
-    "parallelism": Option(
-        "jit",
-        "jit: one program over a mesh, BatchNorm over the global batch; pmap: BatchNorm per device",
-        choices=("jit", "pmap"),
-    ),
-    "model.name": Option("resnet20", "a name in dst_jax.models.MODELS"),
-    "model.dtype": Option(
-        "float32",
-        "type of the computation; weights, optimizer and BatchNorm statistics stay float32",
-        choices=("float32", "bfloat16"),
-    ),
-    "model.width": Option(
-        0, "channels of the stem (units of each hidden layer of mlp); 0: as published", low=0
-    ),
-    "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
-    "data.input": Option(
-        "auto",
-        "resident: all images on the device; stream: tf.data; auto: what the dataset suggests",
-        choices=("auto", "resident", "stream"),
-    ),
-    "data.augment": Option(
-        "none",
-        "augmentation of the training images",
-        choices=("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip"),
-    ),
-    "train.batch_size": Option(128, "images a step, over all devices", low=1),
-    "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
-    "train.steps": Option(
-        "", "length of the training in steps; where it is given, train.epochs is not used"
-    ),
-    "train.steps_per_dispatch": Option(
-        16, "most steps in one dispatch of a resident dataset; changes speed only", low=1
-    ),
-    "train.optimizer": Option(
-        "sgd", "sgd: momentum and L2 decay; adamw: decoupled decay", choices=("sgd", "adamw")
-    ),
-    "train.learning_rate": Option(0.1, "highest learning rate", low=0),
-    "train.schedule": Option(
-        "cosine", "shape of the learning rate", choices=("constant", "cosine", "step")
-    ),
-    "train.warmup": Option("0", "linear warm-up of the learning rate from 0", duration=True),
-    "train.milestones": Option(("50%", "75%"), "where schedule `step` decays, each a duration"),
-    "train.decay_factor": Option(0.1, "factor of each decay of schedule `step`", low=0, high=1),
-    "train.momentum": Option(0.9, "momentum of sgd, first moment of adamw", low=0, high=1),
-    "train.nesterov": Option(True, "Nesterov momentum for sgd"),
-    "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
-    "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
-    "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
-    "sparsity.algorithm": Option("dense", "a name in dst_jax.sparsity.all_algorithm_names()"),
-    "sparsity.sparsity": Option(
-        0.5, "share of the maskable weights that is removed", low=0, high=1
-    ),
-    "sparsity.dist_type": Option(
-        "erk", "how the layers share the sparsity", choices=("erk", "uniform")
-    ),
-    "sparsity.exclude": Option(
-        "", "regular expression over parameter paths; matching kernels stay dense and uncounted"
-    ),
-    "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
-    "sparsity.update_start_step": Option("1", "first moment of a mask update", duration=True),
-    "sparsity.update_end_step": Option("75%", "last moment of a mask update", duration=True),
-    "sparsity.drop_fraction": Option(
-        0.3, "share of a layer's active weights dropped by the first update", low=0, high=1
-    ),
-    "sparsity.update_timing": Option(
-        "replace",
-        "replace: an update step takes no optimizer step; after: it takes one first",
-        choices=("replace", "after"),
-    ),
-    "sparsity.regrow_same": Option(
-        "keep",
-        "what a weight dropped and regrown at once holds: its value, or zero",
-        choices=("keep", "zero"),
-    ),
-    "checkpoint.every": Option("10%", "time between checkpoints", duration=True),
-    "checkpoint.keep": Option(2, "checkpoints kept", low=1),
-    "log.every": Option("1 epochs", "time between two lines of metrics.jsonl", duration=True),
-    "log.tensorboard": Option(
-        False, "also write TensorBoard events (imports TensorFlow; needs the extra `tf`)"
-    ),
-    "eval.batch_size": Option(500, "images a batch, over all devices", low=1),
-    "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
-    "eval.source": Option(
-        "auto",
-        "tfds: the prepared corrupted dataset; rendered: corrupted here; auto: tfds if prepared",
-        choices=("auto", "tfds", "rendered"),
-    ),
-    "eval.corruptions": Option(
-        (), "names of corruptions; empty: all 19, frost only if its photographs are there"
-    ),
-    "eval.frost_dir": Option("", "directory of ImageNet-C's photographs of frost, frost1.png ..."),
-    "eval.severities": Option((1, 2, 3, 4, 5), "severities, 1 to 5"),
-    "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
-}
+from dst_jax.options import DURATION, OPTIONS, Option
 
 # What may differ between two starts on one workdir: it does not change the trained network.
 NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.steps_per_dispatch")
@@ -145,6 +22,8 @@ NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.st
 
 # Algorithms without masks; `sparsity.sparsity` is 0 for them.
 DENSE = ("dense", "no_prune")
+# Algorithms whose updates lead from another density to that of `sparsity.sparsity`.
+CHANGING_DENSITY = ("mest_r", "mest_g", "granet_r", "granet_g", "gmp")
 
 
 def default() -> ConfigDict:
@@ -361,6 +240,40 @@ def _check_fit(flat: dict[str, Any]) -> None:
             "config.sparsity.update_start_step",
             f"step {start}",
             f"at most config.sparsity.update_end_step, step {end}",
+        )
+    if flat["sparsity.drop_fraction_floor"] > flat["sparsity.drop_fraction"]:
+        raise UserError(
+            "config.sparsity.drop_fraction_floor",
+            flat["sparsity.drop_fraction_floor"],
+            f"at most config.sparsity.drop_fraction, {flat['sparsity.drop_fraction']:g}",
+        )
+    if algorithm in CHANGING_DENSITY:
+        _check_density(flat, algorithm)
+
+
+def _check_density(flat: dict[str, Any], algorithm: str) -> None:
+    """Checks what the algorithms need that reach the target density only in the end."""
+    if algorithm == "gmp":
+        flat["sparsity.initial_density"] = 1.0
+    freq, start = flat["sparsity.update_freq"], flat["sparsity.update_start_step"]
+    end, name = flat["sparsity.update_end_step"], "update_end_step"
+    if not algorithm.startswith("mest"):
+        target, initial = 1 - flat["sparsity.sparsity"], flat["sparsity.initial_density"]
+        if not target < initial:
+            raise UserError(
+                "config.sparsity.initial_density",
+                f"{initial:g}",
+                f"more than the target density {target:g} (sparsity "
+                f"{flat['sparsity.sparsity']:g}), at most 1",
+            )
+        if flat["sparsity.prune_end_step"] < end:
+            end, name = flat["sparsity.prune_end_step"], "prune_end_step"
+    if end // freq * freq < start:
+        raise UserError(
+            f"config.sparsity.{name}",
+            f"step {end}",
+            f"a step with a mask update before it: {algorithm} reaches the target density by "
+            f"updates at multiples of {freq} steps from step {start} on",
         )
 
 

@@ -27,6 +27,12 @@ from dst_jax.workdir import write_json, write_text
 
 Config = Mapping[str, Any]
 
+# Options of `config.sparsity` that only some algorithms have.
+_SOME_ALGORITHMS_ONLY = {
+    *("regrow_same", "adam_fresh", "initial_density", "prune_end_step"),
+    *("soft_bound", "memory_bound"),
+}
+
 
 def create_updater(config: Config) -> sparsity.BaseUpdater:
     """The sparsity updater of a resolved config.
@@ -42,6 +48,9 @@ def create_updater(config: Config) -> sparsity.BaseUpdater:
         return leaf.ndim > 1 and not excluded
 
     options["skip_gradients"] = options.pop("update_timing") == "replace"
+    fields = sparsity.fields_of(options["algorithm"])
+    for name in _SOME_ALGORITHMS_ONLY - fields:
+        del options[name]
     return sparsity.create_updater_from_config(
         ConfigDict({**options, "filter_fn": maskable, "rng_seed": config["seed"]})
     )

@@ -140,3 +140,39 @@ def test_texts_of_the_command_line_become_tuples():
     resolved = resolve(eval__corruptions=("fog,contrast",), train__milestones=("10%,20%",))
     assert resolved["eval"]["corruptions"] == ["fog", "contrast"]
     assert len(resolved["train"]["milestones"]) == 2
+
+
+GRANET = {"sparsity__algorithm": "granet_g", "train__steps": "1000"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"sparsity__sparsity": 0.1},
+            r"config.sparsity.initial_density: found 0.8; expected more than the target "
+            r"density 0.9 \(sparsity 0.1\), at most 1",
+        ),
+        (
+            {"sparsity__prune_end_step": "50"},
+            "config.sparsity.prune_end_step: found step 50; expected a step with a mask update",
+        ),
+        (
+            {"sparsity__algorithm": "mest_r", "sparsity__update_end_step": "50"},
+            "config.sparsity.update_end_step: found step 50; expected a step with a mask update",
+        ),
+        (
+            {"sparsity__algorithm": "set", "sparsity__drop_fraction_floor": 0.4},
+            "config.sparsity.drop_fraction_floor: found 0.4; expected at most .*, 0.3",
+        ),
+    ],
+)
+def test_densities_and_fractions_that_cannot_be_reached(changes, text):
+    with pytest.raises(UserError, match=text):
+        resolve(**{**GRANET, **changes})
+
+
+def test_gradual_pruning_starts_dense():
+    assert resolve(**{**GRANET, "sparsity__algorithm": "gmp"})["sparsity"]["initial_density"] == 1
+    options = {"sparsity__sparsity": 0.1, "sparsity__initial_density": 0.95}
+    assert resolve(**GRANET, **options)["sparsity"]["prune_end_step"] == 500

@@ -24,6 +24,7 @@ from dst_jax.sparsity.api import (
     ALGORITHM_REGISTRY,
     all_algorithm_names,
     create_updater_from_config,
+    fields_of,
     register_algorithm,
 )
 from dst_jax.sparsity.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
@@ -52,6 +53,7 @@ __all__ = [
     "apply_mask",
     "base_updater",
     "create_updater_from_config",
+    "fields_of",
     "mask_calculator",
     "mask_trees",
     "optimizer_state",

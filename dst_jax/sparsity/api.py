@@ -4,6 +4,7 @@ The config is JaxPruner's. Training code calls `create_updater_from_config`; the
 themselves are in `algorithms`.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -32,17 +33,42 @@ ALGORITHM_REGISTRY: dict[str, type] = {
     "set": algorithms.SET,
     "dense": base_updater.NoPruning,
     "static": algorithms.StaticRandomSparse,
+    "mest_r": algorithms.MESTRandom,
+    "mest_g": algorithms.MESTGradient,
+    "granet_r": algorithms.GraNetRandom,
+    "granet_g": algorithms.GraNetGradient,
+    "gmp": algorithms.GradualMagnitudePruning,
 }
 ALGORITHMS = tuple(ALGORITHM_REGISTRY)
 
 _DISTRIBUTIONS = {"uniform": sparsity_distributions.uniform, "erk": sparsity_distributions.erk}
-_SCHEDULE_KEYS = ("update_freq", "update_start_step", "update_end_step", "drop_fraction")
+_SCHEDULE_KEYS = ("update_freq", "update_start_step", "update_end_step")
+_DROP_KEYS = ("drop_fraction", "drop_fraction_schedule", "drop_fraction_floor")
 _DEFAULT_DROP_FRACTION = 0.1
 
 
 def all_algorithm_names() -> tuple[str, ...]:
     """Returns the names of all registered algorithms."""
     return tuple(ALGORITHM_REGISTRY)
+
+
+def fields_of(algorithm_name: str) -> set[str]:
+    """Returns the names of the fields that an algorithm's constructor takes.
+
+    Raises:
+      ValueError: there is no such algorithm.
+    """
+    return {field.name for field in dataclasses.fields(_algorithm(algorithm_name))}
+
+
+def _algorithm(name: str) -> type:
+    if name not in ALGORITHM_REGISTRY:
+        raise ValueError(
+            f"Sparsity algorithm {name} is not supported. Please use a key from "
+            "jaxpruner.all_algorithm_names() or register the new algorithm using "
+            f"jaxpruner.register_algorithm(). Known here: {', '.join(all_algorithm_names())}"
+        )
+    return ALGORITHM_REGISTRY[name]
 
 
 def register_algorithm(algorithm_name: str, algorithm: type) -> None:
@@ -85,11 +111,27 @@ def _scheduler(start: int | None, end: int | None, freq: int | None) -> Any:
     )
 
 
-def _drop_fraction_fn(drop_fraction: float, end: int | None) -> Any:
-    """A cosine from `drop_fraction` to 0 at the last update; constant if there is none."""
-    if not end:
-        return optax.constant_schedule(drop_fraction)
-    return optax.cosine_decay_schedule(drop_fraction, end)
+def _drop_fraction_fn(
+    end: int | None,
+    drop_fraction: float | None = None,
+    drop_fraction_schedule: str | None = None,
+    drop_fraction_floor: float | None = None,
+) -> Any:
+    """From `drop_fraction` along a cosine to the floor at the last update; constant without one."""
+    first = _DEFAULT_DROP_FRACTION if drop_fraction is None else drop_fraction
+    floor = drop_fraction_floor or 0.0
+    if drop_fraction_schedule not in (None, "cosine", "constant"):
+        raise ValueError(
+            f"drop_fraction_schedule: found {drop_fraction_schedule!r}; expected cosine or constant"
+        )
+    if not 0 <= floor <= first <= 1:
+        raise ValueError(
+            f"drop_fraction_floor: found {floor} with drop_fraction {first}; expected "
+            "0 <= drop_fraction_floor <= drop_fraction <= 1"
+        )
+    if not end or not first or drop_fraction_schedule == "constant":
+        return optax.constant_schedule(first)
+    return optax.cosine_decay_schedule(first, end, alpha=floor / first)
 
 
 def _distribution_fn(config: dict[str, Any]) -> Any:
@@ -120,8 +162,9 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         `update_start_step`, `update_end_step`, `update_freq`: in steps. No start: masks never
         change; start equal to end: once; else at multiples of `update_freq` from start to end, both
         included.
-        `drop_fraction`: for algorithms that drop and grow, the fraction at step 0 (default 0.1); it
-        falls to 0 along a cosine until `update_end_step`.
+        `drop_fraction`: for algorithms that drop and grow, the fraction at step 0 (default 0.1).
+        `drop_fraction_schedule`: 'cosine' (default): it falls until `update_end_step`, to
+        `drop_fraction_floor` (default 0); or 'constant'.
         `rng_seed`: an integer or a PRNG key.
         All other keys go to the algorithm's constructor.
 
@@ -148,18 +191,12 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
     config = {key: value for key, value in config.items() if value is not None}
     if "sparsity_type" in config:
         config["sparsity_type"] = _sparsity_type(config["sparsity_type"])
-    if name not in ALGORITHM_REGISTRY:
-        raise ValueError(
-            f"Sparsity algorithm {name} is not supported. Please use a key from "
-            "jaxpruner.all_algorithm_names() or register the new algorithm using "
-            f"jaxpruner.register_algorithm(). Known here: {', '.join(all_algorithm_names())}"
-        )
-    algorithm = ALGORITHM_REGISTRY[name]
+    algorithm = _algorithm(name)
 
-    freq, start, end, drop_fraction = (config.pop(key, None) for key in _SCHEDULE_KEYS)
+    freq, start, end = (config.pop(key, None) for key in _SCHEDULE_KEYS)
+    drop = {key: config.pop(key, None) for key in _DROP_KEYS}
     if issubclass(algorithm, algorithms.SET) and "drop_fraction_fn" not in config:
-        initial = _DEFAULT_DROP_FRACTION if drop_fraction is None else drop_fraction
-        config["drop_fraction_fn"] = _drop_fraction_fn(initial, end)
+        config["drop_fraction_fn"] = _drop_fraction_fn(end, **drop)
     if not is_global:
         config["sparsity_distribution_fn"] = distribution_fn
     return algorithm(scheduler=_scheduler(start, end, freq), **config)

@@ -1,14 +1,14 @@
 """Trees of masks: mapping over them, drawing, packing and applying them.
 
 A tree of masks looks like the params, with None for every layer that has no mask; None is a leaf
-here, never an empty subtree. Used by the updaters; how a mask is chosen is in `ranking`.
+here, never an empty subtree. Trees of NumPy arrays stay NumPy arrays. Used by the updaters; how a
+mask is chosen is in `ranking`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from dst_jax.sparsity import ranking
 
@@ -48,7 +48,7 @@ def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any
 
 def pack_masks(masks: Any) -> Any:
     """Packs eight mask entries into a byte, first entry in the highest bit; None stays None."""
-    return jax.tree.map(jnp.packbits, masks)
+    return jax.tree.map(lambda mask: mask.__array_namespace__().packbits(mask), masks)
 
 
 def unpack_masks(masks: Any, params: Any) -> Any:
@@ -57,7 +57,7 @@ def unpack_masks(masks: Any, params: Any) -> Any:
 
 
 def _unpack(mask: jax.Array, param: Any) -> jax.Array:
-    return jnp.unpackbits(mask, count=param.size).reshape(param.shape)
+    return mask.__array_namespace__().unpackbits(mask, count=param.size).reshape(param.shape)
 
 
 def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
@@ -69,6 +69,4 @@ def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
 
 def zero_weights(params: Any, restarts: Any) -> Any:
     """Sets the weights to zero where the masks are 1; None marks none."""
-    return map_masks(
-        lambda r, p: p if r is None else jnp.where(r, jnp.zeros_like(p), p), restarts, params
-    )
+    return map_masks(lambda r, p: p if r is None else p * (1 - r), restarts, params)

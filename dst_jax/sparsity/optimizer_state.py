@@ -55,7 +55,8 @@ def reset_moments(state: Any, reset: Any) -> Any:
     def zero_leaf(leaf: Any, mark: Any) -> Any:
         if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
             return leaf
-        return jnp.where(mark != 0, jnp.zeros_like(leaf), leaf)
+        xp = leaf.__array_namespace__()
+        return xp.where(mark != 0, xp.zeros_like(leaf), leaf)
 
     def zero(node: Any) -> Any:
         if not is_moments(node):
@@ -65,6 +66,74 @@ def reset_moments(state: Any, reset: Any) -> Any:
         return treedef.unflatten([zero_leaf(a, m) for a, m in zip(leaves, marks, strict=True)])
 
     return jax.tree.map(zero, state, is_leaf=is_moments)
+
+
+def _is_named(field: str) -> Any:
+    """Returns a function that tells whether a node of a state has a field of that name."""
+    return lambda node: isinstance(node, tuple) and field in getattr(node, "_fields", ())
+
+
+def fill_second_moments(state: Any, fresh: Any, settled: Any) -> Any:
+    """Starts the second moments of new weights at their layer's mean over settled ones.
+
+    Second moments are the trees named `nu`, as in all of optax (Adam, LAMB, RMSProp, ...).
+
+    Args:
+      state: any optax state, or None.
+      fresh: a tree like the params with a mask [...] of the new weights, or None.
+      settled: the same tree, the weights whose moments go on.
+
+    Returns:
+      The state with the same structure.
+    """
+    has_nu = _is_named("nu")
+
+    def fill_leaf(leaf: Any, new: Any, old: Any) -> Any:
+        if _is_masked_node(leaf) or new is None or leaf.shape != new.shape:
+            return leaf
+        xp = leaf.__array_namespace__()
+        mean = (leaf * old).sum() / xp.maximum(old.sum(dtype=xp.int32), 1)
+        return xp.where(new != 0, mean.astype(leaf.dtype), leaf)
+
+    def fill(node: Any) -> Any:
+        if not has_nu(node) or not _is_moments(node.nu, fresh):
+            return node
+        leaves, treedef = _flatten(node.nu)
+        rows = zip(
+            leaves, treedef.flatten_up_to(fresh), treedef.flatten_up_to(settled), strict=True
+        )
+        return node._replace(nu=treedef.unflatten([fill_leaf(*row) for row in rows]))
+
+    return jax.tree.map(fill, state, is_leaf=has_nu)
+
+
+def find_moments(state: Any, params: Any, field: str | None = None) -> Any:
+    """Finds moments in a state.
+
+    Args:
+      state: any optax state, or None.
+      params: the params, for their structure.
+      field: the name of the field, such as 'nu'; None takes the first tree of moments, which is
+        the momentum (`trace` of SGD, `mu` of Adam).
+
+    Returns:
+      A tree like the params, or None if the state holds none.
+    """
+    found: list[Any] = []
+
+    def look(node: Any) -> bool:
+        if (
+            field is not None
+            and _is_named(field)(node)
+            and _is_moments(getattr(node, field), params)
+        ):
+            found.append(getattr(node, field))
+        if field is None and _is_moments(node, params):
+            found.append(node)
+        return bool(found)
+
+    jax.tree.flatten(state, is_leaf=look)
+    return found[0] if found else None
 
 
 def _children(node: Any) -> list[Any]:

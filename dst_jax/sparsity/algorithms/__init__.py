@@ -1,5 +1,12 @@
 """The algorithms, one family a file; `api.ALGORITHM_REGISTRY` gives them their config names."""
 
+from dst_jax.sparsity.algorithms.budgets import (
+    GradualMagnitudePruning,
+    GraNetGradient,
+    GraNetRandom,
+    MESTGradient,
+    MESTRandom,
+)
 from dst_jax.sparsity.algorithms.global_pruners import (
     GlobalMagnitudePruning,
     GlobalPruningMixin,
@@ -19,6 +26,11 @@ __all__ = [
     "GlobalMagnitudePruning",
     "GlobalPruningMixin",
     "GlobalSaliencyPruning",
+    "GraNetGradient",
+    "GraNetRandom",
+    "GradualMagnitudePruning",
+    "MESTGradient",
+    "MESTRandom",
     "MagnitudePruning",
     "RandomPruning",
     "RigL",

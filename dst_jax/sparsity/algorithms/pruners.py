@@ -24,7 +24,7 @@ class MagnitudePruning(base_updater.BaseUpdater):
     ) -> Any:
         """Returns |w|."""
         del sparse_state, grads, kwargs
-        return jax.tree.map(jnp.abs, params)
+        return jax.tree.map(abs, params)
 
 
 @dataclasses.dataclass
@@ -42,7 +42,7 @@ class SaliencyPruning(base_updater.BaseUpdater):
         del sparse_state, kwargs
         if grads is None:
             raise ValueError("saliency: found no gradients; expected `grads` like the params")
-        return jax.tree.map(lambda p, g: jnp.abs(p * g), params, grads)
+        return jax.tree.map(lambda p, g: abs(p * g), params, grads)
 
 
 def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
@@ -61,7 +61,9 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
     # One draw cut into pieces: a generator a leaf would take most of the time to compile.
     draw = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
-    pieces = jnp.split(draw, ends[:-1])
+    if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        draw = np.asarray(draw)
+    pieces = draw.__array_namespace__().split(draw, ends[:-1])
     scores = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=False)]
     return treedef.unflatten(scores)
 

@@ -1,0 +1,161 @@
+"""The table of all options: default, meaning, and which values each may take by itself.
+
+How options are checked against each other and turned into steps is in `config`, which is what
+cards and the rest of the library use. Nothing here imports JAX, so `run.py --help` stays quick.
+"""
+
+import dataclasses
+from typing import Any
+
+DURATION = "a duration: `300` or `300 steps`, `5 epochs`, `75%` of the training"
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option: its default, what it means, and which values it may take."""
+
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    duration: bool = False
+
+    def expected(self) -> str:
+        """Says in words which values are accepted."""
+        if self.duration:
+            return DURATION
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+        text = kind.get(type(self.default), "a tuple")
+        if self.low is not None and self.high is not None:
+            return f"{text} from {self.low:g} to {self.high:g}"
+        return text if self.low is None else f"{text}, at least {self.low:g}"
+
+
+OPTIONS: dict[str, Option] = {
+    "seed": Option(0, "seed of weights, data order, augmentation and masks", low=0),
+    "parallelism": Option(
+        "jit",
+        "jit: one program over a mesh, BatchNorm over the global batch; pmap: BatchNorm per device",
+        choices=("jit", "pmap"),
+    ),
+    "model.name": Option("resnet20", "a name in dst_jax.models.MODELS"),
+    "model.dtype": Option(
+        "float32",
+        "type of the computation; weights, optimizer and BatchNorm statistics stay float32",
+        choices=("float32", "bfloat16"),
+    ),
+    "model.width": Option(
+        0, "channels of the stem (units of each hidden layer of mlp); 0: as published", low=0
+    ),
+    "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
+    "data.input": Option(
+        "auto",
+        "resident: all images on the device; stream: tf.data; auto: what the dataset suggests",
+        choices=("auto", "resident", "stream"),
+    ),
+    "data.augment": Option(
+        "none",
+        "augmentation of the training images",
+        choices=("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip"),
+    ),
+    "train.batch_size": Option(128, "images a step, over all devices", low=1),
+    "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
+    "train.steps": Option(
+        "", "length of the training in steps; where it is given, train.epochs is not used"
+    ),
+    "train.steps_per_dispatch": Option(
+        16, "most steps in one dispatch of a resident dataset; changes speed only", low=1
+    ),
+    "train.optimizer": Option(
+        "sgd", "sgd: momentum and L2 decay; adamw: decoupled decay", choices=("sgd", "adamw")
+    ),
+    "train.learning_rate": Option(0.1, "highest learning rate", low=0),
+    "train.schedule": Option(
+        "cosine", "shape of the learning rate", choices=("constant", "cosine", "step")
+    ),
+    "train.warmup": Option("0", "linear warm-up of the learning rate from 0", duration=True),
+    "train.milestones": Option(("50%", "75%"), "where schedule `step` decays, each a duration"),
+    "train.decay_factor": Option(0.1, "factor of each decay of schedule `step`", low=0, high=1),
+    "train.momentum": Option(0.9, "momentum of sgd, first moment of adamw", low=0, high=1),
+    "train.nesterov": Option(True, "Nesterov momentum for sgd"),
+    "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
+    "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
+    "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
+    "sparsity.algorithm": Option("dense", "a name in dst_jax.sparsity.all_algorithm_names()"),
+    "sparsity.sparsity": Option(
+        0.5, "share of the maskable weights that is removed", low=0, high=1
+    ),
+    "sparsity.dist_type": Option(
+        "erk", "how the layers share the sparsity", choices=("erk", "uniform")
+    ),
+    "sparsity.exclude": Option(
+        "", "regular expression over parameter paths; matching kernels stay dense and uncounted"
+    ),
+    "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
+    "sparsity.update_start_step": Option("1", "first moment of a mask update", duration=True),
+    "sparsity.update_end_step": Option("75%", "last moment of a mask update", duration=True),
+    "sparsity.drop_fraction": Option(
+        0.3, "share of a layer's active weights dropped by the first update", low=0, high=1
+    ),
+    "sparsity.drop_fraction_schedule": Option(
+        "cosine",
+        "cosine: it falls to drop_fraction_floor at update_end_step; constant",
+        choices=("cosine", "constant"),
+    ),
+    "sparsity.drop_fraction_floor": Option(
+        0.0, "what drop_fraction falls to along the cosine", low=0, high=1
+    ),
+    "sparsity.update_timing": Option(
+        "replace",
+        "replace: an update step takes no optimizer step; after: it takes one first",
+        choices=("replace", "after"),
+    ),
+    "sparsity.regrow_same": Option(
+        "keep",
+        "what a weight dropped and regrown at once holds: its value, or zero",
+        choices=("keep", "zero"),
+    ),
+    "sparsity.adam_fresh": Option(
+        "zero",
+        "what adamw's second moment of a new weight starts from: zero, or its layer's mean",
+        choices=("zero", "mean_v"),
+    ),
+    "sparsity.initial_density": Option(
+        0.8, "granet_*: density before the first pruning, above the target density", low=0, high=1
+    ),
+    "sparsity.prune_end_step": Option(
+        "50%",
+        "granet_* and gmp: last moment of pruning; the target density holds from then on",
+        duration=True,
+    ),
+    "sparsity.soft_bound": Option(
+        0.1, "mest_*: weights beyond the target, as a share of it", low=0, high=1
+    ),
+    "sparsity.memory_bound": Option(
+        "soft",
+        "mest_*: soft (EM&S): beyond the target until the last update; hard (EM): never beyond it",
+        choices=("soft", "hard"),
+    ),
+    "checkpoint.every": Option("10%", "time between checkpoints", duration=True),
+    "checkpoint.keep": Option(2, "checkpoints kept", low=1),
+    "log.every": Option("1 epochs", "time between two lines of metrics.jsonl", duration=True),
+    "log.tensorboard": Option(
+        False, "also write TensorBoard events (imports TensorFlow; needs the extra `tf`)"
+    ),
+    "eval.batch_size": Option(500, "images a batch, over all devices", low=1),
+    "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
+    "eval.source": Option(
+        "auto",
+        "tfds: the prepared corrupted dataset; rendered: corrupted here; auto: tfds if prepared",
+        choices=("auto", "tfds", "rendered"),
+    ),
+    "eval.corruptions": Option(
+        (), "names of corruptions; empty: all 19, frost only if its photographs are there"
+    ),
+    "eval.frost_dir": Option("", "directory of ImageNet-C's photographs of frost, frost1.png ..."),
+    "eval.severities": Option((1, 2, 3, 4, 5), "severities, 1 to 5"),
+    "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
+}
