@@ -47,7 +47,7 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
                 "tfds",
                 f"a prepared corrupted dataset of {dataset.name}, or `rendered`",
             )
-    if prepared:
+    if prepared and dataset.corrupted:
         suite, available = f"tfds/{dataset.corrupted.tfds_name}", prepared
     else:
         suite = f"rendered/{dataset.preset}/seed{options['seed']}"

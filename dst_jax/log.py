@@ -3,6 +3,7 @@
 `metrics.jsonl` is the record; TensorBoard is a view of it. Called by `train`.
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -133,7 +134,7 @@ class Log:
             parts.append(f"churn {values['mask_churn']:.3f}")
         self._text = "  ".join([*parts, f"{pace:.1f} steps/s", f"{images:.0f} images/s"])
         self._show(step, now=step == self._total)
-        return state.replace(window=self._devices.replicate(Window.empty()))
+        return dataclasses.replace(state, window=self._devices.replicate(Window.empty()))
 
     def seconds_in_all(self) -> float:
         """Seconds of all windows of the record, over all starts of the run."""

@@ -28,7 +28,8 @@ def describe(run: Run) -> dict[str, Any]:
     masks = _by_path(run.masks)
     costs = flops.layer_costs(run.model, data.get(run.config["data"]["name"]).image_shape)
     macs = {cost.path: cost.macs for cost in costs}
-    layers, densities = [], {}
+    layers: list[dict[str, Any]] = []
+    densities: dict[str, float] = {}
     for path, param in _by_path(run.params).items():
         mask = masks.get(path)
         active = param.size if mask is None else int(mask.sum(dtype=np.int64))
