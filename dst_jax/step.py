@@ -154,10 +154,11 @@ def train_step(
     correct = axis.sum(jnp.sum(jnp.argmax(logits, -1) == batch["label"], dtype=jnp.int32))
     examples = axis.sum(jnp.int32(batch["label"].shape[0]))
 
-    grads = updater.apply_masks(dense, sparse.masks) if updater.is_sparse_gradients else dense
+    grads = updater.mask_gradients(dense, sparse, state.params)
     params, old_masks = state.params, sparse.masks
     if not (update and updater.skip_gradients):
         direction, inner = recipe.optimizer.update(grads, sparse.inner_state, params)
+        direction = updater.mask_updates(direction, sparse)
         rate = recipe.learning_rate(state.step)
         params = jax.tree.map(lambda w, d: w - rate * d, params, direction)
         sparse = sparse._replace(inner_state=inner)

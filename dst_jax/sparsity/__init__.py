@@ -29,6 +29,7 @@ from dst_jax.sparsity.api import (
 )
 from dst_jax.sparsity.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
 from dst_jax.sparsity.sparsity_schedules import (
+    AlternatingSchedule,
     NoUpdateSchedule,
     OneShotSchedule,
     PeriodicSchedule,
@@ -39,6 +40,7 @@ from dst_jax.sparsity.summaries import summarize_intersection, summarize_sparsit
 
 __all__ = [
     "ALGORITHM_REGISTRY",
+    "AlternatingSchedule",
     "BaseUpdater",
     "NoPruning",
     "NoUpdateSchedule",

@@ -38,6 +38,11 @@ ALGORITHM_REGISTRY: dict[str, type] = {
     "granet_r": algorithms.GraNetRandom,
     "granet_g": algorithms.GraNetGradient,
     "gmp": algorithms.GradualMagnitudePruning,
+    "acdc": algorithms.ACDC,
+    "snfs": algorithms.SNFS,
+    "topkast": algorithms.TopKAST,
+    "adam-fisher": algorithms.AdamBasedFisherPruning,
+    "iterative_nm": algorithms.IterativeNMPruning,
 }
 ALGORITHMS = tuple(ALGORITHM_REGISTRY)
 

@@ -43,12 +43,15 @@ class SparseState(NamedTuple):
       inner_state: the state of the wrapped optimizer.
       target_sparsities: a tree like the params of floats and None.
       count: int32 scalar, completed steps.
+      backward_masks: like `masks`, the weights that train, where those are not the active ones
+        (Top-KAST); else None.
     """
 
     masks: Any
     inner_state: Any = None
     target_sparsities: Any = None
     count: Any = None
+    backward_masks: Any = None
 
 
 @dataclasses.dataclass
@@ -225,14 +228,14 @@ class BaseUpdater:
             if not isinstance(is_update, jax.core.Tracer):
                 is_update = bool(is_update)
             state, restarts = self._update_when(is_update, state, params, updates, extra)
-            if self.is_sparse_gradients:
-                updates = self.apply_masks(updates, state.masks, is_packed=None)
+            updates = self.mask_gradients(updates, state, params)
             inner_before = state.inner_state
             seen = zero_weights(params, restarts)
             if self.is_sparse_gradients and not self.skip_gradients and is_update is not False:
                 # Weight decay must not feed the momentum of a weight that was just dropped.
                 seen = self.apply_masks(seen, state.masks, is_packed=None)
             updates, inner_state = inner.update(updates, inner_before, seen)
+            updates = self.mask_updates(updates, state)
             if self.skip_gradients and is_update is not False:
                 inner_state = optimizer_state.freeze_moments(
                     is_update, inner_before, inner_state, params
@@ -291,6 +294,18 @@ class BaseUpdater:
         scores = self.calculate_scores(params, grads=grads, **kwargs)
         masks = self.create_masks(scores, sparsities)
         return self.apply_masks(params, masks, is_packed=False), self._store(masks)
+
+    def mask_gradients(self, grads: Any, sparse_state: SparseState, params: Any) -> Any:
+        """Returns what the optimizer sees of the dense gradients: the active part, or all."""
+        del params
+        if not self.is_sparse_gradients:
+            return grads
+        return self.apply_masks(grads, sparse_state.masks, is_packed=None)
+
+    def mask_updates(self, updates: Any, sparse_state: SparseState) -> Any:
+        """Returns what of the optimizer's updates reaches the weights; here, all of it."""
+        del sparse_state
+        return updates
 
     def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
         """Returns the params to use in the forward pass; here, the params themselves."""

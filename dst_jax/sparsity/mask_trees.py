@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from dst_jax.sparsity import ranking
 
@@ -44,6 +45,26 @@ def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any
         ranking.topk_masks([s for s, _ in layers], [k for _, k in layers], tie_key=tie_key)
     )
     return treedef.unflatten([None if k is None else next(masks) for k in wanted])
+
+
+def topk_jointly(scores: list[Any], k: Any, candidates: list[Any] | None = None) -> list[Any]:
+    """Marks the k highest scores of all layers together, but at least one in every layer.
+
+    Args:
+      scores: [...] a layer.
+      k: how many in all, at least the number of layers; may be traced.
+      candidates: one mask a layer; only where it is not 0 may be chosen.
+
+    Returns:
+      One uint8 mask a layer.
+    """
+    # Each layer's best stays in any case; its score of infinity costs others their place.
+    best = ranking.topk_masks(scores, [1] * len(scores), candidates=candidates)
+    raised = [
+        score.__array_namespace__().where(top != 0, jnp.inf, score.astype(jnp.float32))
+        for score, top in zip(scores, best, strict=True)
+    ]
+    return ranking.topk_masks(raised, k, candidates=candidates, joint=True)
 
 
 def pack_masks(masks: Any) -> Any:

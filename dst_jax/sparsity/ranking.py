@@ -257,7 +257,7 @@ def topk_masks(
     candidates: Sequence[Any] | None = None,
     tie_key: jax.Array | None = None,
     joint: bool = False,
-) -> list[jax.Array]:
+) -> list[Any]:
     """Marks exactly the k highest scores of every layer, whatever ties there are.
 
     A bitwise threshold search: at most 32 counting passes over all layers together and, only when
@@ -273,7 +273,7 @@ def topk_masks(
       joint: rank all layers together (global pruning).
 
     Returns:
-      One uint8 mask a layer, with min(k, candidates) ones.
+      One uint8 mask a layer, with min(k, candidates) ones; NumPy arrays if the scores are.
 
     Raises:
       ValueError: for 2**31 scores or more.

@@ -70,6 +70,50 @@ class PeriodicSchedule(NoUpdateSchedule):
 
 
 @dataclasses.dataclass(frozen=True)
+class AlternatingSchedule(NoUpdateSchedule):
+    """Sparse and dense phases in turn, dense at first and sparse in the end (AC/DC).
+
+    Attributes:
+      init_dense_steps_end: the first step of the first sparse phase.
+      final_sparse_steps_start: from this step on it is sparse.
+      cycle_sparse_steps: length of a sparse phase.
+      cycle_dense_steps: length of the dense phase after it.
+
+    Raises:
+      ValueError: if both lengths are 0.
+    """
+
+    init_dense_steps_end: int
+    final_sparse_steps_start: int
+    cycle_sparse_steps: int
+    cycle_dense_steps: int
+
+    def __post_init__(self):
+        if self.cycle_sparse_steps + self.cycle_dense_steps < 1:
+            raise ValueError(
+                "cycle_sparse_steps, cycle_dense_steps: found 0 and 0; expected the lengths of the "
+                "phases in steps"
+            )
+
+    def is_sparse_at(self, step: Any) -> Any:
+        """Returns whether `step` lies in a sparse phase."""
+        place = (step - self.init_dense_steps_end) % (
+            self.cycle_sparse_steps + self.cycle_dense_steps
+        )
+        in_cycle = (step >= self.init_dense_steps_end) & (place < self.cycle_sparse_steps)
+        return (step >= self.final_sparse_steps_start) | in_cycle
+
+    def is_mask_update_iter(self, step: Any) -> Any:
+        """Returns whether a phase starts at `step`."""
+        return self.is_sparse_at(step) != self.is_sparse_at(step - 1)
+
+    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+        """Returns the targets in a sparse phase, else zeros."""
+        is_sparse = self.is_sparse_at(step)
+        return jax.tree.map(lambda target: target * is_sparse, target_sparsities)
+
+
+@dataclasses.dataclass(frozen=True)
 class PolynomialSchedule(PeriodicSchedule):
     """A periodic schedule whose sparsity rises from 0 to the target (Zhu & Gupta 2017).
 

@@ -7,6 +7,12 @@ from dst_jax.sparsity.algorithms.budgets import (
     MESTGradient,
     MESTRandom,
 )
+from dst_jax.sparsity.algorithms.dense_store import SNFS, TopKAST, snip_masks
+from dst_jax.sparsity.algorithms.extensions import (
+    ACDC,
+    AdamBasedFisherPruning,
+    IterativeNMPruning,
+)
 from dst_jax.sparsity.algorithms.global_pruners import (
     GlobalMagnitudePruning,
     GlobalPruningMixin,
@@ -22,13 +28,17 @@ from dst_jax.sparsity.algorithms.sparse_trainers import SET, RigL, StaticRandomS
 from dst_jax.sparsity.algorithms.ste import SteMagnitudePruning, SteMixin, SteRandomPruning
 
 __all__ = [
+    "ACDC",
     "SET",
+    "SNFS",
+    "AdamBasedFisherPruning",
     "GlobalMagnitudePruning",
     "GlobalPruningMixin",
     "GlobalSaliencyPruning",
     "GraNetGradient",
     "GraNetRandom",
     "GradualMagnitudePruning",
+    "IterativeNMPruning",
     "MESTGradient",
     "MESTRandom",
     "MagnitudePruning",
@@ -39,5 +49,7 @@ __all__ = [
     "SteMagnitudePruning",
     "SteMixin",
     "SteRandomPruning",
+    "TopKAST",
     "generate_random_scores",
+    "snip_masks",
 ]

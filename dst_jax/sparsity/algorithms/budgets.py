@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import mask_trees, ranking, sparsity_distributions
+from dst_jax.sparsity import mask_trees, sparsity_distributions
 from dst_jax.sparsity.algorithms import sparse_trainers
 
 
@@ -196,13 +196,7 @@ class _Gradual:
         totals = self._totals([mask.size for mask in masks])
         event = (jnp.asarray(sparse_state.count) - first) // freq + 1
         k = jnp.asarray(totals)[jnp.clip(event, 0, len(totals) - 1)]
-        # Each layer's best stays in any case; its score of infinity costs others their place.
-        best = ranking.topk_masks(drop_scores, [1] * len(masks), candidates=masks)
-        scores = [
-            score.__array_namespace__().where(top != 0, jnp.inf, score.astype(jnp.float32))
-            for score, top in zip(drop_scores, best, strict=True)
-        ]
-        return ranking.topk_masks(scores, k, candidates=masks, joint=True)
+        return mask_trees.topk_jointly(drop_scores, k, masks)
 
 
 @dataclasses.dataclass

@@ -60,7 +60,7 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
     leaves, treedef = jax.tree.flatten(params)
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
     # One draw cut into pieces: a generator a leaf would take most of the time to compile.
-    draw = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
+    draw: Any = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
     if leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves):
         draw = np.asarray(draw)
     pieces = draw.__array_namespace__().split(draw, ends[:-1])
