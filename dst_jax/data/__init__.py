@@ -6,7 +6,7 @@ Training code does not live here. Importing this package imports neither TensorF
 from dst_jax.data.arrays import load_arrays, num_examples
 from dst_jax.data.augmentation import AUGMENTATIONS, augment, normalise
 from dst_jax.data.corrupted import corrupted_batches, load_corrupted, prepared_conditions
-from dst_jax.data.datasets import DATASETS, CorruptedSet, Dataset, get
+from dst_jax.data.datasets import DATASETS, CorruptedSet, Dataset, corrupted_set, get
 from dst_jax.data.evaluation import eval_batches, stream_eval_batches
 from dst_jax.data.pipeline import Pipeline
 from dst_jax.data.prepared import default_cache_dir
@@ -23,6 +23,7 @@ __all__ = [
     "StreamPipeline",
     "augment",
     "corrupted_batches",
+    "corrupted_set",
     "default_cache_dir",
     "eval_batches",
     "get",

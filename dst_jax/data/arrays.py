@@ -5,6 +5,7 @@ one size; larger ones are streamed (`stream`).
 """
 
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dst_jax.data import prepared, tf_images
 from dst_jax.data.datasets import Dataset
@@ -161,11 +163,14 @@ def _decode_to(
 def _chunks(builder: Any, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Decoded (images uint8 [n, H, W, 3], labels [n]) in the order of the files."""
     if builder.info.file_format.value == "array_record":
-        source = builder.as_data_source(split)
+        import tensorflow_datasets as tfds
+
+        # TFDS would decode with OpenCV where there is one, which is not Pillow bit by bit.
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         for start in range(0, len(source), _CHUNK):
-            examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
+            examples = source.__getitems__(range(start, min(start + _CHUNK, len(source))))
             yield (
-                np.stack([example["image"] for example in examples]),
+                np.stack([_decode(example["image"]) for example in examples]),
                 np.array([example["label"] for example in examples], np.int32),
             )
         return
@@ -178,6 +183,12 @@ def _chunks(builder: Any, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]
         yield from examples.batch(_CHUNK).prefetch(2).as_numpy_iterator()
     except tf.errors.OpError as error:
         raise prepared.unreadable(builder, error) from error
+
+
+def _decode(encoded: bytes) -> np.ndarray:
+    """Decodes a JPEG or PNG to uint8 [height, width, 3]."""
+    with Image.open(io.BytesIO(encoded)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _with_progress(

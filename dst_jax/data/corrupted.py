@@ -1,4 +1,4 @@
-"""The published corrupted test sets that TFDS reads: CIFAR-10-C and TFDS's ImageNet-C.
+"""The corrupted test sets on disk: CIFAR-10-C, ImageNet-C and the others that are published.
 
 Each corruption and severity is a config of its own, `fog_3`; the default config of
 `cifar10_corrupted` is an almost clean one and is never used. Called by `dst_jax.evaluate`.
@@ -8,30 +8,35 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from dst_jax.data import arrays, evaluation, prepared
-from dst_jax.data.datasets import CorruptedSet, Dataset
-from dst_jax.errors import UserError
+from dst_jax.data.datasets import CorruptedSet, Dataset, corrupted_set
 
 
 def prepared_conditions(
-    dataset: Dataset, data_dir: os.PathLike | str | None = None
+    dataset: Dataset, data_dir: os.PathLike | str | None = None, *, suite: str | None = None
 ) -> list[tuple[str, int]]:
-    """The conditions of the dataset's corrupted test set that are prepared on disk.
+    """The conditions of a corrupted test set of the dataset that are prepared on disk.
 
     Args:
       dataset: the clean dataset.
       data_dir: TFDS directory; None: TFDS's default.
+      suite: the corrupted set, a `tfds_name` in `dataset.corrupted_sets`; None: the first.
 
     Returns:
-      (corruption, severity) pairs in the names of `dst_jax.corruptions`, sorted; empty where
-      nothing is prepared or TFDS has no corrupted version of the dataset.
+      (corruption, severity) pairs in our names, sorted; empty where nothing is prepared or the
+      dataset has no corrupted version.
+
+    Raises:
+      UserError: the dataset has no corrupted set of that name.
     """
-    if dataset.corrupted is None:
+    if suite is None and not dataset.corrupted_sets:
         return []
-    folder = prepared.tfds_dir(data_dir) / dataset.corrupted.tfds_name
+    corrupted = corrupted_set(dataset, suite)
+    folder = prepared.tfds_dir(data_dir) / corrupted.tfds_name
     if not folder.is_dir():
         return []
     found = []
@@ -42,7 +47,7 @@ def prepared_conditions(
             re.fullmatch(r"\d+\.\d+\.\d+", version.name) for version in config.iterdir()
         )
         if finished and re.fullmatch("[1-5]", severity):
-            found.append((dataset.corrupted.synonyms.get(name, name), int(severity)))
+            found.append((corrupted.synonyms.get(name, name), int(severity)))
     return sorted(found)
 
 
@@ -52,6 +57,8 @@ def load_corrupted(
     severity: int,
     data_dir: os.PathLike | str | None = None,
     cache_dir: os.PathLike | str | None = None,
+    *,
+    suite: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The corrupted test images of one condition, decoded once and memory-mapped after that.
 
@@ -60,21 +67,20 @@ def load_corrupted(
 
     Args:
       dataset: the clean dataset.
-      corruption: a name of `dst_jax.corruptions`.
+      corruption: one of the set's `corruptions`.
       severity: 1..5.
       data_dir: TFDS directory; None: TFDS's default.
       cache_dir: where the decoded arrays are kept; None: `default_cache_dir()`.
+      suite: the corrupted set, a `tfds_name` in `dataset.corrupted_sets`; None: the first.
 
     Returns:
-      (images uint8 [N, H, W, 3], labels int32 [N]), in the order of the prepared dataset.
+      (images uint8 [N, H, W, 3], labels int32 [N]). Rows of all conditions of a set come in the
+      same order, which is that of the prepared dataset.
 
     Raises:
       UserError: this condition is not prepared, or damaged.
     """
-    corrupted = _corrupted(dataset)
-    builder = prepared.find_config(
-        corrupted.tfds_name, _config(corrupted, corruption, severity), data_dir
-    )
+    corrupted, builder = _find(dataset, corruption, severity, data_dir, suite)
     cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
     return arrays.cached_arrays(builder, corrupted.split, cache)
 
@@ -87,30 +93,24 @@ def corrupted_batches(
     data_dir: os.PathLike | str | None = None,
     *,
     limit: int | None = None,
+    suite: str | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The corrupted test images of one condition as a stream that keeps nothing on disk.
 
     Arguments are those of `load_corrupted`, batches those of `stream_eval_batches`.
     """
-    corrupted = _corrupted(dataset)
-    builder = prepared.find_config(
-        corrupted.tfds_name, _config(corrupted, corruption, severity), data_dir
-    )
+    corrupted, builder = _find(dataset, corruption, severity, data_dir, suite)
     size = dataset.image_shape[0]
     return evaluation.stream_builder(builder, corrupted.split, size, batch_size, limit)
 
 
-def _corrupted(dataset: Dataset) -> CorruptedSet:
-    if dataset.corrupted is None:
-        raise UserError(
-            "config.data.name",
-            dataset.name,
-            "a dataset with a corrupted test set in TFDS (cifar10, ...)",
-        )
-    return dataset.corrupted
-
-
-def _config(corrupted: CorruptedSet, corruption: str, severity: int) -> str:
-    """TFDS's name of a condition."""
-    theirs = {ours: name for name, ours in corrupted.synonyms.items()}
-    return f"{theirs.get(corruption, corruption)}_{severity}"
+def _find(
+    dataset: Dataset,
+    corruption: str,
+    severity: int,
+    data_dir: os.PathLike | str | None,
+    suite: str | None,
+) -> tuple[CorruptedSet, Any]:
+    corrupted = corrupted_set(dataset, suite)
+    config = corrupted.config(corruption, severity)
+    return corrupted, prepared.find_config(corrupted.tfds_name, config, data_dir)

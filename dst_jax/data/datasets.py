@@ -1,13 +1,56 @@
 """The datasets: what each is called in TFDS, its shape, normalisation and splits.
 
 A dataset is one entry of `DATASETS`; the tests loop over it. Reading is elsewhere in this package
-(`arrays`, `resident`, `stream`, `evaluation`); here is nothing but facts.
+(`arrays`, `resident`, `stream`, `evaluation`), preparing in `builders`; here is nothing but facts.
 """
 
 import dataclasses
 from collections.abc import Mapping
 
+from dst_jax import corruptions
 from dst_jax.errors import UserError
+
+COMMON = corruptions.BENCHMARK + corruptions.EXTRA
+# Mintun et al. 2021; the spelling is theirs.
+C_BAR = (
+    "blue_noise_sample",
+    "brownish_noise",
+    "caustic_refraction",
+    "checkerboard_cutout",
+    "cocentric_sine_waves",
+    "inverse_sparkles",
+    "perlin_noise",
+    "plasma_noise",
+    "single_frequency_greyscale",
+    "sparkles",
+)
+# Kar et al. 2022: those of its ImageNet version.
+THREE_D = (
+    "near_focus",
+    "far_focus",
+    "bit_error",
+    "color_quant",
+    "flash",
+    "fog_3d",
+    "h265_abr",
+    "h265_crf",
+    "iso_noise",
+    "low_light",
+    "xy_motion_blur",
+    "z_motion_blur",
+)
+
+# The datasets that TFDS lacks: `python -m dst_jax.data.prepare` prepares them.
+NOT_IN_TFDS = frozenset(
+    {
+        "cifar100_corrupted",
+        "tiny_imagenet",
+        "tiny_imagenet_corrupted",
+        "imagenet_c",
+        "imagenet_c_bar",
+        "imagenet_3dcc",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,14 +58,21 @@ class CorruptedSet:
     """A TFDS dataset with one config a corruption and severity, such as `fog_3`.
 
     Attributes:
-      tfds_name: name in TFDS.
+      tfds_name: name in TFDS, or of a builder of ours in the same layout.
       split: its only split.
+      corruptions: all that it has, in our names; each at severities 1 to 5.
       synonyms: TFDS's name of a corruption -> the name in `dst_jax.corruptions`, where they differ.
     """
 
     tfds_name: str
     split: str
+    corruptions: tuple[str, ...] = COMMON
     synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def config(self, corruption: str, severity: int) -> str:
+        """TFDS's name of the config of a condition."""
+        theirs = {ours: name for name, ours in self.synonyms.items()}
+        return f"{theirs.get(corruption, corruption)}_{severity}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +80,7 @@ class Dataset:
     """Facts about one dataset.
 
     Attributes:
-      name: name here and in TFDS.
+      name: name here, and in TFDS unless `tfds_name` is given.
       num_classes: number of labels, 0 .. num_classes - 1.
       image_shape: [height, width, channels] of what a pipeline yields.
       mean: mean of each channel of the training images, in units of [0, 1].
@@ -41,7 +91,8 @@ class Dataset:
       augment: the usual augmentation of the training images, one of `AUGMENTATIONS`.
       resident: whether all decoded images fit on a device; otherwise they are streamed. Only then
         do all stored images have `image_shape`.
-      corrupted: the published corrupted test set that TFDS reads, or None.
+      corrupted_sets: its corrupted test sets, as published or as TFDS makes them.
+      tfds_name: name in TFDS with its config, `name/config`; empty: `name`.
     """
 
     name: str
@@ -54,7 +105,13 @@ class Dataset:
     preset: str
     augment: str
     resident: bool
-    corrupted: CorruptedSet | None = None
+    corrupted_sets: tuple[CorruptedSet, ...] = ()
+    tfds_name: str = ""
+
+    @property
+    def corrupted(self) -> CorruptedSet | None:
+        """The corrupted test set that is meant where none is named: the first."""
+        return self.corrupted_sets[0] if self.corrupted_sets else None
 
 
 DATASETS: dict[str, Dataset] = {
@@ -85,11 +142,55 @@ DATASETS: dict[str, Dataset] = {
             preset="cifar32",
             augment="crop_flip",
             resident=True,
-            corrupted=CorruptedSet(
-                "cifar10_corrupted",
-                "test",
-                {"elastic": "elastic_transform", "frosted_glass_blur": "glass_blur"},
+            corrupted_sets=(
+                CorruptedSet(
+                    "cifar10_corrupted",
+                    "test",
+                    synonyms={"elastic": "elastic_transform", "frosted_glass_blur": "glass_blur"},
+                ),
             ),
+        ),
+        # Statistics over all pixels of the 50,000 training images.
+        Dataset(
+            name="cifar100",
+            num_classes=100,
+            image_shape=(32, 32, 3),
+            mean=(0.5071, 0.4865, 0.4409),
+            std=(0.2673, 0.2564, 0.2762),
+            train_split="train",
+            test_split="test",
+            preset="cifar32",
+            augment="crop_flip",
+            resident=True,
+            corrupted_sets=(CorruptedSet("cifar100_corrupted", "test"),),
+        ),
+        # Statistics over all pixels of the 100,000 training images, at each size.
+        Dataset(
+            name="tiny_imagenet",
+            num_classes=200,
+            image_shape=(64, 64, 3),
+            mean=(0.4802, 0.4481, 0.3975),
+            std=(0.2770, 0.2691, 0.2821),
+            train_split="train",
+            test_split="validation",
+            preset="tiny64",
+            augment="crop_flip",
+            resident=True,
+            corrupted_sets=(CorruptedSet("tiny_imagenet_corrupted", "validation"),),
+            tfds_name="tiny_imagenet/64x64",
+        ),
+        Dataset(
+            name="tiny_imagenet32",
+            num_classes=200,
+            image_shape=(32, 32, 3),
+            mean=(0.4806, 0.4486, 0.3983),
+            std=(0.2521, 0.2448, 0.2590),
+            train_split="train",
+            test_split="validation",
+            preset="cifar32",
+            augment="crop_flip",
+            resident=True,
+            tfds_name="tiny_imagenet/32x32",
         ),
         # The statistics that torchvision's reference training uses.
         Dataset(
@@ -103,7 +204,12 @@ DATASETS: dict[str, Dataset] = {
             preset="imagenet224",
             augment="resized_crop_flip",
             resident=False,
-            corrupted=CorruptedSet("imagenet2012_corrupted", "validation"),
+            corrupted_sets=(
+                CorruptedSet("imagenet2012_corrupted", "validation"),  # rendered by TFDS
+                CorruptedSet("imagenet_c", "validation"),
+                CorruptedSet("imagenet_c_bar", "validation", C_BAR),
+                CorruptedSet("imagenet_3dcc", "validation", THREE_D),
+            ),
         ),
     )
 }
@@ -118,3 +224,20 @@ def get(name: str) -> Dataset:
     if name not in DATASETS:
         raise UserError("config.data.name", name, f"one of {', '.join(sorted(DATASETS))}")
     return DATASETS[name]
+
+
+def corrupted_set(dataset: Dataset, name: str | None = None) -> CorruptedSet:
+    """The corrupted test set of that name, or the first.
+
+    Raises:
+      UserError: the dataset has none, or none of that name.
+    """
+    for corrupted in dataset.corrupted_sets:
+        if name in (None, corrupted.tfds_name):
+            return corrupted
+    if name is None:
+        raise UserError(
+            "config.data.name", dataset.name, "a dataset with a corrupted test set (cifar10, ...)"
+        )
+    known = ", ".join(corrupted.tfds_name for corrupted in dataset.corrupted_sets) or "none"
+    raise UserError("corrupted set", name, f"one of those of {dataset.name}: {known}")

@@ -58,7 +58,7 @@ def stream_eval_batches(
     Raises:
       UserError: the dataset is not prepared, damaged, or TensorFlow is missing.
     """
-    builder = prepared.find_config(dataset.name, None, data_dir)
+    builder = prepared.find_clean(dataset, data_dir)
     return stream_builder(
         builder, split or dataset.test_split, dataset.image_shape[0], batch_size, limit
     )

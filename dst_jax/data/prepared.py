@@ -9,7 +9,7 @@ import os
 import pathlib
 from typing import Any
 
-from dst_jax.data.datasets import Dataset
+from dst_jax.data.datasets import NOT_IN_TFDS, Dataset
 from dst_jax.errors import UserError
 
 _IMAGENET_HELP = (
@@ -42,7 +42,13 @@ def find(dataset: Dataset, data_dir: os.PathLike | str | None, cache_dir: pathli
         if data_dir is None or not (tfds_dir(data_dir) / dataset.name).exists():
             data_dir = cache_dir / "tfds"
             digits.prepare(os.fspath(data_dir))
-    return find_config(dataset.name, None, data_dir)
+    return find_clean(dataset, data_dir)
+
+
+def find_clean(dataset: Dataset, data_dir: os.PathLike | str | None) -> Any:
+    """The builder of a dataset that is prepared already; raises as `find_config` does."""
+    name, _, config = (dataset.tfds_name or dataset.name).partition("/")
+    return find_config(name, config or None, data_dir)
 
 
 def find_config(name: str, config: str | None, data_dir: os.PathLike | str | None) -> Any:
@@ -58,16 +64,30 @@ def find_config(name: str, config: str | None, data_dir: os.PathLike | str | Non
     try:
         return tfds.core.read_only_builder.builder_from_files(full_name, data_dir=os.fspath(root))
     except tfds.core.DatasetNotFoundError as error:
-        given = f", data_dir={os.fspath(root)!r}" if data_dir else ""
-        prepare = f"tfds.load({full_name!r}{given})"
-        manual = _IMAGENET_HELP.format(manual=root / "downloads" / "manual")
         raise UserError(
             "data_dir",
             f"no {root / full_name}/<version>/dataset_info.json",
             f"the TFDS dataset {full_name}, prepared",
-            (manual if name.startswith("imagenet2012") else "")
-            + f'Prepare it with: python -c "import tensorflow_datasets as tfds; {prepare}"',
+            _how_to_prepare(name, config, root, given=bool(data_dir)),
         ) from error
+
+
+def _how_to_prepare(name: str, config: str | None, root: Any, *, given: bool) -> str:
+    """The command that prepares a dataset; `given`: the directory is not TFDS's default."""
+    if name in NOT_IN_TFDS:
+        only = f" --only={config}" if config else ""
+        where = f" --data_dir={root}" if given else ""
+        return (
+            f"Prepare it with: python -m dst_jax.data.prepare {name}{only} --source=PATH{where} "
+            "(--help says what to download)"
+        )
+    full_name = f"{name}/{config}" if config else name
+    where = f", data_dir={os.fspath(root)!r}" if given else ""
+    prepare = f"tfds.load({full_name!r}{where})"
+    manual = _IMAGENET_HELP.format(manual=root / "downloads" / "manual")
+    return (
+        manual if name.startswith("imagenet2012") else ""
+    ) + f'Prepare it with: python -c "import tensorflow_datasets as tfds; {prepare}"'
 
 
 def tfds_dir(data_dir: os.PathLike | str | None) -> Any:

@@ -59,7 +59,7 @@ class StreamPipeline:
         Raises:
           UserError: the dataset is not prepared, or a batch is larger than it.
         """
-        self._builder = prepared.find_config(dataset.name, None, data_dir)
+        self._builder = prepared.find_clean(dataset, data_dir)
         self.num_examples = prepared.check_split(self._builder, dataset.train_split)
         self.batch_size = batch_size
         self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
