@@ -22,6 +22,11 @@ NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.st
 
 # Algorithms without masks; `sparsity.sparsity` is 0 for them.
 DENSE = ("dense", "no_prune")
+# Algorithms whose masks are sparse before the first step, by a rule that can be replaced.
+SPARSE_FROM_THE_START = (
+    *("static", "static_sparse", "set", "rigl", "snfs"),
+    *("mest_r", "mest_g", "granet_r", "granet_g"),
+)
 # Algorithms whose updates lead from another density to that of `sparsity.sparsity`.
 CHANGING_DENSITY = ("mest_r", "mest_g", "granet_r", "granet_g", "gmp")
 
@@ -222,6 +227,12 @@ def _check_fit(flat: dict[str, Any]) -> None:
         return
     if flat["sparsity.sparsity"] >= 1:
         raise UserError("config.sparsity.sparsity", flat["sparsity.sparsity"], "less than 1")
+    if flat["sparsity.initial_mask"] == "snip" and algorithm not in SPARSE_FROM_THE_START:
+        raise UserError(
+            "config.sparsity.initial_mask",
+            "snip",
+            f"random with {algorithm}; snip with one of {', '.join(SPARSE_FROM_THE_START)}",
+        )
     start, end = flat["sparsity.update_start_step"], flat["sparsity.update_end_step"]
     if flat["sparsity.update_freq"] < 1:
         raise UserError(

@@ -94,6 +94,11 @@ OPTIONS: dict[str, Option] = {
     "sparsity.exclude": Option(
         "", "regular expression over parameter paths; matching kernels stay dense and uncounted"
     ),
+    "sparsity.initial_mask": Option(
+        "random",
+        "random; or snip: the largest |weight x gradient| of the first batch (not for topkast)",
+        choices=("random", "snip"),
+    ),
     "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
     "sparsity.update_start_step": Option("1", "first moment of a mask update", duration=True),
     "sparsity.update_end_step": Option("75%", "last moment of a mask update", duration=True),

@@ -78,6 +78,11 @@ class Devices:
         self._replicated = NamedSharding(self.mesh, PartitionSpec())
         self._rows = NamedSharding(self.mesh, PartitionSpec(_DATA))
 
+    @property
+    def is_host(self) -> bool:
+        """Whether the only device is the host's own processor, so that NumPy sees its arrays."""
+        return self.count == 1 and not self._pmap and self.devices[0].platform == "cpu"
+
     def check_batch(self, name: str, batch_size: int) -> None:
         """Raises UserError unless the devices can share a batch equally."""
         if batch_size % self.count:

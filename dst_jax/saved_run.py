@@ -88,6 +88,7 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     workdir = Path(workdir)
     config = read_json(workdir / "config.json")
     state = checkpoint.read(workdir / "checkpoints", step)
+    masks = state["sparse"].get("masks", {})
     history = workdir / "metrics.jsonl"
     lines = history.read_text().splitlines() if history.exists() else []
     return Run(
@@ -95,9 +96,18 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         config=config,
         step=int(state["step"]),
         model=create_model(config),
-        params=state["params"],
+        params=_masked(state["params"], masks),
         batch_stats=state.get("batch_stats", {}),
-        masks=state["sparse"].get("masks", {}),
+        masks=masks,
         union=state.get("union", {}),
         metrics=[json.loads(line) for line in lines],
     )
+
+
+def _masked(params: Any, masks: Any) -> Any:
+    """Multiplies weights by their masks: most are masked already, Top-KAST's are not."""
+    if not isinstance(params, Mapping):
+        return params * masks
+    return {
+        name: _masked(part, masks[name]) if name in masks else part for name, part in params.items()
+    }

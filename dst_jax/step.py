@@ -133,7 +133,14 @@ def train_step(
       axis: the devices that share the global batch.
       update: whether t updates the masks; static, so that ordinary steps hold no update code.
     """
-    updater, sparse = recipe.updater, state.sparse
+    state, dense = learn(state, batch, recipe, axis, update=update)
+    return change_masks(state, dense, recipe) if update else state
+
+
+def _gradients(
+    state: TrainState, batch: Tree, recipe: Recipe, axis: Axis
+) -> tuple[jax.Array, jax.Array, Tree, Tree]:
+    """Mean loss, logits of the own rows, new batch statistics and dense gradient (part 1)."""
     dropout = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     dropout = jax.random.fold_in(dropout, axis.shard[0])  # devices under pmap draw their own
 
@@ -148,14 +155,22 @@ def train_step(
         loss = mean_loss(logits, batch["label"], recipe.label_smoothing)
         return loss, (logits, mutated.get("batch_stats", {}))
 
-    forward = updater.pre_forward_update(state.params, sparse)
+    forward = recipe.updater.pre_forward_update(state.params, state.sparse)
     (loss, (logits, batch_stats)), dense = jax.value_and_grad(loss_of, has_aux=True)(forward)
     loss, dense, batch_stats = axis.mean((loss, dense, batch_stats))
+    return loss, logits, batch_stats, dense
+
+
+def learn(
+    state: TrainState, batch: Tree, recipe: Recipe, axis: Axis, *, update: bool
+) -> tuple[TrainState, Tree]:
+    """A step without its mask update: parts 1, 2 and 4; also returns the dense gradient."""
+    updater, sparse, params = recipe.updater, state.sparse, state.params
+    loss, logits, batch_stats, dense = _gradients(state, batch, recipe, axis)
     correct = axis.sum(jnp.sum(jnp.argmax(logits, -1) == batch["label"], dtype=jnp.int32))
     examples = axis.sum(jnp.int32(batch["label"].shape[0]))
 
-    grads = updater.mask_gradients(dense, sparse, state.params)
-    params, old_masks = state.params, sparse.masks
+    grads = updater.mask_gradients(dense, sparse, params)
     if not (update and updater.skip_gradients):
         direction, inner = recipe.optimizer.update(grads, sparse.inner_state, params)
         direction = updater.mask_updates(direction, sparse)
@@ -163,34 +178,62 @@ def train_step(
         params = jax.tree.map(lambda w, d: w - rate * d, params, direction)
         sparse = sparse._replace(inner_state=inner)
         params = updater.post_gradient_update(params, sparse)
-    fresh, union = jnp.int32(0), state.union
-    if update:
-        sparse = sparse._replace(count=state.step)
-        params, sparse = updater.update_params_and_state(sparse, params, dense)
-        fresh = _count(jax.tree.map(lambda new, old: new * (1 - old), sparse.masks, old_masks))
-        union = jax.tree.map(jnp.maximum, union, sparse.masks)
 
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     window = state.window
-    window = Window(
+    window = dataclasses.replace(
+        window,
         steps=window.steps + 1,
         loss=window.loss + loss,
         correct=window.correct + correct,
         examples=window.examples + examples,
         gradient_norm=window.gradient_norm + norm,
-        fresh=window.fresh + fresh,
-        updates=window.updates + int(update),
         bad_step=jnp.where(finite | (window.bad_step >= 0), window.bad_step, state.step),
     )
-    return TrainState(state.step + 1, params, batch_stats, sparse, union, window)
+    return TrainState(state.step + 1, params, batch_stats, sparse, state.union, window), dense
+
+
+def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
+    """The mask update of the step that `learn` has just taken (part 3).
+
+    Pure; with NumPy arrays it runs on the host, with the same result.
+
+    Args:
+      state: from `learn`.
+      dense: its dense gradient.
+      recipe: the run's recipe.
+    """
+    old = state.sparse.masks
+    sparse = state.sparse._replace(count=state.step - 1)
+    params, sparse = recipe.updater.update_params_and_state(sparse, state.params, dense)
+    fresh = _count(jax.tree.map(lambda mask, before: mask & (1 - before), sparse.masks, old))
+    window = dataclasses.replace(
+        state.window, fresh=state.window.fresh + fresh, updates=state.window.updates + 1
+    )
+    union = jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks)
+    return dataclasses.replace(state, params=params, sparse=sparse, union=union, window=window)
+
+
+def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainState:
+    """Replaces the first masks by those of SNIP (Lee et al. 2019), on the gradient of one batch.
+
+    Args:
+      state: the state before the first step, but with dense weights.
+      batch: the first batch; the batch statistics of its forward pass are not kept.
+      recipe: the run's recipe.
+      axis: the devices that share the global batch.
+    """
+    dense = _gradients(state, batch, recipe, axis)[-1]
+    masks = sparsity.snip_masks(state.params, dense, state.sparse.masks)
+    sparse = state.sparse._replace(masks=masks)
+    params = recipe.updater.post_gradient_update(state.params, sparse)
+    return dataclasses.replace(state, params=params, sparse=sparse, union=masks)
 
 
 def _count(masks: Tree) -> jax.Array:
     """Ones in all masks, int32: exact where a float32 or uint8 sum is not."""
-    return sum(
-        (jnp.sum(mask, dtype=jnp.int32) for mask in jax.tree.leaves(masks)), start=jnp.int32(0)
-    )
+    return sum((mask.sum(dtype=jnp.int32) for mask in jax.tree.leaves(masks)), start=jnp.int32(0))
 
 
 def programs(
@@ -219,3 +262,22 @@ def programs(
         return step(state, feed, axis, update=True)
 
     return ordinary, update
+
+
+def partial_programs(
+    recipe: Recipe, draw: Callable[..., Tree]
+) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Tree]]]:
+    """Two more programs with the arguments of `programs`: `snip`, and an update step's `learn`."""
+
+    def choose(state: TrainState, feed: Tree, count: jax.Array, axis: Axis) -> TrainState:
+        del count
+        return snip(state, axis.split(draw(feed, state.step, axis.shard)), recipe, axis)
+
+    def only_learn(
+        state: TrainState, feed: Tree, count: jax.Array, axis: Axis
+    ) -> tuple[TrainState, Tree]:
+        del count
+        batch = axis.split(draw(feed, state.step, axis.shard))
+        return learn(state, batch, recipe, axis, update=True)
+
+    return choose, only_learn

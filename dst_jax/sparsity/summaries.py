@@ -63,3 +63,33 @@ def summarize_intersection(
     if not only_total_intersection:
         summary = _by_path(jax.tree.map(lambda b, n: b / jnp.maximum(n, 1), both, ones))
     return summary | {"_total_intersection": _add(both) / jnp.maximum(_add(ones), 1)}
+
+
+def layer_table(params: Any, masks: Any) -> str:
+    """Lists the maskable layers: path, shape, active weights and density, with their sum.
+
+    Args:
+      params: a tree of arrays.
+      masks: a tree of unpacked 0/1 masks and None, or None.
+
+    Returns:
+      Lines of text without a newline at the end; one line if no layer is maskable.
+    """
+    shapes = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+        for path, leaf in jax.tree.leaves_with_path(params)
+    }
+    rows = []
+    for path, mask in jax.tree.leaves_with_path(masks):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        shape = " x ".join(map(str, shapes[name]))
+        rows.append((name, shape, int(mask.sum(dtype=jnp.int32)), mask.size))
+    if not rows:
+        return "No layer has a mask."
+    active, size = sum(row[2] for row in rows), sum(row[3] for row in rows)
+    rows.append(("all maskable layers", "", active, size))
+    width, middle = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
+    return "\n".join(
+        f"{name:<{width}}  {shape:>{middle}}  {n:>12,} of {of:>12,}  density {n / of:.4f}"
+        for name, shape, n, of in rows
+    )

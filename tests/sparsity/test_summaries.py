@@ -33,3 +33,20 @@ def test_intersection():
     assert sparsity.summarize_intersection(first, second) == total | layers
     empty = {"a": jnp.zeros(4)}
     assert sparsity.summarize_intersection(empty, empty)["_total_intersection"] == pytest.approx(0)
+
+
+def test_layer_table():
+    params = {
+        "conv": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)},
+        "z": jnp.ones((2, 4)),
+    }
+    masks = {
+        "conv": {"kernel": jnp.ones((3, 3, 1, 2), jnp.uint8), "bias": None},
+        "z": jnp.eye(2, 4, dtype=jnp.uint8),
+    }
+    assert sparsity.summaries.layer_table(params, masks).splitlines() == [
+        "conv/kernel          3 x 3 x 1 x 2            18 of           18  density 1.0000",
+        "z                            2 x 4             2 of            8  density 0.2500",
+        "all maskable layers                           20 of           26  density 0.7692",
+    ]
+    assert sparsity.summaries.layer_table(params, {"z": None}) == "No layer has a mask."
