@@ -1,4 +1,7 @@
-"""Common corruptions (Hendrycks & Dietterich 2019) as pure JAX functions: jit, vmap, any device.
+"""Corruptions of images as pure JAX functions: jit, vmap, any device.
+
+Common corruptions (Hendrycks & Dietterich 2019), C-bar (Mintun et al. 2021), the depth-free ones of
+3DCC (Kar et al. 2022): `SUITES` names them. Of video (Schiappa et al. 2023): `corruptions.video`.
 
     keys = corruptions.example_keys(seed, "fog", severity, image_ids)
     images = corruptions.corrupt("fog", images, keys, severity, "cifar32")
@@ -9,7 +12,14 @@ Nothing here imports from the rest of dst_jax; anything that scores a model may 
 from dst_jax.corruptions.base import Corruption
 from dst_jax.corruptions.constants import PRESET_SIZES, PRESETS
 from dst_jax.corruptions.jpeg import jpeg85
-from dst_jax.corruptions.registry import BENCHMARK, CORRUPTIONS, EXTRA, corrupt, example_keys
+from dst_jax.corruptions.registry import (
+    BENCHMARK,
+    CORRUPTIONS,
+    EXTRA,
+    SUITES,
+    corrupt,
+    example_keys,
+)
 
 __all__ = [
     "BENCHMARK",
@@ -17,6 +27,7 @@ __all__ = [
     "EXTRA",
     "PRESETS",
     "PRESET_SIZES",
+    "SUITES",
     "Corruption",
     "corrupt",
     "example_keys",

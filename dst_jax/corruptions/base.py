@@ -30,20 +30,24 @@ class Corruption:
     Attributes:
       name: its name in `CORRUPTIONS`.
       group: 'noise', 'blur', 'weather' or 'digital': the 15 of the benchmark; 'extra': its 4
-        validation corruptions; 'procedural': ours, in no benchmark.
+        validation corruptions; 'bar': ImageNet-C-bar and CIFAR-10-C-bar; '3d': 3D Common
+        Corruptions; 'procedural': ours, in no benchmark.
       constants: (rows, shape [H, W], severity, **options) -> dict. `rows` are the five published
         rows of a preset; `severity` may be traced.
       draw: (key, shape [H, W], constants) -> dict of arrays.
       apply: (image [H, W, 3] uint8, draws, constants) -> [H, W, 3] float32 in [0, 255].
       options: the names of the keyword arguments that `constants` takes from the caller.
+      needs_map: whether `apply` finds in its draws a "map" that the caller gives: one number per
+        pixel, [H, W] float32, such as a depth.
     """
 
     name: str
-    group: Literal["noise", "blur", "weather", "digital", "extra", "procedural"]
+    group: Literal["noise", "blur", "weather", "digital", "extra", "bar", "3d", "procedural"]
     constants: Callable[..., dict[str, Any]]
     apply: Callable[[jax.Array, Draws, Constants], jax.Array]
     draw: Callable[[jax.Array, tuple[int, int], Constants], dict[str, jax.Array]]
     options: tuple[str, ...] = ()
+    needs_map: bool = False
 
 
 def no_draw(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict[str, jax.Array]:

@@ -1,8 +1,10 @@
 """The published constants of every corruption: one row per severity, one table per preset.
 
 Only numbers live here; the modules beside this file say what each column means and how it is used.
-Source: Hendrycks & Dietterich 2019 and the generation scripts of ImageNet-C, CIFAR-10-C and
-Tiny-ImageNet-C (`inception299` is the ImageNet-C variant for 299-pixel networks).
+Sources: Hendrycks & Dietterich 2019 and the generation scripts of ImageNet-C, CIFAR-10-C and
+Tiny-ImageNet-C (`inception299` is the ImageNet-C variant for 299-pixel networks); Mintun et al.
+2021 (ImageNet-C-bar, CIFAR-10-C-bar) and Kar et al. 2022 (3D Common Corruptions), which have no
+constants for the other presets.
 """
 
 from typing import Any
@@ -65,6 +67,7 @@ _ELASTIC_224 = (
 )
 _SATURATE_224 = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))
 
+# Corruption -> preset -> rows; a preset is absent where nobody published constants for it.
 ROWS: dict[str, dict[str, Rows]] = {
     "gaussian_noise": _table(  # standard deviation; the image in [0, 1]
         (0.04, 0.06, 0.08, 0.09, 0.10),
@@ -208,4 +211,29 @@ ROWS: dict[str, dict[str, Rows]] = {
         _SATURATE_224,
         _SATURATE_224,
     ),
+    # ImageNet-C-bar and CIFAR-10-C-bar: one level from 0 to 10, which scales the parameters.
+    "blue_noise_sample": {
+        "cifar32": (0.7, 1.4, 2.1, 3.5, 4.2),
+        "imagenet224": (0.8, 1.6, 2.4, 4, 5.6),
+    },
+    "brownish_noise": {"cifar32": (2.5, 4, 5.5, 6.5, 7), "imagenet224": (1, 2, 3, 4, 5)},
+    "checkerboard_cutout": {"cifar32": (1, 2, 3, 4, 5), "imagenet224": (2, 3, 4, 5, 6)},
+    "inverse_sparkles": {"cifar32": (1, 1.5, 2.5, 4.5, 5), "imagenet224": (1, 2, 4, 9, 10)},
+    "sparkles": {"cifar32": (0.7, 3.5, 5.6, 6.3, 7), "imagenet224": (1, 2, 3, 5, 6)},
+    "caustic_refraction": {"imagenet224": (2.35, 3.2, 4.9, 6.6, 9.15)},
+    "cocentric_sine_waves": {"imagenet224": (3, 5, 8, 9, 10)},
+    "perlin_noise": {"imagenet224": (4.6, 5.2, 5.8, 7.6, 8.8)},
+    "plasma_noise": {"imagenet224": (4.75, 7, 8.5, 9.25, 10)},
+    "single_frequency_greyscale": {"imagenet224": (1, 1.5, 2, 4.5, 5)},
+    "circular_motion_blur": {"cifar32": (2.8, 3.6, 4.4, 5.2, 6)},
+    "lines": {"cifar32": (0.5, 1, 1.5, 2, 2.5)},
+    "pinch_and_twirl": {"cifar32": (5.5, 6, 6.5, 8.5, 10)},
+    "ripple": {"cifar32": (5.5, 6, 6.5, 7.5, 8)},
+    "transverse_chromatic_abberation": {"cifar32": (1, 2, 5, 9, 10)},
+    # 3D Common Corruptions, those of one photograph and at most one map.
+    "iso_noise": {"imagenet224": (0.056, 0.084, 0.126, 0.182, 0.266)},  # standard deviation
+    "low_light": {"imagenet224": (0.6, 0.5, 0.4, 0.3, 0.2)},  # the brightest value that is left
+    "color_quant": {"imagenet224": (5, 4, 3, 2, 1)},  # bits a channel
+    "flash": {"imagenet224": (2.4, 1.4, 0.9, 0.6, 0.4)},  # divides the light of the flash
+    "fog_3d": {"imagenet224": (4, 8, 12, 16, 20)},  # extinction per unit of depth
 }

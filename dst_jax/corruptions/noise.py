@@ -86,18 +86,30 @@ def _shot_noise_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> 
     }
 
 
-def _shot_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
-    cumulative, levels = constants["cumulative"], constants["levels"]
+def count_photons(image: jax.Array, u: jax.Array, cumulative: jax.Array) -> jax.Array:
+    """Draws a count per value by inverting its law.
+
+    Args:
+      image: [..] uint8.
+      u: [..] float32 uniform in [0, 1).
+      cumulative: [256, C + 1] float32 P(count <= k) per grey level; the last column is 1.
+
+    Returns:
+      [..] int32, the smallest k with u < P(count <= k).
+    """
     entries = cumulative.shape[1]
     first = image.astype(jnp.int32) * entries
     table = cumulative.reshape(-1)
-    # Bisection for the smallest count k with u < P(count <= k).
     count = jnp.zeros(image.shape, jnp.int32)
-    for step in (2**i for i in reversed(range((entries - 1).bit_length()))):
+    for step in (2**i for i in reversed(range((entries - 1).bit_length()))):  # bisection
         probe = count + step
         known = table[first + jnp.minimum(probe, entries) - 1]
-        count = jnp.where((probe < entries) & (draws["u"] >= known), probe, count)
-    return levels[count]
+        count = jnp.where((probe < entries) & (u >= known), probe, count)
+    return count
+
+
+def _shot_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
+    return constants["levels"][count_photons(image, draws["u"], constants["cumulative"])]
 
 
 GAUSSIAN_NOISE = Corruption(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.corruptions import (
+    bar,
     blur,
     digital,
     elastic,
@@ -21,6 +22,7 @@ from dst_jax.corruptions import (
     jpeg,
     noise,
     spatter,
+    threed,
     weather,
 )
 from dst_jax.corruptions.base import Cast, Corruption, to_uint8
@@ -50,14 +52,36 @@ CORRUPTIONS: dict[str, Corruption] = {
         blur.GAUSSIAN_BLUR,
         spatter.SPATTER,
         digital.SATURATE,
+        # ImageNet-C-bar, then what only CIFAR-10-C-bar has.
+        *bar.IMAGENET,
+        *(corruption for corruption in bar.CIFAR if corruption not in bar.IMAGENET),
+        # 3D Common Corruptions.
+        threed.ISO_NOISE,
+        threed.LOW_LIGHT,
+        threed.COLOR_QUANT,
+        threed.FLASH,
+        threed.FOG_3D,
         # Ours.
         weather.FROST_PROCEDURAL,
     )
 }
 
+
+def _of_groups(*groups: str) -> tuple[str, ...]:
+    return tuple(name for name, c in CORRUPTIONS.items() if c.group in groups)
+
+
 # The 15 that mCE and robust accuracy average over, and the 4 that the paper keeps for validation.
-BENCHMARK = tuple(n for n, c in CORRUPTIONS.items() if c.group not in ("extra", "procedural"))
-EXTRA = tuple(n for n, c in CORRUPTIONS.items() if c.group == "extra")
+BENCHMARK = _of_groups("noise", "blur", "weather", "digital")
+EXTRA = _of_groups("extra")
+# Suite -> what it scores. Each has its own protocol: never mix them in one mean.
+SUITES: dict[str, tuple[str, ...]] = {
+    "c": BENCHMARK,
+    "c_extra": EXTRA,
+    "c_bar_imagenet": tuple(corruption.name for corruption in bar.IMAGENET),
+    "c_bar_cifar": tuple(corruption.name for corruption in bar.CIFAR),
+    "3dcc": tuple(n for n in _of_groups("3d") if not CORRUPTIONS[n].needs_map),
+}
 
 
 def example_keys(seed: int, name: str, severity: Any, image_ids: jax.Array) -> jax.Array:
@@ -89,6 +113,7 @@ def corrupt(
     cast: Cast = "truncate",
     frost_dir: str | os.PathLike | None = None,
     coords: str = "opencv4",
+    maps: jax.Array | None = None,
 ) -> jax.Array:
     """Corrupts a batch of images. Pure; one compiled program serves all severities.
 
@@ -97,11 +122,13 @@ def corrupt(
       images: [B, H, W, 3] uint8, RGB.
       keys: [B] random keys, usually from `example_keys`.
       severity: 1..5, may be traced.
-      preset: whose constants to use, one of `PRESETS`. The images may have another size, but the
-        constants were chosen for that of the preset.
+      preset: whose constants to use, one of `PRESETS` for which there are some. The images may have
+        another size, but the constants were chosen for that of the preset.
       cast: 'truncate' as the published sets were made, or 'round'; see `base.to_uint8`.
       frost_dir: the directory of the photographs of frost, for 'frost' only.
       coords: 'opencv4' or 'exact', for 'elastic_transform' only; see `elastic`.
+      maps: [B, H, W] float32, for 'flash' (shading under the camera's light, in [0, 1]) and
+        'fog_3d' (depth, scaled to [0, 1]) only.
 
     Returns:
       [B, H, W, 3] uint8.
@@ -112,16 +139,33 @@ def corrupt(
     corruption = _get(name)
     if preset not in PRESETS:
         raise ValueError(f"preset: found {preset!r}; expected one of {', '.join(PRESETS)}")
+    if preset not in ROWS[name]:
+        raise ValueError(
+            f"preset: found {preset!r}; expected {' or '.join(ROWS[name])}: the only published "
+            f"constants of {name}"
+        )
     if isinstance(severity, int | np.integer) and not 1 <= severity <= 5:
         raise ValueError(f"severity: found {severity}; expected 1, 2, 3, 4 or 5")
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != jnp.uint8:
         raise ValueError(
             f"images: found {images.dtype} {list(images.shape)}; expected uint8 [B, H, W, 3]"
         )
+    if corruption.needs_map and (maps is None or maps.shape != images.shape[:3]):
+        raise ValueError(
+            f"maps: found {None if maps is None else list(maps.shape)}; {name} expects one number "
+            f"per pixel, {list(images.shape[:3])}"
+        )
     given = {"frost_dir": None if frost_dir is None else str(frost_dir), "coords": coords}
     options = tuple((option, given[option]) for option in corruption.options)
     return _corrupt(
-        images, keys, severity, corruption=corruption, preset=preset, cast=cast, options=options
+        images,
+        keys,
+        severity,
+        jnp.asarray(maps, jnp.float32) if corruption.needs_map else None,
+        corruption=corruption,
+        preset=preset,
+        cast=cast,
+        options=options,
     )
 
 
@@ -130,6 +174,7 @@ def _corrupt(
     images: jax.Array,
     keys: jax.Array,
     severity: jax.Array,
+    maps: jax.Array | None,
     *,
     corruption: Corruption,
     preset: str,
@@ -140,13 +185,21 @@ def _corrupt(
     rows = ROWS[corruption.name][preset]
     constants = corruption.constants(rows, shape, severity, **dict(options))
 
-    def corrupt_one(image: jax.Array, key: jax.Array) -> jax.Array:
-        return corruption.apply(image, corruption.draw(key, shape, constants), constants)
+    def corrupt_one(image: jax.Array, key: jax.Array, map_: jax.Array | None) -> jax.Array:
+        draws = corruption.draw(key, shape, constants)
+        if map_ is not None:
+            draws["map"] = map_
+        return corruption.apply(image, draws, constants)
 
-    return to_uint8(jax.vmap(corrupt_one)(images, keys), cast)
+    return to_uint8(jax.vmap(corrupt_one)(images, keys, maps), cast)
 
 
 def _get(name: str) -> Corruption:
+    if name in threed.FROM_FILES:
+        raise ValueError(
+            f"corruption: {name} is {threed.FROM_FILES[name]} and is never imitated here: it comes "
+            "from the published files of 3DCC"
+        )
     if name not in CORRUPTIONS:
         raise ValueError(f"corruption: found {name!r}; expected one of {', '.join(CORRUPTIONS)}")
     return CORRUPTIONS[name]

@@ -14,6 +14,11 @@ from dst_jax.corruptions.weather import FROST_FILES
 
 NAMES = list(corruptions.CORRUPTIONS)
 IDS = jnp.asarray([7, 3, 11, 4], jnp.int32)
+MAPS = np.random.default_rng(2).uniform(0.1, 1, (4, 32, 32)).astype(np.float32)
+
+
+def preset_of(name):
+    return "cifar32" if "cifar32" in ROWS[name] else "imagenet224"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +44,12 @@ def images():
 
 def run(name, images, ids, severity, frost_dir, seed=5):
     keys = corruptions.example_keys(seed, name, severity, ids)
+    # The map of an image goes where its id goes.
+    maps = MAPS[np.argmax(np.asarray(ids)[:, None] == np.asarray(IDS), axis=1)]
     return np.asarray(
-        corruptions.corrupt(name, images, keys, severity, "cifar32", frost_dir=frost_dir)
+        corruptions.corrupt(
+            name, images, keys, severity, preset_of(name), frost_dir=frost_dir, maps=maps
+        )
     )
 
 
@@ -51,8 +60,11 @@ def differ(a, b):
 def test_presets_and_rows():
     assert corruptions.PRESETS == ("cifar32", "tiny64", "imagenet224", "inception299")
     assert set(ROWS) == set(NAMES)
-    for tables in ROWS.values():
-        assert tuple(tables) == corruptions.PRESETS
+    for name, tables in ROWS.items():
+        if corruptions.CORRUPTIONS[name].group in ("bar", "3d"):
+            assert set(tables) <= {"cifar32", "imagenet224"}
+        else:
+            assert tuple(tables) == corruptions.PRESETS
         for rows in tables.values():
             assert len(rows) == 5
             assert len({np.shape(row) for row in rows}) == 1
@@ -68,6 +80,18 @@ def test_benchmark_is_the_papers():
         "weather": 4,
         "digital": 4,
     }
+
+
+def test_suites():
+    sizes = {suite: len(names) for suite, names in corruptions.SUITES.items()}
+    assert sizes == {"c": 15, "c_extra": 4, "c_bar_imagenet": 10, "c_bar_cifar": 10, "3dcc": 3}
+    assert corruptions.SUITES["c"] == corruptions.BENCHMARK
+    shared = set(corruptions.SUITES["c_bar_imagenet"]) & set(corruptions.SUITES["c_bar_cifar"])
+    assert len(shared) == 5
+    for suite, preset in (("c_bar_imagenet", "imagenet224"), ("c_bar_cifar", "cifar32")):
+        assert all(preset in ROWS[name] for name in corruptions.SUITES[suite])
+    everything = set().union(*corruptions.SUITES.values())
+    assert everything == set(NAMES) - {"flash", "fog_3d", "frost_procedural"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,11 +117,18 @@ def test_one_program_for_all_batches_and_severities(name, images, frost_dir):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset(name, frost_dir):
-    for preset, size in corruptions.PRESET_SIZES.items():
+    for preset in ROWS[name]:
+        size = corruptions.PRESET_SIZES[preset]
         keys = jax.eval_shape(lambda: corruptions.example_keys(0, "fog", 1, IDS[:2]))
         found = jax.eval_shape(
             lambda images, keys, severity, preset=preset: corruptions.corrupt(
-                name, images, keys, severity, preset, frost_dir=frost_dir
+                name,
+                images,
+                keys,
+                severity,
+                preset,
+                frost_dir=frost_dir,
+                maps=jnp.zeros(images.shape[:3]),
             ),
             jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8),
             keys,
@@ -175,6 +206,12 @@ def test_cast_policies(images):
         ({"name": "frost"}, "robustness.*frost_procedural"),
         ({"name": "frost", "frost_dir": "/nowhere"}, "frost_dir has no file frost1.png"),
         ({"name": "elastic_transform", "coords": "opencv3"}, "coords must be one of"),
+        ({"name": "ripple", "preset": "imagenet224"}, "expected cifar32: the only published"),
+        ({"name": "ripple", "images": jnp.zeros((1, 8, 9, 3), jnp.uint8)}, "square.*8 x 9"),
+        ({"name": "brownish_noise", "images": jnp.zeros((1, 9, 9, 3), jnp.uint8)}, "even.*9 x 9"),
+        ({"name": "flash", "preset": "imagenet224"}, "maps: found None; flash expects"),
+        ({"name": "bit_error"}, "codec .ffmpeg. and is never imitated here"),
+        ({"name": "near_focus"}, "scene's geometry"),
         ({"name": "fog", "images": jnp.zeros((1, 40, 40, 3), jnp.uint8)}, "up to 32 pixels"),
     ],
 )
