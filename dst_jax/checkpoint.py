@@ -72,8 +72,12 @@ class Checkpoints:
     def save(self, step: int, state: Tree) -> None:
         """Starts writing a state; returns once it is copied, the writing goes on behind.
 
-        If the previous one is still being written, waits for that first.
+        If the previous one is still being written, waits for that first. A step that has a
+        checkpoint keeps it.
         """
+        latest = self._checkpointer.latest
+        if latest is not None and latest.step == step:
+            return
         self._checkpointer.save_async(step, _nest(_named(state)))
 
     def wait(self) -> None:

@@ -38,17 +38,23 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
       UserError: a corruption has no such name, or the prepared dataset is not there.
     """
     dataset, options = data.get(config["data"]["name"]), config["eval"]
-    prepared = []
-    if options["source"] != "rendered":
-        prepared = [Condition(*pair) for pair in data.prepared_conditions(dataset, data_dir)]
-        if options["source"] == "tfds" and not prepared:
+    source = options["source"]
+    prepared: list[Condition] = []
+    if source == "auto":
+        source = dataset.corrupted.tfds_name if dataset.corrupted else "rendered"
+        if source != "rendered":
+            prepared = _prepared(dataset, data_dir, source)
+    elif source != "rendered":
+        prepared = _prepared(dataset, data_dir, source)
+        if not prepared:
             raise UserError(
                 "config.eval.source",
-                "tfds",
-                f"a prepared corrupted dataset of {dataset.name}, or `rendered`",
+                f"{source}, not prepared",
+                "a prepared dataset, or rendered",
+                f"See python -m dst_jax.data.prepare {source} --help",
             )
-    if prepared and dataset.corrupted:
-        suite, available = f"tfds/{dataset.corrupted.tfds_name}", prepared
+    if prepared:
+        suite, available = f"tfds/{source}", prepared
     else:
         suite = f"rendered/{dataset.preset}/seed{options['seed']}"
         names = [*corruptions.BENCHMARK, *corruptions.EXTRA]
@@ -67,6 +73,15 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
         and condition.severity in options["severities"]
     ]
     return suite, [CLEAN, *chosen]
+
+
+def _prepared(dataset: data.Dataset, data_dir: str | None, name: str) -> list[Condition]:
+    known = [corrupted.tfds_name for corrupted in dataset.corrupted_sets]
+    if name not in known:
+        raise UserError(
+            "config.eval.source", name, "one of " + ", ".join(["auto", "rendered", *known])
+        )
+    return [Condition(*pair) for pair in data.prepared_conditions(dataset, data_dir, suite=name)]
 
 
 def _has_frost(directory: str) -> bool:
@@ -147,7 +162,7 @@ def _score(
         )
         return
     for condition in conditions:
-        batches = functools.partial(images.prepared, condition)
+        batches = functools.partial(images.prepared, suite.removeprefix("tfds/"), condition)
         for _, n, accuracy in score(predict, batches, [CLEAN], preset=images.dataset.preset):
             yield condition, n, accuracy
 
@@ -178,17 +193,24 @@ class _Images:
             self._kept = list(self._place(*arrays))
         return self._kept
 
-    def prepared(self, condition: Condition) -> Iterable[Batch]:
-        """The images of a condition, or the clean ones."""
+    def prepared(self, suite: str, condition: Condition) -> Iterable[Batch]:
+        """The images of a condition of a prepared dataset, or the clean ones."""
         if condition == CLEAN:
             return self.clean()
         if not self.dataset.resident:
             stream = data.corrupted_batches(
-                self.dataset, *condition, self.batch_size, self.data_dir, limit=self.count
+                self.dataset,
+                *condition,
+                self.batch_size,
+                self.data_dir,
+                limit=self.count,
+                suite=suite,
             )
             return map(self.devices.shard_rows, stream)
         return self._place(
-            *data.load_corrupted(self.dataset, *condition, self.data_dir, self.cache_dir)
+            *data.load_corrupted(
+                self.dataset, *condition, self.data_dir, self.cache_dir, suite=suite
+            )
         )
 
     def _place(self, images: Any, labels: Any) -> Iterator[Batch]:

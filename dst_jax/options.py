@@ -84,6 +84,11 @@ OPTIONS: dict[str, Option] = {
     "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
     "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
     "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
+    "sparsity.library": Option(
+        "dst_jax",
+        "whose updater: ours, or that of the original package, if it is installed",
+        choices=("dst_jax", "jaxpruner"),
+    ),
     "sparsity.algorithm": Option("dense", "a name in dst_jax.sparsity.all_algorithm_names()"),
     "sparsity.sparsity": Option(
         0.5, "share of the maskable weights that is removed", low=0, high=1
@@ -154,8 +159,8 @@ OPTIONS: dict[str, Option] = {
     "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
     "eval.source": Option(
         "auto",
-        "tfds: the prepared corrupted dataset; rendered: corrupted here; auto: tfds if prepared",
-        choices=("auto", "tfds", "rendered"),
+        "rendered: corrupted here, on the device; the name of a prepared corrupted dataset, as "
+        "imagenet_c; auto: the dataset's first one if it is prepared, else rendered",
     ),
     "eval.corruptions": Option(
         (), "names of corruptions; empty: all 19, frost only if its photographs are there"

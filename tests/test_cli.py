@@ -63,7 +63,7 @@ MISTAKES = {
     ),
     "unknown dataset": (
         ["--config.data.name=digit"],
-        "config.data.name: found digit; expected one of digits, cifar10, imagenet2012",
+        "config.data.name: found digit; expected one of digits, cifar10",
     ),
     "unknown algorithm": (
         ["--config.sparsity.algorithm=rigel"],

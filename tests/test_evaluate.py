@@ -81,6 +81,16 @@ def test_frost_is_scored_where_its_photographs_are(digits_run, cache_dir, shared
     assert [row.corruption for row in rows] == ["clean", "frost", "frost"]
 
 
+def test_a_corrupted_dataset_must_be_one_of_the_dataset_and_prepared(digits_run, tmp_path):
+    config, _ = digits_run
+    with pytest.raises(UserError, match=r"eval.source: found fogs; expected one of auto, rendered"):
+        evaluate.wanted_conditions(with_eval(config, source="fogs"), None)
+    imagenet = with_eval({**config, "data": {**config["data"], "name": "imagenet2012"}})
+    imagenet = with_eval(imagenet, source="imagenet_c")
+    with pytest.raises(UserError, match=r"eval.source: found imagenet_c, not prepared"):
+        evaluate.wanted_conditions(imagenet, str(tmp_path))
+
+
 def test_a_run_that_is_not_finished_is_refused(digits_run, cache_dir):
     config, workdir = digits_run
     longer = {**config, "train": {**config["train"], "steps": 99}}
