@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from dst_jax import data, models, optimizer, sparsity
 from dst_jax import step as step_lib
 from dst_jax.checkpoint import Checkpoints
-from dst_jax.errors import RunError
+from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.log import Log, check_finite
 from dst_jax.parallel import Devices, is_main_process
@@ -41,8 +41,12 @@ def create_updater(config: Config) -> sparsity.BaseUpdater:
 
     Maskable are leaves of more than one dimension: kernels, without biases and BatchNorm, minus
     what `sparsity.exclude` matches.
+
+    Raises:
+      UserError: `sparsity.library` is jaxpruner, which is not installed or refuses the options.
     """
     options = dict(config["sparsity"])
+    library = options.pop("library")
     del options["initial_mask"]
     pattern = options.pop("exclude")
 
@@ -54,9 +58,22 @@ def create_updater(config: Config) -> sparsity.BaseUpdater:
     fields = sparsity.fields_of(options["algorithm"])
     for name in _SOME_ALGORITHMS_ONLY - fields:
         del options[name]
-    return sparsity.create_updater_from_config(
-        ConfigDict({**options, "filter_fn": maskable, "rng_seed": config["seed"]})
-    )
+    options |= {"filter_fn": maskable, "rng_seed": config["seed"]}
+    if library == "dst_jax":
+        return sparsity.create_updater_from_config(ConfigDict(options))
+    for name in ("drop_fraction_schedule", "drop_fraction_floor"):
+        del options[name]
+    try:
+        return sparsity.original.create_updater_from_config(options)
+    except ModuleNotFoundError:
+        raise UserError(
+            "config.sparsity.library",
+            "jaxpruner, which is not installed",
+            "dst_jax, or the package from its repository",
+            sparsity.original.INSTALL,
+        ) from None
+    except ValueError as error:
+        raise UserError("config.sparsity", str(error), "what JaxPruner takes") from None
 
 
 def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cache_dir: Path) -> Any:

@@ -38,6 +38,19 @@ def ranking_key(scores: np.ndarray) -> np.ndarray:
     return np.where(bits >= _SIGN, ~bits, bits | _SIGN)
 
 
+def zero_where(array: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Returns the array with zeros where the marks are not 0.
+
+    On 32-bit numbers by arithmetic: `np.where` takes several times longer without a pattern.
+    """
+    if array.dtype.itemsize != 4:
+        return np.where(marks != 0, np.zeros_like(array), array)
+    keep = (marks == 0).astype(np.uint32)
+    np.negative(keep, out=keep)  # all bits, or none
+    np.bitwise_and(keep, array.view(np.uint32), out=keep)
+    return keep.view(array.dtype)
+
+
 def _kth_largest(keys: np.ndarray, k: int) -> np.uint32:
     """Returns the k-th largest of keys [N], 1 <= k <= N.
 
@@ -111,9 +124,7 @@ def select(
     def keys_of(layer: int) -> np.ndarray:
         keys = ranking_key(scores[layer])
         if candidates is not None:
-            # Arithmetic, because `np.where` is several times slower on masks without a pattern.
-            allowed = np.asarray(candidates[layer]) != 0
-            keys &= np.negative(allowed.astype(np.uint32))
+            keys = zero_where(keys, np.asarray(candidates[layer]) == 0)
         return keys.reshape(-1)
 
     def of_layer(layer: int) -> np.ndarray:

@@ -9,7 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from dst_jax.sparsity import host_ranking
 
 
 def _is_masked_node(node: Any) -> bool:
@@ -25,14 +28,14 @@ def _is_moments(node: Any, template: Any) -> bool:
 
     `optax.MaskedNode` may stand for any part of the template, a None in the template for an array.
     """
+    if hasattr(node, "shape"):
+        # One array alone: only its shape tells a moment from a counter.
+        return hasattr(template, "shape") and node.shape == template.shape
     leaves, treedef = _flatten(node)
     try:
         parts = treedef.flatten_up_to(template)
     except ValueError:
         return False
-    if hasattr(node, "shape"):
-        # One array alone: only its shape tells a moment from a counter.
-        return hasattr(template, "shape") and node.shape == template.shape
     arrays = [part for leaf, part in zip(leaves, parts, strict=True) if not _is_masked_node(leaf)]
     return bool(arrays) and all(part is None or hasattr(part, "shape") for part in arrays)
 
@@ -48,15 +51,18 @@ def reset_moments(state: Any, reset: Any) -> Any:
       The state with the same structure, shapes and dtypes. Moments that do not have the shape of
       their parameter (Adafactor's factored ones) are left alone.
     """
+    # Shapes alone: a structure that does not fit is told by an error that prints its arrays.
+    template = jax.tree.map(lambda mark: jax.ShapeDtypeStruct(mark.shape, mark.dtype), reset)
 
     def is_moments(node: Any) -> bool:
-        return _is_moments(node, reset)
+        return _is_moments(node, template)
 
     def zero_leaf(leaf: Any, mark: Any) -> Any:
         if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
             return leaf
-        xp = leaf.__array_namespace__()
-        return xp.where(mark != 0, xp.zeros_like(leaf), leaf)
+        if isinstance(leaf, np.ndarray):
+            return host_ranking.zero_where(leaf, mark)
+        return jnp.where(mark != 0, jnp.zeros_like(leaf), leaf)
 
     def zero(node: Any) -> Any:
         if not is_moments(node):

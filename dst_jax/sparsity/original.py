@@ -1,0 +1,134 @@
+"""The real JaxPruner behind our interface, where it is installed: `config.sparsity.library`.
+
+Its updaters choose the masks; weights, moments and layers without a mask are handled here, so that
+its SET and RigL also work for networks with biases and with every optimizer. In return our MEST and
+GraNet join its registry. Imported by nothing that does not ask for it.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import optax
+
+from dst_jax.sparsity import api, base_updater, mask_trees, optimizer_state, sparsity_distributions
+
+INSTALL = (
+    "pip install 'jaxpruner @ git+https://github.com/google-research/jaxpruner"
+    "@f133ee50f31a03d0152b8b272edb534065152f5d'"
+)
+_THEIR_OPTIONS = (
+    *("algorithm", "dist_type", "sparsity", "drop_fraction", "skip_gradients"),
+    *("update_freq", "update_start_step", "update_end_step"),
+)
+OURS = ("mest_r", "mest_g", "granet_r", "granet_g")
+
+
+def load() -> Any:
+    """Imports JaxPruner and registers our MEST and GraNet with it.
+
+    Raises:
+      ModuleNotFoundError: if it is not installed, or a package that only shares its name is.
+    """
+    if not hasattr(jax, "tree_map"):
+        vars(jax)["tree_map"] = jax.tree.map  # its code calls the name that JAX has removed
+    try:
+        library = importlib.import_module("jaxpruner")
+        register = library.register_algorithm
+    except (ImportError, AttributeError):
+        raise ModuleNotFoundError(
+            f"jaxpruner: found no package of google-research; expected it installed by {INSTALL}"
+        ) from None
+    for name in OURS:
+        register(name, api.ALGORITHM_REGISTRY[name])
+    return library
+
+
+@dataclasses.dataclass
+class Original(base_updater.BaseUpdater):
+    """An updater of JaxPruner.
+
+    Attributes:
+      theirs: the updater; its `wrap_optax` is asked for the masks.
+      filter_fn: (path, param) -> whether a layer is maskable; it sees no others.
+    """
+
+    theirs: Any = None
+    filter_fn: sparsity_distributions.FilterFnType = sparsity_distributions.NOT_DIM_ONE_FILTER_FN
+
+    def _maskable(self, tree: Any, params: Any) -> Any:
+        """Returns the nested dict of the maskable layers' leaves of a tree like the params."""
+        leaves = flax.traverse_util.flatten_dict(tree)
+        return flax.traverse_util.unflatten_dict(
+            {
+                path: leaves[path]
+                for path, param in flax.traverse_util.flatten_dict(params).items()
+                if self.filter_fn(path, param)
+            }
+        )
+
+    def _all_layers(self, masks: Any, params: Any) -> Any:
+        """Returns a tree like the params with None for the layers that are not maskable."""
+        flat = flax.traverse_util.flatten_dict(masks)
+        paths = flax.traverse_util.flatten_dict(params)
+        return sparsity_distributions.unflatten_like(params, {p: flat.get(p) for p in paths})
+
+    def init_state(self, params: Any) -> base_updater.SparseState:
+        """Returns the first state, with the masks that JaxPruner starts from."""
+        state = self.theirs.wrap_optax(optax.identity()).init(self._maskable(params, params))
+        masks = self._all_layers(state.masks, params)
+        return base_updater.SparseState(masks=masks, count=jnp.zeros([], jnp.int32))
+
+    def update_state(
+        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> base_updater.SparseState:
+        """Returns the state with the masks that JaxPruner chooses; fresh moments are zero."""
+        transformation = self.theirs.wrap_optax(optax.identity())
+        weights = self._maskable(params, params)
+        state = transformation.init(weights)._replace(
+            masks=self._maskable(sparse_state.masks, params), count=sparse_state.count
+        )
+        _, state = transformation.update(self._maskable(grads, params), state, weights, **kwargs)
+        masks = self._all_layers(state.masks, params)
+        resets = mask_trees.map_masks(
+            lambda old, new: None if old is None else 1 - (old & new), sparse_state.masks, masks
+        )
+        inner_state = optimizer_state.reset_moments(sparse_state.inner_state, resets)
+        return sparse_state._replace(masks=masks, inner_state=inner_state)
+
+
+def create_updater_from_config(sparsity_config: Mapping[str, Any]) -> base_updater.BaseUpdater:
+    """Creates JaxPruner's updater of a config, or ours if the algorithm is one of `OURS`.
+
+    Args:
+      sparsity_config: the keys of `api.create_updater_from_config`; `rng_seed` an integer.
+
+    Raises:
+      ModuleNotFoundError: JaxPruner is not installed.
+      ValueError: JaxPruner does not take the config.
+    """
+    from ml_collections import ConfigDict
+
+    library = load()
+    options = dict(sparsity_config)
+    filter_fn, seed = options.pop("filter_fn"), options.pop("rng_seed")
+    if options["algorithm"] in OURS:
+        options["filter_fn"] = filter_fn
+    else:
+        options = {name: options[name] for name in _THEIR_OPTIONS if name in options}
+    theirs = library.create_updater_from_config(
+        ConfigDict({**options, "rng_seed": jax.random.PRNGKey(seed)})
+    )
+    if isinstance(theirs, base_updater.BaseUpdater):
+        return theirs
+    return Original(
+        scheduler=theirs.scheduler,
+        skip_gradients=theirs.skip_gradients,
+        is_sparse_gradients=theirs.is_sparse_gradients,
+        theirs=theirs,
+        filter_fn=filter_fn,
+    )
