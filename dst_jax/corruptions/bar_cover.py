@@ -92,8 +92,10 @@ def _sparkle(
     turn = (jnp.arctan2(x, y) + np.pi) / (2 * np.pi) * rays
     ray = jnp.floor(turn)
     between = turn - ray
+    # The last ray is followed by the first. Not a remainder: integers divide slowly.
     ray = ray.astype(jnp.int32)
-    this, following = lengths[jnp.mod(ray, rays)], lengths[jnp.mod(ray + 1, rays)]
+    ray = jnp.where(ray == rays, 0, ray)
+    this, following = lengths[ray], lengths[jnp.where(ray + 1 == rays, 0, ray + 1)]
     length = this + between * (following - this)
     falloff = (length**2 / (y**2 + x**2 + 1e-4)) ** exponent
     return jnp.clip((1.0 - (between - 0.5) ** 2) * falloff, 0.0, 1.0)

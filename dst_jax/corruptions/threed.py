@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, columns, no_draw
 from dst_jax.corruptions.constants import Rows
@@ -79,12 +78,19 @@ def _low_light(image: jax.Array, draws: Draws, constants: Constants) -> jax.Arra
     grey = jnp.clip(jnp.arange(256, dtype=jnp.float32), low, high)
     light = ((grey - low) / jnp.maximum(high - low, 1.0)) ** 2 * constants["brightest"]
     # As for shot noise an image has at most 256 rates, but they are known only here.
-    k = np.arange(_DARK_PHOTONS + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))]).astype(np.float32)
-    rate = (_DARK_PHOTONS * light)[:, None]
-    log_rate = jnp.log(jnp.maximum(rate, 1e-30))
-    mass = jnp.exp(k.astype(np.float32)[None] * log_rate - rate - log_factorial[None])
-    cumulative = jnp.cumsum(mass, axis=1).at[:, -1].set(1.0)
+    rate = _DARK_PHOTONS * light
+
+    def next_count(state: tuple, k: jax.Array) -> tuple[tuple, jax.Array]:
+        mass, total = state
+        mass = mass * rate / k
+        return (mass, total + mass), total + mass
+
+    none = jnp.exp(-rate)  # P(count = 0); 72 photons at most, far from underflow
+    _, more = jax.lax.scan(
+        next_count, (none, none), jnp.arange(1.0, _DARK_PHOTONS, dtype=jnp.float32)
+    )
+    # More than the most look like the most.
+    cumulative = jnp.concatenate([none[None], more, jnp.ones((1, 256), jnp.float32)]).T
     counts = count_photons(image, draws["u"], cumulative)
     return 255.0 * (counts / _DARK_PHOTONS + _READOUT * draws["n"])
 
