@@ -183,3 +183,21 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path, cache_dir):
     config = runs.small_config(train__batch_size=30)
     with pytest.raises(UserError, match=r"config.train.batch_size: found 30; .*4 devices"):
         train.train(config, tmp_path, None, cache_dir)
+
+
+def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_path, cache_dir):
+    config = runs.small_config(
+        model__dtype="bfloat16",
+        model__name="mlp",
+        model__width=16,
+        train__epochs=1.0,
+        sparsity__update_freq="4",
+        log__tensorboard=True,
+    )
+    claim(tmp_path, config)
+    train.train(config, tmp_path, None, cache_dir)
+    saved = checkpoint.read(tmp_path / "checkpoints")
+    for leaf in jax.tree.leaves((saved["params"], saved["sparse"]["inner_state"])):
+        assert leaf.dtype == np.float32
+        assert np.isfinite(leaf).all()
+    assert list((tmp_path / "tensorboard").glob("events.*"))
