@@ -45,7 +45,7 @@ def zero_where(array: np.ndarray, marks: np.ndarray) -> np.ndarray:
     """
     if array.dtype.itemsize != 4:
         return np.where(marks != 0, np.zeros_like(array), array)
-    keep = (marks == 0).astype(np.uint32)
+    keep = (np.asarray(marks) == 0).astype(np.uint32)
     np.negative(keep, out=keep)  # all bits, or none
     np.bitwise_and(keep, array.view(np.uint32), out=keep)
     return keep.view(array.dtype)

@@ -230,6 +230,13 @@ def _exchange(
     return packing.unpack(kept_masks), packing.unpack(new_masks)
 
 
+def is_on_host(arrays: Sequence[Any], *others: Any) -> bool:
+    """Whether these are all NumPy arrays, and nothing else that is needed is traced."""
+    return all(isinstance(array, np.ndarray) for array in arrays) and not any(
+        isinstance(other, jax.core.Tracer) for other in others
+    )
+
+
 def _packing_of(scores: Sequence[Any], joint: bool) -> _Packing:
     packing = _Packing(tuple(tuple(score.shape) for score in scores), joint)
     if sum(packing.rows) * _ROW >= 2**31:
@@ -282,7 +289,7 @@ def topk_masks(
         return []
     scores = [score if hasattr(score, "shape") else jnp.asarray(score) for score in scores]
     packing = _packing_of(scores, joint)
-    if all(isinstance(score, np.ndarray) for score in scores):
+    if is_on_host(scores, k, tie_key, *(candidates or ())):
         return _select_on_host(packing, scores, k, candidates, tie_key)
     arrays = [jnp.asarray(score) for score in scores]
     counts = jnp.asarray(k, jnp.int32).reshape(packing.groups)
@@ -315,8 +322,7 @@ def drop_and_grow(
     if not masks:
         return [], []
     packing = _packing_of(masks, joint=False)
-    everything = [*masks, *drop_scores, *grow_scores]
-    if all(isinstance(array, np.ndarray) for array in everything):
+    if is_on_host([*masks, *drop_scores, *grow_scores], n_kept, n_new, tie_key):
         n_kept, n_new = np.asarray(n_kept, np.int64), np.asarray(n_new, np.int64)
         kept = _select_on_host(packing, drop_scores, n_kept, masks, None)
         free = [mask == 0 for mask in kept]

@@ -58,8 +58,7 @@ def first_steps(adam_fresh):
     params = {"w": jnp.array([3.0, 2.0, 1.0, 0.0])}
     mask = {"w": jnp.array([1, 1, 0, 0], jnp.uint8)}
     grads, state = {"w": jnp.ones(4)}, tx.init(params)
-    for _ in range(3000):
-        _, state = jax.jit(tx.update)(grads, state)
+    state = jax.lax.fori_loop(0, 12_000, lambda _, state: tx.update(grads, state)[1], state)
     sparse = sparsity.SparseState(mask, state, count=jnp.int32(0))
     sparse = updater.update_state(sparse, params, {"w": jnp.array([0.0, 0, 1, 0])})
     assert sparse.masks["w"].tolist() == [1, 0, 1, 0]

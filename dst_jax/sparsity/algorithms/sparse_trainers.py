@@ -301,7 +301,8 @@ class SET(StaticRandomSparse):
             of_layer = iter(leaves)
             return treedef.unflatten([None if m is None else next(of_layer) for m in masks])
 
-        restarts, resets = None, [1 - (old & new) for old, new in zip(olds, news, strict=True)]
+        restarts = None
+        resets = [self._moments_to_reset(*pair) for pair in zip(olds, news, strict=True)]
         if self._has_restarts():
             # Removed and regrown at once. A full layer can do nothing else, so let it be.
             staying = kept if self.regrow_same == "zero" else pruned
@@ -331,6 +332,10 @@ class SET(StaticRandomSparse):
             sparse_state.masks,
             params,
         )
+
+    def _moments_to_reset(self, old: Any, new: Any) -> Any:
+        """Marks where moments go to zero: wherever a weight was not active all along."""
+        return 1 - (old & new)
 
 
 @dataclasses.dataclass
