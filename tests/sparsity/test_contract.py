@@ -178,6 +178,7 @@ def test_every_pair(params, algorithm, optimizer, packed, mode):
 
 
 @pytest.mark.full
+@pytest.mark.slow  # so that `-m "not slow"`, which replaces the default, leaves it out as well
 @pytest.mark.parametrize(("algorithm", "optimizer", "packed", "mode"), PRODUCT)
 def test_the_product(params, algorithm, optimizer, packed, mode):
     check(params, algorithm, optimizer, packed, mode)
