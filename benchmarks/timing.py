@@ -27,9 +27,10 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Takes every measure once a round, in order (A B C A B C ...), so that noise meets all alike.
+    """Takes every measure once a round, so that noise meets all alike.
 
-    A first round, which compiles and fills caches, is left out.
+    The order turns round every time (A B C, C B A, ...): what one leaves behind, such as busy
+    threads, must not always meet the same other. A first round, which compiles and fills caches, is left out.
 
     Args:
       measures: name -> what gives one figure, of any type.
@@ -40,8 +41,9 @@ def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, 
     """
     figures: dict[str, list[T]] = {name: [] for name in measures}
     for index in range(rounds + 1):
-        for name, measure in measures.items():
-            figure = measure()
+        order = list(measures) if index % 2 else list(reversed(measures))
+        for name in order:
+            figure = measures[name]()
             if index:
                 figures[name].append(figure)
     return figures
