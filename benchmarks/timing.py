@@ -30,7 +30,8 @@ def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, 
     """Takes every measure once a round, so that noise meets all alike.
 
     The order turns round every time (A B C, C B A, ...): what one leaves behind, such as busy
-    threads, must not always meet the same other. A first round, which compiles and fills caches, is left out.
+    threads, must not always meet the same other. A first round, which compiles and fills caches,
+    is left out.
 
     Args:
       measures: name -> what gives one figure, of any type.
