@@ -9,6 +9,7 @@ leaves whole checkpoints only. Called by `train` and by everything that reads a 
 import contextlib
 import io
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,14 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
 def _one_line(path: Path, mend: str) -> Iterator[None]:
     """Turns whatever a damaged checkpoint makes Orbax raise, and print, into one line."""
     try:
-        # One failed read of many ends Orbax's event loop; the others then print tracebacks.
         with contextlib.redirect_stderr(io.StringIO()):
-            yield
+            try:
+                yield
+            except Exception:
+                # One failed read of many ends Orbax's event loop; the others, in threads, then
+                # print tracebacks. There is no handle on them: give them a moment, unheard.
+                time.sleep(1.0)
+                raise
     except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
         reason = (str(error).strip().splitlines() or [""])[0][:160]
         raise UserError(
