@@ -42,7 +42,7 @@ def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, 
     """
     figures: dict[str, list[T]] = {name: [] for name in measures}
     for index in range(rounds + 1):
-        order = list(measures) if index % 2 else list(reversed(measures))
+        order = sorted(measures, key=list(measures).index, reverse=index % 2 == 0)
         for name in order:
             figure = measures[name]()
             if index:
