@@ -114,7 +114,7 @@ class Training:
         for _ in range(dispatches):
             feed = self.pipeline.feed(0)
             jax.block_until_ready(self.state.step)
-            self.state = self._program(self.state, feed, steps)
+            (self.state,) = self._program((self.state,), (feed,), (np.uint32(0),), steps)
         return self.state
 
 

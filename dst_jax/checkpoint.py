@@ -74,10 +74,11 @@ class Checkpoints:
         """Starts writing a state; returns once it is copied, the writing goes on behind.
 
         If the previous one is still being written, waits for that first. A step that has a
-        checkpoint keeps it.
+        checkpoint keeps it, and so does one before the latest, which is of the same run: the run
+        has gone back only to keep pace with those that it is trained together with.
         """
         latest = self._checkpointer.latest
-        if latest is not None and latest.step == step:
+        if latest is not None and latest.step >= step:
             return
         self._checkpointer.save_async(step, _nest(_named(state)))
 

@@ -1,8 +1,10 @@
 """What `run.py` asks for: one run or a sweep of runs, through train, evaluate and report.
 
-A run goes through `claim` (its directory), `train`, `describe` (layers, realised sparsity, FLOPs)
-and `evaluate`; the report is drawn over all runs of the call. Parts that are done are skipped, so
-the same command finishes what was interrupted. Called by `run.py`, tests and notebooks.
+With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
+their own for everything else. A run goes through `claim` (its directory), `train`, `describe`
+(layers, realised sparsity, FLOPs) and `evaluate`; the report is drawn over all runs of the call.
+Parts that are done are skipped, so the same command finishes what was interrupted. Called by
+`run.py`, tests and notebooks.
 """
 
 import contextlib
@@ -49,7 +51,8 @@ def default_workdir(card: str, config: ConfigDict, sweep: str) -> Path:
     options = config.sparsity
     dense = options.algorithm in config_lib.DENSE
     name = options.algorithm if dense else f"{options.algorithm}-{options.sparsity:g}"
-    return Path("runs") / Path(card).stem / (sweep or f"{name}-seed{config.seed}")
+    seeds = f"seed{config.seed}" if config.num_seeds == 1 else f"{config.num_seeds}seeds"
+    return Path("runs") / Path(card).stem / (sweep or f"{name}-{seeds}")
 
 
 def sweeps_of(card: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -113,17 +116,22 @@ def run(
     Raises:
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
     """
+    groups: list[Mapping[Path, ConfigDict | None]]
     if config is None:
-        runs = _existing_runs(places.workdir)
+        groups = [{path: None} for path in _existing_runs(places.workdir)]
     else:
         members = plan(config, sweeps or {}, sweep)
-        runs = {places.workdir / name: member for name, member in members.items()}
+        groups = [seeds_of(places.workdir, name, member) for name, member in members.items()]
+    runs = {path: member for group in groups for path, member in group.items()}
     if mode != "report":
         _prepare_jax(places)
         # All configs first: a mistake in the last run of a sweep must not wait for the others.
-        resolved = {path: _resolve(member, path, places) for path, member in runs.items()}
-        for path, member in resolved.items():
-            _one_run(member, path, places, mode, several=len(runs) > 1)
+        resolved = [
+            {path: _resolve(member, path, places) for path, member in group.items()}
+            for group in groups
+        ]
+        for group in resolved:
+            _do(group, places, mode, several=len(runs) > 1)
     if not _is_main_process(places):
         return ""
     if mode in ("all", "report"):
@@ -131,7 +139,36 @@ def run(
     return f"run directory: {places.workdir}"
 
 
-def _existing_runs(workdir: Path) -> dict[Path, None]:
+def seeds_of(workdir: Path, name: str, config: ConfigDict) -> dict[Path, ConfigDict]:
+    """The runs of a config, by directory: itself, or `num_seeds` that differ in their seed.
+
+    Args:
+      workdir: the directory of the call.
+      name: the config's name in a sweep, or "".
+      config: a config of `plan`.
+
+    Raises:
+      UserError: several seeds cannot be trained in one program with this config.
+    """
+    if config.num_seeds == 1:
+        return {workdir / name: config}
+    config_lib.check_values(config)
+    if config.checkpoint.keep < 2:
+        raise UserError(
+            "config.checkpoint.keep",
+            config.checkpoint.keep,
+            "at least 2 with num_seeds: a kill may leave one run a checkpoint behind another",
+        )
+    runs = {}
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        member = runs[workdir / f"{name}-seed{seed}".strip("-")] = (
+            config.copy_and_resolve_references()
+        )
+        member.seed, member.num_seeds = seed, 1
+    return runs
+
+
+def _existing_runs(workdir: Path) -> list[Path]:
     """The run directory itself, or those directly inside it."""
     found = [workdir] if (workdir / "config.json").exists() else []
     found = found or sorted(path.parent for path in workdir.glob("*/config.json"))
@@ -142,7 +179,7 @@ def _existing_runs(workdir: Path) -> dict[Path, None]:
             "a run directory, or a directory of runs",
             "Start one with --config=configs/digits_rigl.py",
         )
-    return dict.fromkeys(found)
+    return found
 
 
 def _prepare_jax(places: Places) -> None:
@@ -186,27 +223,33 @@ def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str,
     return resolved
 
 
-def _one_run(config: dict[str, Any], path: Path, places: Places, mode: str, several: bool) -> None:
+def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:
+    """Takes the runs of one config, one a seed, through what the mode asks for."""
     from dst_jax import evaluate, train
     from dst_jax.parallel import hardware, is_main_process
     from dst_jax.saved_run import load_run
 
-    if is_main_process():
-        workdir_lib.claim(path, config)
-    with workdir_lib.locked(path) if is_main_process() else contextlib.nullcontext():
-        if several and is_main_process():
-            print(f"run {path.name}", flush=True)
+    main = is_main_process()
+    with contextlib.ExitStack() as locks:
+        for path, config in configs.items():
+            if main:
+                workdir_lib.claim(path, config)
+                locks.enter_context(workdir_lib.locked(path))
+        if several and main:
+            print("run " + ", ".join(path.name for path in configs), flush=True)
         if mode in ("all", "train"):
-            if is_main_process() and not (path / "summary.json").exists():
-                workdir_lib.write_environment(path, hardware())
-            train.train(config, path, places.data_dir, places.cache_dir)
+            for path in configs:
+                if main and not (path / "summary.json").exists():
+                    workdir_lib.write_environment(path, hardware())
+            train.train(list(configs.values()), list(configs), places.data_dir, places.cache_dir)
         if mode in ("all", "evaluate"):
             from dst_jax.analysis import describe
 
-            saved = load_run(path)  # by every process: Orbax waits for all of them
-            if is_main_process():
-                describe.write(saved)
-            evaluate.evaluate(config, saved, places.data_dir, places.cache_dir)
+            for path, config in configs.items():
+                saved = load_run(path)  # by every process: Orbax waits for all of them
+                if main:
+                    describe.write(saved)
+                evaluate.evaluate(config, saved, places.data_dir, places.cache_dir)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

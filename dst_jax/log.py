@@ -57,6 +57,7 @@ class Log:
     """What a run says of itself: `metrics.jsonl`, TensorBoard, the progress line.
 
     The values of a line depend on config and step only; how fast it went is under the key "speed".
+    One of several runs that train together shows progress for all; the others are `quiet`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Log:
         step: int,
         learning_rate: Callable[[Any], jax.Array],
         devices: Devices,
+        quiet: bool = False,
     ):
         self._config, self._rate, self._devices = config, learning_rate, devices
         self._total = config["train"]["steps"]
@@ -74,7 +76,7 @@ class Log:
         self._board = None
         if is_main_process() and config["log"]["tensorboard"]:
             self._board = _tensorboard(workdir)
-        self._progress = Progress(self._total, step, quiet=not is_main_process())
+        self._progress = Progress(self._total, step, quiet=quiet or not is_main_process())
         self._since, self._since_step = time.monotonic(), step
         self._calls = 0
         self._text = "compiling"

@@ -30,12 +30,18 @@ class Option:
         kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         text = kind.get(type(self.default), "a tuple")
         if self.low is not None and self.high is not None:
-            return f"{text} from {self.low:g} to {self.high:g}"
+            return f"{text} from {self.low:.10g} to {self.high:.10g}"
         return text if self.low is None else f"{text}, at least {self.low:g}"
 
 
 OPTIONS: dict[str, Option] = {
-    "seed": Option(0, "seed of weights, data order, augmentation and masks", low=0),
+    "seed": Option(0, "seed of weights, data order, augmentation and masks", low=0, high=2**32 - 1),
+    "num_seeds": Option(
+        1,
+        "runs trained together in one program, with seed, seed + 1, ...; each gets a directory of "
+        "its own; for resident datasets",
+        low=1,
+    ),
     "parallelism": Option(
         "jit",
         "jit: one program over a mesh, BatchNorm over the global batch; pmap: BatchNorm per device",

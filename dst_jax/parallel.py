@@ -88,25 +88,25 @@ class Devices:
         if batch_size % self.count:
             raise UserError(f"config.{name}", batch_size, f"a multiple of the {self.count} devices")
 
-    def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, int], Tree]:
-        """Compiles `program(state, feed, count, axis) -> state` for these devices.
+    def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, Tree, int], Tree]:
+        """Compiles `program(states, feeds, seeds, count, axis) -> states` for these devices.
 
-        The state that goes in is donated on accelerators, which saves a copy of it; XLA:CPU runs a
-        donated optimizer update slower, so there it is not.
+        The states that go in are donated on accelerators, which saves a copy of them; XLA:CPU runs
+        a donated optimizer update slower, so there they are not.
         """
         donate = () if jax.default_backend() == "cpu" else (0,)
         if self._pmap:
             axis = Axis(self.count, None)
             return jax.pmap(
-                lambda state, feed, count: program(state, feed, count, axis),
+                lambda states, feeds, seeds, count: program(states, feeds, seeds, count, axis),
                 axis_name=_DATA,
-                in_axes=(0, 0, None),
+                in_axes=(0, 0, None, None),
                 devices=self.devices,
                 donate_argnums=donate,
             )
         axis = Axis(1, self.mesh)
         return jax.jit(
-            lambda state, feed, count: program(state, feed, count, axis),
+            lambda states, feeds, seeds, count: program(states, feeds, seeds, count, axis),
             out_shardings=self._replicated,
             donate_argnums=donate,
         )

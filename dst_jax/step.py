@@ -92,7 +92,11 @@ class Recipe:
     updater: sparsity.BaseUpdater
     learning_rate: Callable[[jax.Array], jax.Array]
     label_smoothing: float
-    seed: int
+    seed: int | jax.Array
+
+    def with_seed(self, seed: int | jax.Array) -> "Recipe":
+        """The same recipe with other randomness; a traced seed makes it an argument."""
+        return dataclasses.replace(self, seed=seed, updater=self.updater.with_seed(seed))
 
 
 def init_state(recipe: Recipe, variables: Tree) -> TrainState:
@@ -238,46 +242,69 @@ def _count(masks: Tree) -> jax.Array:
 
 def programs(
     recipe: Recipe, draw: Callable[..., Tree]
-) -> tuple[Callable[..., TrainState], Callable[..., TrainState]]:
-    """The two programs of a run, to be compiled by `parallel.Devices.compile`.
+) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
+    """The two programs of a training, to be compiled by `parallel.Devices.compile`.
+
+    They train one run or several that differ in their seed only. The runs lie side by side in one
+    program, so the compiler can work on them at the same time; a seed is an argument of the
+    program, so every seed finds it in the compilation cache.
 
     Args:
-      recipe: the run's recipe.
-      draw: `draw(feed, step, shard) -> batch`, the pure half of an input pipeline.
+      recipe: the recipe of the runs; its seed is not used.
+      draw: `draw(feed, step, shard, seed) -> batch`, the pure half of an input pipeline.
 
     Returns:
-      (ordinary, update), each `(state, feed, count, axis) -> state`. `ordinary` takes `count`
-      steps, a traced number, in one program; `update` takes one step and updates the masks in it.
+      (ordinary, update), each `(states, feeds, seeds, count, axis) -> states` with a tuple entry a
+      run. `ordinary` takes `count` steps, a traced number, in one program; `update` takes one step
+      and updates the masks in it.
     """
 
-    def step(state: TrainState, feed: Tree, axis: Axis, *, update: bool) -> TrainState:
-        batch = axis.split(draw(feed, state.step, axis.shard))
-        return train_step(state, batch, recipe, axis, update=update)
+    def step(state: TrainState, feed: Tree, seed: jax.Array, axis: Axis, update: bool) -> Tree:
+        batch = axis.split(draw(feed, state.step, axis.shard, seed))
+        return train_step(state, batch, recipe.with_seed(seed), axis, update=update)
 
-    def ordinary(state: TrainState, feed: Tree, count: jax.Array, axis: Axis) -> TrainState:
-        return jax.lax.fori_loop(0, count, lambda _, s: step(s, feed, axis, update=False), state)
+    def each(states: Tree, feeds: Tree, seeds: Tree, axis: Axis, update: bool) -> Tree:
+        runs = zip(states, feeds, seeds, strict=True)
+        return tuple(step(*run, axis, update) for run in runs)
 
-    def update(state: TrainState, feed: Tree, count: jax.Array, axis: Axis) -> TrainState:
+    def ordinary(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
+        return jax.lax.fori_loop(0, count, lambda _, s: each(s, feeds, seeds, axis, False), states)
+
+    def update(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
         del count  # always one
-        return step(state, feed, axis, update=True)
+        return each(states, feeds, seeds, axis, True)
 
     return ordinary, update
 
 
 def partial_programs(
     recipe: Recipe, draw: Callable[..., Tree]
-) -> tuple[Callable[..., TrainState], Callable[..., tuple[TrainState, Tree]]]:
+) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
     """Two more programs with the arguments of `programs`: `snip`, and an update step's `learn`."""
 
-    def choose(state: TrainState, feed: Tree, count: jax.Array, axis: Axis) -> TrainState:
+    def choose(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
         del count
-        return snip(state, axis.split(draw(feed, state.step, axis.shard)), recipe, axis)
+        return tuple(
+            snip(
+                state,
+                axis.split(draw(feed, state.step, axis.shard, seed)),
+                recipe.with_seed(seed),
+                axis,
+            )
+            for state, feed, seed in zip(states, feeds, seeds, strict=True)
+        )
 
-    def only_learn(
-        state: TrainState, feed: Tree, count: jax.Array, axis: Axis
-    ) -> tuple[TrainState, Tree]:
+    def only_learn(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
         del count
-        batch = axis.split(draw(feed, state.step, axis.shard))
-        return learn(state, batch, recipe, axis, update=True)
+        return tuple(
+            learn(
+                state,
+                axis.split(draw(feed, state.step, axis.shard, seed)),
+                recipe.with_seed(seed),
+                axis,
+                update=True,
+            )
+            for state, feed, seed in zip(states, feeds, seeds, strict=True)
+        )
 
     return choose, only_learn

@@ -7,8 +7,9 @@ Called by `experiment`.
 """
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,17 @@ def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cach
     return data.StreamPipeline(dataset, data_dir, put=devices.shard, **options)
 
 
-def train(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> None:
-    """Trains the run of a resolved config, from its latest checkpoint to its last step.
+def train(
+    configs: Sequence[Config], workdirs: Sequence[Path], data_dir: str | None, cache_dir: Path
+) -> None:
+    """Trains one run, or several that differ in their seed only, in one compiled program.
+
+    Each goes on from its latest checkpoint to its last step; runs trained together from the latest
+    step that all of them have.
 
     Args:
-      config: as `dst_jax.config.resolve` returns it.
-      workdir: the run directory; `workdir.claim` has accepted it.
+      configs: as `dst_jax.config.resolve` returns them.
+      workdirs: the run directories; `workdir.claim` has accepted them.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.
 
@@ -108,8 +114,12 @@ def train(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) 
       RunError: the loss or a gradient became infinite or NaN.
       InterruptedRunError: SIGTERM or Ctrl-C; a checkpoint has been saved.
     """
-    if (workdir / "summary.json").exists():
+    unfinished = [not (workdir / "summary.json").exists() for workdir in workdirs]
+    configs = list(itertools.compress(configs, unfinished))
+    workdirs = list(itertools.compress(workdirs, unfinished))
+    if not configs:
         return
+    config = configs[0]
     total = config["train"]["steps"]
 
     # 1. Devices
@@ -118,6 +128,16 @@ def train(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) 
 
     # 2. Data
     pipeline = create_pipeline(config, devices, data_dir, cache_dir)
+    pipelines = [pipeline]
+    if len(configs) > 1:
+        if not isinstance(pipeline, data.ResidentPipeline):
+            raise UserError(
+                "config.num_seeds",
+                f"{len(configs)} with a streamed dataset",
+                "1, or a dataset that fits on the device",
+                "Train the seeds one after another, or set --config.data.input=resident",
+            )
+        pipelines += [pipeline.with_seed(other["seed"]) for other in configs[1:]]
 
     # 3. Model, optimizer, sparsity
     dataset = data.get(config["data"]["name"])
@@ -134,75 +154,104 @@ def train(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) 
     snip, learn = map(devices.compile, step_lib.partial_programs(recipe, pipeline.draw))
     if devices.is_host:
         update = _update_on_host(recipe, learn, devices)
+    seeds = tuple(np.uint32(other["seed"]) for other in configs)
 
-    # 4. State: fresh, or the latest checkpoint
-    checkpoints = Checkpoints(workdir / "checkpoints", config["checkpoint"]["keep"])
-    make_state = jax.jit(lambda variables: step_lib.init_state(recipe, variables))
-    if checkpoints.steps():
+    # 4. States: fresh, or the latest checkpoints
+    checkpoints = [
+        Checkpoints(workdir / "checkpoints", config["checkpoint"]["keep"]) for workdir in workdirs
+    ]
+    step = max(set.intersection(*(set(saved.steps()) for saved in checkpoints)), default=0)
+    make_state = jax.jit(
+        lambda variables, seed: step_lib.init_state(recipe.with_seed(seed), variables)
+    )
+    if step:
         image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-        abstract = jax.eval_shape(make_state, jax.eval_shape(model.init, jax.random.key(0), image))
-        canonical = checkpoints.restore(devices.abstract(abstract))
+        shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+        abstract = devices.abstract(jax.eval_shape(make_state, shapes, seeds[0]))
+        states = tuple(devices.replicate(saved.restore(abstract, step)) for saved in checkpoints)
     else:
-        variables = models.init(model, config["seed"], dataset.image_shape)
-        canonical = make_state(variables)
+        variables = [models.init(model, int(seed), dataset.image_shape) for seed in seeds]
+        fresh = map(make_state, variables, seeds)
+        states = tuple(map(devices.replicate, fresh))
         if config["sparsity"]["initial_mask"] == "snip":
-            dense = dataclasses.replace(canonical, params=variables["params"])
-            canonical = devices.canonical(snip(devices.replicate(dense), pipeline.feed(0), 1))
-    state = devices.replicate(canonical)
-    step = int(canonical.step)
-    if is_main_process() and step == 0:
-        _write_parameter_overview(workdir, canonical.params)
-        print(sparsity.summaries.layer_table(canonical.params, canonical.sparse.masks), flush=True)
-    del canonical
+            dense = tuple(
+                dataclasses.replace(state, params=devices.replicate(variable["params"]))
+                for state, variable in zip(states, variables, strict=True)
+            )
+            states = snip(dense, tuple(feeder.feed(0) for feeder in pipelines), seeds, 1)
+        if is_main_process():
+            first = devices.canonical(states[0])
+            for workdir in workdirs:
+                _write_parameter_overview(workdir, first.params)
+            print(sparsity.summaries.layer_table(first.params, first.sparse.masks), flush=True)
+            del first
+        del variables
 
     # 5. Loop
     is_update = updater.scheduler.is_mask_update_iter
-    log = Log(config, workdir, step, recipe.learning_rate, devices)
+    logs = [
+        Log(other, workdir, step, recipe.learning_rate, devices, quiet=bool(number))
+        for number, (other, workdir) in enumerate(zip(configs, workdirs, strict=True))
+    ]
+
+    def save() -> None:
+        for saved in checkpoints:
+            saved.wait()  # so that two runs are never further apart than one checkpoint
+        for saved, state in zip(checkpoints, states, strict=True):
+            saved.save(step, devices.canonical(state))
+
     try:
         with Interrupt() as interrupt:
             while step < total:
-                feed = pipeline.feed(step)
-                jax.block_until_ready(state.step)  # one program ahead of the host, not hundreds
-                if log.stop_requested(interrupt, step):
-                    checkpoints.save(step, devices.canonical(state))
-                    checkpoints.wait()
+                feeds = tuple(feeder.feed(step) for feeder in pipelines)
+                jax.block_until_ready(states[0].step)  # one program ahead of the host, not hundreds
+                if logs[0].stop_requested(interrupt, step):
+                    save()
+                    for saved in checkpoints:
+                        saved.wait()
                     raise InterruptedRunError(
                         interrupt.requested, f"checkpoint of step {step} of {total} saved"
                     )
                 if is_update(step):
-                    count, state = 1, update(state, feed, 1)
+                    count, states = 1, update(states, feeds, seeds, 1)
                 else:
                     count = _steps_until_event(step, config, pipeline.chunk(step), is_update)
-                    state = ordinary(state, feed, count)
+                    states = ordinary(states, feeds, seeds, count)
                 step += count
-                if log.due(step):
-                    state = log.write(step, state)
+                if logs[0].due(step):
+                    pairs = zip(logs, states, strict=True)
+                    states = tuple(log.write(step, state) for log, state in pairs)
                 if step % config["checkpoint"]["every"] == 0 or step == total:
-                    check_finite(state)  # never save what a restart could not go on from
-                    checkpoints.save(step, devices.canonical(state))
+                    for state in states:
+                        check_finite(state)  # never save what a restart could not go on from
+                    save()
     except RunError as error:
-        raise RunError(f"{error}; {_advice(checkpoints)}") from None
+        raise RunError(f"{error}; {_advice(checkpoints[0])}") from None
     finally:
-        checkpoints.close()
+        for saved in checkpoints:
+            saved.close()
         pipeline.close()
-        log.close()
+        for log in logs:
+            log.close()
 
     # 6. Done
-    if is_main_process():
-        write_json(
-            workdir / "summary.json",
-            {"step": step, "finished": True, "seconds": log.seconds_in_all()},
-        )
+    for workdir, log in zip(workdirs, logs, strict=True):
+        if is_main_process():
+            summary = {"step": step, "finished": True, "seconds": log.seconds_in_all()}
+            write_json(workdir / "summary.json", summary)
 
 
 def _update_on_host(
     recipe: step_lib.Recipe, learn: Callable[..., Any], devices: Devices
-) -> Callable[..., step_lib.TrainState]:
+) -> Callable[..., tuple[step_lib.TrainState, ...]]:
     """An update step that changes the masks with NumPy: on a CPU many times faster than XLA."""
 
-    def update(state: step_lib.TrainState, feed: Any, count: int) -> step_lib.TrainState:
-        state, dense = jax.tree.map(np.asarray, learn(state, feed, count))
-        return devices.replicate(step_lib.change_masks(state, dense, recipe))
+    def update(states: Any, feeds: Any, seeds: Any, count: int) -> tuple[step_lib.TrainState, ...]:
+        learnt = jax.tree.map(np.asarray, learn(states, feeds, seeds, count))
+        return tuple(
+            devices.replicate(step_lib.change_masks(state, dense, recipe.with_seed(seed)))
+            for (state, dense), seed in zip(learnt, seeds, strict=True)
+        )
 
     return update
 

@@ -21,7 +21,7 @@ def digits_run(tmp_path_factory, cache_dir):
     config = runs.small_config(**TINY)
     workdir = tmp_path_factory.mktemp("digits")
     claim(workdir, config)
-    train.train(config, workdir, None, cache_dir)
+    train.train([config], [workdir], None, cache_dir)
     return config, workdir
 
 
@@ -114,7 +114,7 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
     )
     workdir = tmp_path / "run"
     claim(workdir, config)
-    train.train(config, workdir, str(data_dir), cache_dir)
+    train.train([config], [workdir], str(data_dir), cache_dir)
     rows = scores(with_eval(config, max_images=20), workdir, cache_dir, str(data_dir))
     assert {(row.suite, row.n) for row in rows} == {("tfds/cifar10_corrupted", cifar10_c.N)}
     found = {(row.corruption, row.severity) for row in rows}

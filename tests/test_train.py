@@ -38,7 +38,11 @@ class Trainer:
 
     def step(self, state, now):
         program = self.update if self.is_update(now) else self.ordinary
-        return program(state, self.pipeline.feed(now), 1)
+        return self.run(program, state, now, 1)
+
+    def run(self, program, state, now, count):
+        seed = np.uint32(self.recipe.seed)
+        return program((state,), (self.pipeline.feed(now),), (seed,), count)[0]
 
     def states(self, steps):
         """The state after each step, canonical, as NumPy arrays."""
@@ -156,11 +160,10 @@ def test_a_program_of_many_steps_is_the_same_as_many_programs(config, one_device
     # also: an ordinary program holds no mask update, so it changes no mask
     trainer = Trainer(config, Devices("jit", jax.devices()[:1]), cache_dir)
     first = trainer.devices.replicate(dataclasses.replace(one_device[-1], step=np.int32(0)))
-    feed = trainer.pipeline.feed(0)
-    at_once = trainer.ordinary(first, feed, 6)
+    at_once = trainer.run(trainer.ordinary, first, 0, 6)
     singly = first
     for _ in range(6):
-        singly = trainer.ordinary(singly, feed, 1)
+        singly = trainer.run(trainer.ordinary, singly, 0, 1)
     for a, b in zip(jax.tree.leaves(at_once), jax.tree.leaves(singly), strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(
@@ -173,7 +176,7 @@ def test_divergence_is_told_with_its_step_and_is_never_saved(tmp_path, cache_dir
     config = runs.small_config(train__learning_rate=1e30, train__warmup="0", checkpoint__every="2")
     claim(tmp_path, config)
     with pytest.raises(RunError, match=r"not finite at step \d+; .*checkpoint"):
-        train.train(config, tmp_path, None, cache_dir)
+        train.train([config], [tmp_path], None, cache_dir)
     for path in (tmp_path / "checkpoints").glob("[0-9]*"):
         saved = checkpoint.read(tmp_path / "checkpoints", int(path.name))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved["params"]))
@@ -182,7 +185,7 @@ def test_divergence_is_told_with_its_step_and_is_never_saved(tmp_path, cache_dir
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path, cache_dir):
     config = runs.small_config(train__batch_size=30)
     with pytest.raises(UserError, match=r"config.train.batch_size: found 30; .*4 devices"):
-        train.train(config, tmp_path, None, cache_dir)
+        train.train([config], [tmp_path], None, cache_dir)
 
 
 def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_path, cache_dir):
@@ -195,7 +198,7 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
         log__tensorboard=True,
     )
     claim(tmp_path, config)
-    train.train(config, tmp_path, None, cache_dir)
+    train.train([config], [tmp_path], None, cache_dir)
     saved = checkpoint.read(tmp_path / "checkpoints")
     for leaf in jax.tree.leaves((saved["params"], saved["sparse"]["inner_state"])):
         assert leaf.dtype == np.float32

@@ -35,8 +35,11 @@ class Pipeline(Protocol):
         feed: Any,
         step: jax.Array | int,
         shard: tuple[jax.Array | int, int] = (0, 1),
+        seed: jax.Array | int | None = None,
     ) -> dict[str, jax.Array]:
-        """The batch of `step`, or its part `shard` = (index, count); pure, `step` may be traced.
+        """The batch of `step`, or its part `shard` = (index, count); pure.
+
+        `step` and `seed` may be traced; a seed of None is the pipeline's own.
 
         Returns:
           {"image": float [B / count, H, W, 3], normalised, "label": int32 [B / count]}.

@@ -4,6 +4,7 @@ The host only draws the order of an epoch; everything else happens inside the co
 Built by `create_pipeline`.
 """
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,12 @@ class ResidentPipeline:
         self._epoch = -1
         self._order: dict[str, jax.Array] = {}
 
+    def with_seed(self, seed: int) -> "ResidentPipeline":
+        """A pipeline over the same images on the device, in the order of another seed."""
+        other = copy.copy(self)
+        other._seed, other._epoch, other._order = seed, -1, {}
+        return other
+
     def chunk(self, step: int) -> int:
         """How many steps from `step` on `feed(step)` serves: to the end of the epoch."""
         return self.steps_per_epoch - step % self.steps_per_epoch
@@ -90,6 +97,7 @@ class ResidentPipeline:
         feed: dict[str, jax.Array],
         step: jax.Array | int,
         shard: tuple[jax.Array | int, int] = (0, 1),
+        seed: jax.Array | int | None = None,
     ) -> dict[str, jax.Array]:
         """The batch of `step`; pure, for use inside the compiled program.
 
@@ -98,6 +106,7 @@ class ResidentPipeline:
           step: completed batches, may be traced.
           shard: (index, count), which of `count` equal parts of the global batch; index may
             be traced.
+          seed: seed of the augmentation, may be traced; None: the pipeline's own.
 
         Returns:
           {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
@@ -108,7 +117,7 @@ class ResidentPipeline:
         start = step % self.steps_per_epoch * self.batch_size
         chosen = jnp.take(feed["order"], start + positions, mode="clip")
         images = jnp.take(feed["image"], chosen, axis=0, mode="clip")
-        keys = augmentation.example_keys(self._seed, step, positions)
+        keys = augmentation.example_keys(self._seed if seed is None else seed, step, positions)
         images = augmentation.augment(images, keys, self._augment)
         return {
             "image": augmentation.normalise(images, self._dataset, self._dtype),

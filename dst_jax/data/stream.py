@@ -101,6 +101,7 @@ class StreamPipeline:
         feed: dict[str, jax.Array],
         step: jax.Array | int,
         shard: tuple[jax.Array | int, int] = (0, 1),
+        seed: jax.Array | int | None = None,
     ) -> dict[str, jax.Array]:
         """The batch of `step`, augmented and normalised; pure, for use in the compiled program.
 
@@ -108,12 +109,15 @@ class StreamPipeline:
           feed: what `feed` returned for `step`: the global batch, or the rows of `shard` only.
           step: completed batches, may be traced.
           shard: (index, count), which of `count` equal parts of the global batch the rows are.
+          seed: seed of the augmentation on the device; None: the pipeline's own.
 
         Returns:
           {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
         """
         rows = split_evenly(self.batch_size, shard[1])
-        keys = augmentation.example_keys(self._seed, step, shard[0] * rows + jnp.arange(rows))
+        keys = augmentation.example_keys(
+            self._seed if seed is None else seed, step, shard[0] * rows + jnp.arange(rows)
+        )
         images = augmentation.augment(feed["image"], keys, self._augment)
         return {
             "image": augmentation.normalise(images, self._dataset, self._dtype),

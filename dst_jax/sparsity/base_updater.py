@@ -5,6 +5,7 @@ The algorithms in `algorithms` override the rule; training code calls the method
 from inside its compiled step, or lets `wrap_optax` do that.
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -86,6 +87,12 @@ class BaseUpdater:
             self.rng_seed = _DEFAULT_SEED
         if isinstance(self.rng_seed, (int, np.integer)):
             self.rng_seed = jax.random.PRNGKey(self.rng_seed)
+
+    def with_seed(self, seed: Any) -> "BaseUpdater":
+        """Returns a copy whose random choices follow another integer, which may be traced."""
+        seeded = copy.copy(self)
+        seeded.rng_seed = jax.random.PRNGKey(seed)
+        return seeded
 
     def apply_masks(self, params: Any, masks: Any, is_packed: bool | None = False) -> Any:
         """Multiplies a tree by its masks.

@@ -5,6 +5,7 @@ its SET and RigL also work for networks with biases and with every optimizer. In
 GraNet join its registry. Imported by nothing that does not ask for it.
 """
 
+import copy
 import dataclasses
 import importlib
 from collections.abc import Mapping
@@ -76,6 +77,13 @@ class Original(base_updater.BaseUpdater):
         flat = flax.traverse_util.flatten_dict(masks)
         paths = flax.traverse_util.flatten_dict(params)
         return sparsity_distributions.unflatten_like(params, {p: flat.get(p) for p in paths})
+
+    def with_seed(self, seed: Any) -> "Original":
+        """Returns a copy that hands the seed on to JaxPruner's updater."""
+        seeded = copy.copy(self)
+        seeded.theirs = copy.copy(self.theirs)
+        seeded.theirs.rng_seed = jax.random.PRNGKey(seed)
+        return seeded
 
     def init_state(self, params: Any) -> base_updater.SparseState:
         """Returns the first state, with the masks that JaxPruner starts from."""
