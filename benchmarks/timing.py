@@ -26,22 +26,24 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def in_turns(measures: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+def in_turns(
+    measures: Mapping[str, Callable[[], T]], rounds: int, *, discard_first: bool = True
+) -> dict[str, list[T]]:
     """Takes every measure once a round, so that noise meets all alike.
 
     The order turns round every time (A B C, C B A, ...): what one leaves behind, such as busy
-    threads, must not always meet the same other. A first round, which compiles and fills caches,
-    is left out.
+    threads, must not always meet the same other.
 
     Args:
       measures: name -> what gives one figure, of any type.
       rounds: figures a measure.
+      discard_first: take one round more and leave out the first, which compiles and fills caches.
 
     Returns:
       name -> its figures; those at the same index are of the same round.
     """
     figures: dict[str, list[T]] = {name: [] for name in measures}
-    for index in range(rounds + 1):
+    for index in range(not discard_first, rounds + 1):
         order = sorted(measures, key=list(measures).index, reverse=index % 2 == 0)
         for name in order:
             figure = measures[name]()
