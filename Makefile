@@ -9,7 +9,7 @@ demo: $(VENV)/.core
 	$(BIN)/python run.py --config=configs/digits_rigl.py --sweep=demo --workdir=runs/demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
