@@ -221,6 +221,7 @@ def _check_fit(flat: dict[str, Any]) -> None:
     total = flat["train.steps"]
     if flat["train.warmup"] > total:
         raise UserError("config.train.warmup", flat["train.warmup"], f"at most {total} steps")
+    _check_recipe(flat)
     algorithm = flat["sparsity.algorithm"]
     if algorithm in DENSE:
         flat["sparsity.sparsity"] = 0.0
@@ -260,6 +261,45 @@ def _check_fit(flat: dict[str, Any]) -> None:
         )
     if algorithm in CHANGING_DENSITY:
         _check_density(flat, algorithm)
+
+
+def _check_recipe(flat: dict[str, Any]) -> None:
+    """Checks the options of optimisation and augmentation against each other."""
+    batch, parts = flat["train.batch_size"], flat["train.accumulate"]
+    if batch % parts:
+        raise UserError(
+            "config.train.accumulate", parts, f"a divisor of config.train.batch_size, {batch}"
+        )
+    if (flat["train.mixup"] or flat["train.cutmix"]) and batch % 2:
+        raise UserError(
+            "config.train.batch_size", batch, "an even number with mixup or cutmix, which mix pairs"
+        )
+    if flat["train.ema"] >= 1:
+        raise UserError("config.train.ema", 1, "less than 1, such as 0.9999")
+    floor, peak = flat["train.learning_rate_floor"], flat["train.learning_rate"]
+    if floor > peak:
+        raise UserError(
+            "config.train.learning_rate_floor",
+            f"{floor:g}",
+            f"at most config.train.learning_rate, {peak:g}",
+        )
+    if floor and flat["train.schedule"] != "cosine":
+        raise UserError(
+            "config.train.learning_rate_floor",
+            f"{floor:g} with schedule {flat['train.schedule']}",
+            "0, or schedule cosine",
+        )
+    if flat["train.decay_every"] < 1:
+        raise UserError("config.train.decay_every", "0 steps", "at least 1 step")
+    if 0 < flat["data.augmix"] < 0.1:
+        raise UserError("config.data.augmix", flat["data.augmix"], "0, or a number from 0.1 to 10")
+    if flat["data.augmix"] and flat["data.randaugment_layers"]:
+        raise UserError(
+            "config.data.augmix",
+            f"{flat['data.augmix']:g} with data.randaugment_layers="
+            f"{flat['data.randaugment_layers']}",
+            "one of the two policies",
+        )
 
 
 def _check_density(flat: dict[str, Any], algorithm: str) -> None:

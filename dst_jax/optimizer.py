@@ -35,26 +35,35 @@ def create(train: Mapping[str, Any]) -> optax.GradientTransformation:
     if train["optimizer"] == "sgd":
         parts += [decay, optax.trace(train["momentum"], nesterov=train["nesterov"])]
     else:
-        parts += [optax.scale_by_adam(b1=train["momentum"]), decay]
+        parts += [
+            optax.scale_by_adam(train["momentum"], train["adam_b2"], train["adam_eps"]),
+            decay,
+        ]
     return optax.chain(*parts)
 
 
 def learning_rate(train: Mapping[str, Any]) -> Callable[[jax.Array], jax.Array]:
     """The learning rate at a step (completed batches): linear warm-up, then the schedule.
 
-    `cosine` falls to 0 at the end of the training, counted from the end of the warm-up; `step`
-    multiplies by `decay_factor` at each milestone, counted from the start.
+    `cosine` falls to `learning_rate_floor` at the end of the training, counted from the end of the
+    warm-up; `step` multiplies by `decay_factor` at each milestone, `exponential` after every
+    `decay_every` steps (EfficientNet's), both counted from the start.
     """
     peak, total, warmup = train["learning_rate"], train["steps"], train["warmup"]
-    milestones = train["milestones"]
+    milestones, floor = train["milestones"], train["learning_rate_floor"]
 
     def rate(step: jax.Array) -> jax.Array:
         now = jnp.asarray(step, jnp.float32)
         if train["schedule"] == "cosine":
             done = jnp.clip((now - warmup) / max(1, total - warmup), 0.0, 1.0)
             factor = 0.5 * (1.0 + jnp.cos(math.pi * done))
+            if floor:
+                factor = floor / peak + (1 - floor / peak) * factor
         elif train["schedule"] == "step":
             passed = sum((now >= milestone).astype(jnp.float32) for milestone in milestones)
+            factor = jnp.asarray(train["decay_factor"], jnp.float32) ** passed
+        elif train["schedule"] == "exponential":
+            passed = jnp.floor(now / train["decay_every"])
             factor = jnp.asarray(train["decay_factor"], jnp.float32) ** passed
         else:
             factor = jnp.float32(1.0)

@@ -67,6 +67,18 @@ OPTIONS: dict[str, Option] = {
         "augmentation of the training images",
         choices=("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip"),
     ),
+    "data.randaugment_layers": Option(
+        0, "operations of RandAugment that an image may get; 0: no RandAugment", low=0
+    ),
+    "data.randaugment_magnitude": Option(
+        9.0, "mean strength of RandAugment's operations, of 10", low=0, high=10
+    ),
+    "data.augmix": Option(
+        0.0, "severity of AugMix, 0.1 to 10, in the paper 3; 0: no AugMix", low=0, high=10
+    ),
+    "data.erasing": Option(
+        0.0, "probability that a rectangle of an image becomes noise", low=0, high=1
+    ),
     "train.batch_size": Option(128, "images a step, over all devices", low=1),
     "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
     "train.steps": Option(
@@ -80,16 +92,50 @@ OPTIONS: dict[str, Option] = {
     ),
     "train.learning_rate": Option(0.1, "highest learning rate", low=0),
     "train.schedule": Option(
-        "cosine", "shape of the learning rate", choices=("constant", "cosine", "step")
+        "cosine",
+        "shape of the learning rate",
+        choices=("constant", "cosine", "step", "exponential"),
     ),
     "train.warmup": Option("0", "linear warm-up of the learning rate from 0", duration=True),
     "train.milestones": Option(("50%", "75%"), "where schedule `step` decays, each a duration"),
-    "train.decay_factor": Option(0.1, "factor of each decay of schedule `step`", low=0, high=1),
+    "train.decay_factor": Option(
+        0.1, "factor of each decay of schedules `step` and `exponential`", low=0, high=1
+    ),
+    "train.decay_every": Option(
+        "2.4 epochs", "time between two decays of schedule `exponential`", duration=True
+    ),
+    "train.learning_rate_floor": Option(
+        0.0, "what schedule `cosine` falls to, a learning rate", low=0
+    ),
     "train.momentum": Option(0.9, "momentum of sgd, first moment of adamw", low=0, high=1),
+    "train.adam_b2": Option(0.999, "decay of adamw's second moment", low=0, high=1),
+    "train.adam_eps": Option(1e-8, "added to the root of adamw's second moment", low=0),
     "train.nesterov": Option(True, "Nesterov momentum for sgd"),
     "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
     "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
+    "train.mixup": Option(
+        0.0, "mixup: parameter of the Beta law of its shares; 0: no mixup", low=0
+    ),
+    "train.cutmix": Option(
+        0.0, "CutMix: parameter of the Beta law of its shares; 0: no CutMix", low=0
+    ),
+    "train.mix_probability": Option(
+        1.0, "share of the batches that mixup or CutMix changes", low=0, high=1
+    ),
+    "train.cutmix_share": Option(
+        0.5, "share of CutMix among them where mixup is on too", low=0, high=1
+    ),
     "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
+    "train.accumulate": Option(
+        1, "micro-batches that a step takes one after the other, to save memory", low=1
+    ),
+    "train.ema": Option(
+        0.0,
+        "decay a step of the running average of weights and BatchNorm statistics, which then are "
+        "what is evaluated; 0: no average",
+        low=0,
+        high=1,
+    ),
     "sparsity.library": Option(
         "dst_jax",
         "whose updater: ours, or that of the original package, if it is installed",

@@ -83,10 +83,13 @@ class Devices:
         """Whether the only device is the host's own processor, so that NumPy sees its arrays."""
         return self.count == 1 and not self._pmap and self.devices[0].platform == "cpu"
 
-    def check_batch(self, name: str, batch_size: int) -> None:
-        """Raises UserError unless the devices can share a batch equally."""
-        if batch_size % self.count:
-            raise UserError(f"config.{name}", batch_size, f"a multiple of the {self.count} devices")
+    def check_batch(self, name: str, batch_size: int, parts: int = 1) -> None:
+        """Raises UserError unless the devices can share each of the equal parts of a batch."""
+        if batch_size % (self.count * parts):
+            text = f"a multiple of the {self.count} devices"
+            if parts > 1:
+                text += f" times {parts}, train.accumulate"
+            raise UserError(f"config.{name}", batch_size, text)
 
     def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, Tree, int], Tree]:
         """Compiles `program(states, feeds, seeds, count, axis) -> states` for these devices.

@@ -26,8 +26,9 @@ class Run:
       config: the resolved config.
       step: completed batches of the checkpoint.
       model: the Flax module.
-      params: float32 weights, masked.
-      batch_stats: BatchNorm's running statistics; {} without BatchNorm.
+      params: float32 weights, masked: those to evaluate, so their running average where the config
+        has `train.ema`.
+      batch_stats: BatchNorm's running statistics, averaged likewise; {} without BatchNorm.
       masks: uint8 arrays, nested like params, only where a leaf is maskable.
       union: like masks, 1 where a weight has been active so far.
       metrics: the lines of metrics.jsonl.
@@ -89,6 +90,7 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     config = read_json(workdir / "config.json")
     state = checkpoint.read(workdir / "checkpoints", step)
     masks = state["sparse"].get("masks", {})
+    evaluated = state.get("ema") or state
     history = workdir / "metrics.jsonl"
     lines = history.read_text().splitlines() if history.exists() else []
     return Run(
@@ -96,8 +98,8 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         config=config,
         step=int(state["step"]),
         model=create_model(config),
-        params=_masked(state["params"], masks),
-        batch_stats=state.get("batch_stats", {}),
+        params=_masked(evaluated["params"], masks),
+        batch_stats=evaluated.get("batch_stats", {}),
         masks=masks,
         union=state.get("union", {}),
         metrics=[json.loads(line) for line in lines],

@@ -3,12 +3,15 @@
 One step, in order (t = completed batches before it):
 
   1. forward and backward on the masked weights. Weights stay masked between steps, so `jax.grad`
-     is the dense gradient g, also of inactive weights; it is averaged over the global batch first.
+     is the dense gradient g, also of inactive weights; it is averaged over the global batch first,
+     which may be taken in several micro-batches, one after the other.
   2. unless this is an update step with timing `replace`: g is masked, clipped, given to the
      optimizer, the weights move by -learning_rate(t) times its direction and are masked again.
   3. on an update step: the updater chooses the new masks from the current weights and the
      dense g of 1. Fresh weights and their moments start at 0; those dropped become 0.
-  4. t becomes t + 1.
+  4. the running average of the weights (`ema`), where there is one, takes in the new weights after
+     2, and is masked by the new masks after 3: a weight dropped and grown again starts from 0.
+  5. t becomes t + 1.
 
 The host knows which steps update masks, so ordinary steps are compiled without any trace of 3.
 Called by `train`; knows nothing of files, datasets or devices (`Axis` stands for those).
@@ -24,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dst_jax import sparsity
+from dst_jax import averaging, micro_batches, sparsity
 from dst_jax.parallel import Axis
 
 Tree = Any
@@ -73,6 +76,7 @@ class TrainState:
         (`inner_state`), target sparsities, count.
       union: uint8, 1 where a weight has been active so far; None as in the masks.
       window: the sums of the open log window.
+      ema: running averages of params (masked) and batch_stats, {} without averaging.
     """
 
     step: jax.Array
@@ -81,11 +85,16 @@ class TrainState:
     sparse: sparsity.SparseState
     union: Tree
     window: Window
+    ema: Tree = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a step needs besides state and batch; constant over a run."""
+    """What a step needs besides state and batch; constant over a run.
+
+    `accumulate` is the number of micro-batches of a step, `ema` the decay of the running average
+    of the weights, 0 for none; the others are what their names say.
+    """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
@@ -93,6 +102,8 @@ class Recipe:
     learning_rate: Callable[[jax.Array], jax.Array]
     label_smoothing: float
     seed: int | jax.Array
+    accumulate: int = 1
+    ema: float = 0.0
 
     def with_seed(self, seed: int | jax.Array) -> "Recipe":
         """The same recipe with other randomness; a traced seed makes it an argument."""
@@ -109,20 +120,49 @@ def init_state(recipe: Recipe, variables: Tree) -> TrainState:
     params = variables["params"]
     sparse = recipe.updater.init_state(params)
     sparse = sparse._replace(inner_state=recipe.optimizer.init(params), count=jnp.int32(0))
+    masked = recipe.updater.post_gradient_update(params, sparse)
+    batch_stats = variables.get("batch_stats", {})
     return TrainState(
         step=jnp.int32(0),
-        params=recipe.updater.post_gradient_update(params, sparse),
-        batch_stats=variables.get("batch_stats", {}),
+        params=masked,
+        batch_stats=batch_stats,
         sparse=sparse,
         union=jax.tree.map(jnp.asarray, sparse.masks),
         window=Window.empty(),
+        ema=averaging.first(recipe.ema, masked, batch_stats, sparse.masks),
     )
 
 
-def mean_loss(logits: jax.Array, labels: jax.Array, label_smoothing: float) -> jax.Array:
-    """Mean cross-entropy of float32 logits [B, K] against int32 labels [B]."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+def mean_loss(
+    logits: jax.Array,
+    labels: jax.Array,
+    label_smoothing: float,
+    mixture: tuple[jax.Array, jax.Array] | None = None,
+) -> jax.Array:
+    """Mean cross-entropy, float32 [].
+
+    Args:
+      logits: float32 [B, K].
+      labels: int32 [B].
+      label_smoothing: share of the label given to all classes.
+      mixture: of mixed images, the other labels, int32 [B], and the shares of the first ones,
+        float32 [B].
+    """
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    if mixture is not None:
+        others, share = mixture
+        others = jax.nn.one_hot(others, logits.shape[-1])
+        targets = share[:, None] * targets + (1 - share[:, None]) * others
+    targets = optax.smooth_labels(targets, label_smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def is_correct(logits: jax.Array, batch: Tree) -> jax.Array:
+    """Whether the class is the label, bool [B]; of a mixed image, the label of the larger share."""
+    labels = batch["label"]
+    if "other" in batch:
+        labels = jnp.where(batch["share"] >= 0.5, labels, batch["other"])
+    return jnp.argmax(logits, -1) == labels
 
 
 def train_step(
@@ -132,7 +172,8 @@ def train_step(
 
     Args:
       state: the state at step t.
-      batch: {"image": float [B, H, W, C], "label": int32 [B]}.
+      batch: {"image": float [B, H, W, C], "label": int32 [B]}, and of mixed images "other" and
+        "share", see `mean_loss`.
       recipe: the run's recipe.
       axis: the devices that share the global batch.
       update: whether t updates the masks; static, so that ordinary steps hold no update code.
@@ -141,37 +182,41 @@ def train_step(
     return change_masks(state, dense, recipe) if update else state
 
 
-def _gradients(
-    state: TrainState, batch: Tree, recipe: Recipe, axis: Axis
-) -> tuple[jax.Array, jax.Array, Tree, Tree]:
-    """Mean loss, logits of the own rows, new batch statistics and dense gradient (part 1)."""
+def _gradients(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> tuple[Any, ...]:
+    """Mean loss, correct classes, new batch statistics and dense gradient (part 1)."""
     dropout = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     dropout = jax.random.fold_in(dropout, axis.shard[0])  # devices under pmap draw their own
-
-    def loss_of(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
-        logits, mutated = recipe.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch["image"],
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": dropout},
-        )
-        loss = mean_loss(logits, batch["label"], recipe.label_smoothing)
-        return loss, (logits, mutated.get("batch_stats", {}))
-
     forward = recipe.updater.pre_forward_update(state.params, state.sparse)
-    (loss, (logits, batch_stats)), dense = jax.value_and_grad(loss_of, has_aux=True)(forward)
+
+    def gradients_of(part: Tree, batch_stats: Tree, dropout: jax.Array) -> tuple[Any, ...]:
+        def loss_of(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
+            logits, mutated = recipe.model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                part["image"],
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": dropout},
+            )
+            mixture = (part["other"], part["share"]) if "other" in part else None
+            loss = mean_loss(logits, part["label"], recipe.label_smoothing, mixture)
+            return loss, (logits, mutated.get("batch_stats", {}))
+
+        (loss, (logits, new_stats)), dense = jax.value_and_grad(loss_of, has_aux=True)(forward)
+        return loss, jnp.sum(is_correct(logits, part), dtype=jnp.int32), new_stats, dense
+
+    loss, correct, batch_stats, dense = micro_batches.accumulate(
+        gradients_of, batch, state.batch_stats, dropout, recipe.accumulate
+    )
     loss, dense, batch_stats = axis.mean((loss, dense, batch_stats))
-    return loss, logits, batch_stats, dense
+    return loss, axis.sum(correct), batch_stats, dense
 
 
 def learn(
     state: TrainState, batch: Tree, recipe: Recipe, axis: Axis, *, update: bool
 ) -> tuple[TrainState, Tree]:
-    """A step without its mask update: parts 1, 2 and 4; also returns the dense gradient."""
+    """A step without its mask update: parts 1, 2, 4 and 5; also returns the dense gradient."""
     updater, sparse, params = recipe.updater, state.sparse, state.params
-    loss, logits, batch_stats, dense = _gradients(state, batch, recipe, axis)
-    correct = axis.sum(jnp.sum(jnp.argmax(logits, -1) == batch["label"], dtype=jnp.int32))
+    loss, correct, batch_stats, dense = _gradients(state, batch, recipe, axis)
     examples = axis.sum(jnp.int32(batch["label"].shape[0]))
 
     grads = updater.mask_gradients(dense, sparse, params)
@@ -195,7 +240,10 @@ def learn(
         gradient_norm=window.gradient_norm + norm,
         bad_step=jnp.where(finite | (window.bad_step >= 0), window.bad_step, state.step),
     )
-    return TrainState(state.step + 1, params, batch_stats, sparse, state.union, window), dense
+    current = averaging.first(recipe.ema, params, batch_stats, sparse.masks)
+    ema = averaging.advance(recipe.ema, state.ema, current, state.step)
+    state = TrainState(state.step + 1, params, batch_stats, sparse, state.union, window, ema)
+    return state, dense
 
 
 def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
@@ -216,7 +264,10 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
         state.window, fresh=state.window.fresh + fresh, updates=state.window.updates + 1
     )
     union = jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks)
-    return dataclasses.replace(state, params=params, sparse=sparse, union=union, window=window)
+    ema = averaging.masked(state.ema, sparse.masks)
+    return dataclasses.replace(
+        state, params=params, sparse=sparse, union=union, window=window, ema=ema
+    )
 
 
 def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainState:
@@ -232,7 +283,8 @@ def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainSta
     masks = sparsity.snip_masks(state.params, dense, state.sparse.masks)
     sparse = state.sparse._replace(masks=masks)
     params = recipe.updater.post_gradient_update(state.params, sparse)
-    return dataclasses.replace(state, params=params, sparse=sparse, union=masks)
+    ema = averaging.first(recipe.ema, params, state.batch_stats, masks)
+    return dataclasses.replace(state, params=params, sparse=sparse, union=masks, ema=ema)
 
 
 def _count(masks: Tree) -> jax.Array:

@@ -84,6 +84,7 @@ def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cach
         "batch_size": config["train"]["batch_size"],
         "seed": config["seed"],
         "augment": config["data"]["augment"],
+        "chain": data.Chain.from_config(config),
         "dtype": jnp.dtype(config["model"]["dtype"]),
     }
     resident = config["data"]["input"] == "resident" or (
@@ -124,7 +125,8 @@ def train(
 
     # 1. Devices
     devices = Devices(config["parallelism"])
-    devices.check_batch("train.batch_size", config["train"]["batch_size"])
+    parts = config["train"]["accumulate"]
+    devices.check_batch("train.batch_size", config["train"]["batch_size"], parts)
 
     # 2. Data
     pipeline = create_pipeline(config, devices, data_dir, cache_dir)
@@ -149,6 +151,8 @@ def train(
         learning_rate=optimizer.learning_rate(config["train"]),
         label_smoothing=config["train"]["label_smoothing"],
         seed=config["seed"],
+        accumulate=parts,
+        ema=config["train"]["ema"],
     )
     ordinary, update = map(devices.compile, step_lib.programs(recipe, pipeline.draw))
     snip, learn = map(devices.compile, step_lib.partial_programs(recipe, pipeline.draw))

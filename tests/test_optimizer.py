@@ -53,11 +53,13 @@ def test_clipping_comes_before_decay():
     [
         ("constant", {0: 0.02, 4: 0.1, 5: 0.1, 43: 0.1}),
         ("cosine", {0: 0.02, 4: 0.1, 5: 0.1, 44: 0.0}),
+        # 11 steps an epoch, a decay after every 5: 5, 10, 15, ...
+        ("exponential", {0: 0.02, 4: 0.1, 5: 0.01, 9: 0.01, 10: 0.001, 43: 1e-9}),
         ("step", {0: 0.02, 4: 0.1, 21: 0.1, 22: 0.01, 32: 0.01, 33: 0.001}),
     ],
 )
 def test_the_learning_rate(schedule, expected):
-    rate = optimizer.learning_rate(options(train__schedule=schedule))
+    rate = optimizer.learning_rate(options(train__schedule=schedule, train__decay_every="5"))
     for step, value in expected.items():
         assert float(rate(step)) == pytest.approx(value, rel=1e-6, abs=1e-9), step
 
@@ -65,3 +67,23 @@ def test_the_learning_rate(schedule, expected):
 def test_cosine_is_half_way_down_in_the_middle():
     rate = optimizer.learning_rate(options(train__schedule="cosine", train__warmup="0"))
     assert float(rate(22)) == pytest.approx(0.05)
+
+
+def test_cosine_ends_at_its_floor():
+    rate = optimizer.learning_rate(options(train__learning_rate_floor=0.02, train__warmup="0"))
+    assert [float(rate(step)) for step in (0, 22, 44)] == pytest.approx([0.1, 0.06, 0.02])
+
+
+def test_adamws_constants_are_options():
+    train = options(
+        train__optimizer="adamw", train__weight_decay=0.0, train__adam_b2=0.9, train__adam_eps=0.5
+    )
+    transform = optimizer.create(train)
+    params = {"kernel": jnp.array([0.0])}
+    state, mean, square = transform.init(params), 0.0, 0.0
+    for count, gradient in enumerate((0.5, -2.0), start=1):
+        direction, state = transform.update({"kernel": jnp.array([gradient])}, state, params)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.9 * square + 0.1 * gradient**2
+        root = np.sqrt(square / (1 - 0.9**count))
+        expected = mean / (1 - 0.9**count) / (root + 0.5)
+        np.testing.assert_allclose(direction["kernel"], [expected], rtol=1e-5)

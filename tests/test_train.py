@@ -26,6 +26,8 @@ class Trainer:
             learning_rate=optimizer.learning_rate(config["train"]),
             label_smoothing=0.0,
             seed=config["seed"],
+            accumulate=config["train"]["accumulate"],
+            ema=config["train"]["ema"],
         )
         self.is_update = self.recipe.updater.scheduler.is_mask_update_iter
         programs = step.programs(self.recipe, self.pipeline.draw)

@@ -5,6 +5,7 @@ Training code does not live here. Importing this package imports neither TensorF
 
 from dst_jax.data.arrays import load_arrays, num_examples
 from dst_jax.data.augmentation import AUGMENTATIONS, augment, normalise
+from dst_jax.data.chain import Chain
 from dst_jax.data.corrupted import corrupted_batches, load_corrupted, prepared_conditions
 from dst_jax.data.datasets import DATASETS, CorruptedSet, Dataset, corrupted_set, get
 from dst_jax.data.evaluation import eval_batches, stream_eval_batches
@@ -16,6 +17,7 @@ from dst_jax.data.stream import StreamPipeline
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "Chain",
     "CorruptedSet",
     "Dataset",
     "Pipeline",

@@ -2,7 +2,7 @@
 
 One key an example, made for the global batch, so that the number of devices changes nothing. Crops
 are gathers of rows and columns with the flip folded into the column index: no scatter, no padding
-copy, and no loop over examples. Called by the pipelines.
+copy, and no loop over examples. Called by `chain`.
 """
 
 import zlib
@@ -30,18 +30,24 @@ def purpose_key(seed: jax.Array | int, purpose: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(purpose.encode())))
 
 
-def example_keys(seed: int, step: jax.Array | int, positions: jax.Array) -> jax.Array:
+def example_keys(
+    seed: jax.Array | int,
+    step: jax.Array | int,
+    positions: jax.Array,
+    purpose: str = "data/augment",
+) -> jax.Array:
     """One key an example.
 
     Args:
       seed: seed of the run.
       step: completed batches, may be traced.
       positions: int [B], place of each example in the global batch.
+      purpose: what the keys are for.
 
     Returns:
-      keys [B], a function of (seed, step, position) alone.
+      keys [B], a function of (seed, purpose, step, position) alone.
     """
-    key = jax.random.fold_in(purpose_key(seed, "data/augment"), step)
+    key = jax.random.fold_in(purpose_key(seed, purpose), step)
     return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
@@ -117,7 +123,7 @@ def normalise(
     """Brings images to zero mean and unit variance over the training set.
 
     Args:
-      images: uint8 [B, H, W, 3].
+      images: [B, H, W, 3], 0..255, uint8 or float32.
       dataset: gives the mean and standard deviation of each channel.
       dtype: of the result; the arithmetic is float32.
 

@@ -42,7 +42,8 @@ class Pipeline(Protocol):
         `step` and `seed` may be traced; a seed of None is the pipeline's own.
 
         Returns:
-          {"image": float [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
+          {"image": float [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
+          `chain.Chain.apply` adds.
         """
 
     def close(self) -> None:

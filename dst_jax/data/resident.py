@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.data import augmentation
+from dst_jax.data.chain import OFF, Chain
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
 
@@ -43,6 +44,7 @@ class ResidentPipeline:
         batch_size: int,
         seed: int,
         augment: str,
+        chain: Chain = OFF,
         dtype: jax.typing.DTypeLike = jnp.float32,
         put: Callable[[Any], Any] = jax.device_put,
     ):
@@ -55,6 +57,7 @@ class ResidentPipeline:
           batch_size: examples in a global batch.
           seed: seed of the run.
           augment: one of `AUGMENTATIONS` but `resized_crop_flip`.
+          chain: what follows it.
           dtype: type of the images that `draw` returns.
           put: places a pytree of host arrays on the devices, a copy on each.
         """
@@ -68,8 +71,8 @@ class ResidentPipeline:
         self.num_examples = len(labels)
         self.batch_size = batch_size
         self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
-        self._dataset, self._seed, self._augment = dataset, seed, augment
-        self._dtype, self._put = dtype, put
+        self._finish = functools.partial(chain.apply, augment=augment, dataset=dataset, dtype=dtype)
+        self._seed, self._put = seed, put
         self._data = put({"image": np.asarray(images), "label": np.asarray(labels, np.int32)})
         self._epoch = -1
         self._order: dict[str, jax.Array] = {}
@@ -109,7 +112,8 @@ class ResidentPipeline:
           seed: seed of the augmentation, may be traced; None: the pipeline's own.
 
         Returns:
-          {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
+          {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
+          `Chain.apply` adds.
         """
         index, count = shard
         rows = split_evenly(self.batch_size, count)
@@ -117,12 +121,9 @@ class ResidentPipeline:
         start = step % self.steps_per_epoch * self.batch_size
         chosen = jnp.take(feed["order"], start + positions, mode="clip")
         images = jnp.take(feed["image"], chosen, axis=0, mode="clip")
-        keys = augmentation.example_keys(self._seed if seed is None else seed, step, positions)
-        images = augmentation.augment(images, keys, self._augment)
-        return {
-            "image": augmentation.normalise(images, self._dataset, self._dtype),
-            "label": jnp.take(feed["label"], chosen, mode="clip"),
-        }
+        labels = jnp.take(feed["label"], chosen, mode="clip")
+        seed = self._seed if seed is None else seed
+        return self._finish(images, labels, step, positions, seed=seed)
 
     def close(self) -> None:
         """Releases the copy on the device."""

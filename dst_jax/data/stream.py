@@ -4,6 +4,7 @@ Each batch is a function of (seed, step): a restart opens the epoch again, skips
 anything is decoded, and goes on bit by bit. Used for ImageNet; any TFDS dataset can be streamed.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.data import augmentation, prepared, tf_images
+from dst_jax.data import prepared, tf_images
+from dst_jax.data.chain import OFF, Chain
 from dst_jax.data.datasets import Dataset
 from dst_jax.data.resident import check_batch_size, split_evenly
 
@@ -39,6 +41,7 @@ class StreamPipeline:
         batch_size: int,
         seed: int,
         augment: str,
+        chain: Chain = OFF,
         dtype: jax.typing.DTypeLike = jnp.float32,
         put: Callable[[Any], Any] = jax.device_put,
         process: tuple[int, int] | None = None,
@@ -52,6 +55,7 @@ class StreamPipeline:
           seed: seed of the run.
           augment: one of `AUGMENTATIONS`. `resized_crop_flip` is made by tf.data; the others on the
             device, from images that have been resized and centrally cropped if their sizes differ.
+          chain: what follows it, on the device.
           dtype: type of the images that `draw` returns.
           put: places this process's rows of a batch on its devices.
           process: (index, count) of this process; None: as JAX says.
@@ -66,7 +70,8 @@ class StreamPipeline:
         self._process = process or (jax.process_index(), jax.process_count())
         self._rows = split_evenly(batch_size, self._process[1])
         self._dataset, self._seed, self._augment = dataset, seed, augment
-        self._dtype, self._put = dtype, put
+        self._finish = functools.partial(chain.apply, augment=augment, dataset=dataset, dtype=dtype)
+        self._put = put
         self._tf: Any = None
         self._iterator: Any = None
         self._step, self._feed = -1, None
@@ -112,17 +117,13 @@ class StreamPipeline:
           seed: seed of the augmentation on the device; None: the pipeline's own.
 
         Returns:
-          {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}.
+          {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
+          `Chain.apply` adds.
         """
         rows = split_evenly(self.batch_size, shard[1])
-        keys = augmentation.example_keys(
-            self._seed if seed is None else seed, step, shard[0] * rows + jnp.arange(rows)
-        )
-        images = augmentation.augment(feed["image"], keys, self._augment)
-        return {
-            "image": augmentation.normalise(images, self._dataset, self._dtype),
-            "label": feed["label"],
-        }
+        positions = shard[0] * rows + jnp.arange(rows)
+        seed = self._seed if seed is None else seed
+        return self._finish(feed["image"], feed["label"], step, positions, seed=seed)
 
     def close(self) -> None:
         """Stops reading."""
