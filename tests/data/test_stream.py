@@ -171,3 +171,19 @@ def test_mistakes_are_told(stream, cache_dir):
     data.load_arrays(data.get("digits"), "test", cache_dir=cache_dir)  # prepares it
     with pytest.raises(UserError, match=r"data\.input=resident"):
         stream("digits").feed(0)
+
+
+def test_what_follows_the_crop_is_the_chain_of_resident_data_too(stream):
+    chain = data.Chain(erasing=0.5, cutmix=1.0)
+    pipeline = stream("imagenet2012", "none", seed=5, batch_size=4, chain=chain)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+    feed = {"image": pixels, "label": np.arange(4, dtype=np.int32)}
+    want = chain.apply(
+        *(pixels, feed["label"], 7, np.arange(4)),
+        augment="none",
+        dataset=data.get("imagenet2012"),
+        dtype=np.float32,
+        seed=5,
+    )
+    same(pipeline.draw(feed, 7), want)
+    assert set(want) == {"image", "label", "other", "share"}
