@@ -25,13 +25,14 @@ _DENSE_GRADIENT_AT_UPDATES = ("rigl",)
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
-    """What one convolution or linear layer costs for one image.
+    """What one convolution, linear layer or attention costs for one image.
 
     Attributes:
-      path: path of the layer's weights among the parameters, such as "layer1_0/conv1/kernel".
-      shape: shape of the weights; the last axis is the outputs.
+      path: path of the layer's weights among the parameters, such as "layer1_0/conv1/kernel"; of an
+        attention, which has none, the module's path.
+      shape: shape of the weights, whose last axis is the outputs; () of an attention.
       macs: multiply-adds of the dense layer, without bias.
-      outputs: number of output values.
+      outputs: number of output values that get a bias and a ReLU; 0 of an attention.
     """
 
     path: str

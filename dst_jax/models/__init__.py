@@ -35,7 +35,9 @@ class Entry:
 
 
 # Every kernel of a convolution or linear layer, the first and the classifier too.
-_ALL_KERNELS = "GraNet and ITOP (Liu et al. 2021), published code: all weights but BatchNorm and biases"
+_ALL_KERNELS = (
+    "GraNet and ITOP (Liu et al. 2021), published code: all weights but BatchNorm and biases"
+)
 
 MODELS: dict[str, Entry] = {
     "mlp": Entry("mlp", _ALL_KERNELS),
@@ -54,7 +56,9 @@ MODELS: dict[str, Entry] = {
         dense=r"^stem_conv/|/depthwise_conv/",
     ),
     # Position embeddings and tokens are no kernels, so they need no exception.
-    "deit_small": Entry("deit", "SViTE (Chen et al. 2021), published code: all 2-D and 4-D weights"),
+    "deit_small": Entry(
+        "deit", "SViTE (Chen et al. 2021), published code: all 2-D and 4-D weights"
+    ),
     "deit_base": Entry("deit", "SViTE (Chen et al. 2021), published code: all 2-D and 4-D weights"),
     "resnet3d50": Entry("resnet3d", _ALL_KERNELS),
     "i3d_r50": Entry("resnet3d", _ALL_KERNELS),
@@ -94,8 +98,8 @@ def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) 
 def maskable(name: str, exclude: str = "") -> Callable[[tuple[str, ...], Any], bool]:
     """The rule of which leaves of a model may be masked.
 
-    Maskable is every leaf called `kernel` with more than one dimension, minus what the model's entry
-    in `MODELS` keeps dense: so no bias, no normalisation, no position embedding, no token.
+    Maskable is every leaf called `kernel` with more than one dimension, minus what the model's
+    entry in `MODELS` keeps dense: no bias, no normalisation, no position embedding, no token.
 
     Args:
       name: one of `MODELS`.

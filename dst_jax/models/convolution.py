@@ -199,5 +199,3 @@ def max_pool(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding | Non
         ]
         x = functools.reduce(jnp.maximum, parts)
     return x
-
-

@@ -24,17 +24,15 @@ _CONSTANTS: dict[Callable[..., Any], Callable[..., np.ndarray]] = {
 _STATISTICS = {"mean": nn.initializers.zeros, "var": nn.initializers.ones}  # of BatchNorm
 
 
-def init(
-    module: nn.Module, seed: int, image_shape: tuple[int, ...]
-) -> dict[str, dict[str, Any]]:
+def init(module: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     """Draws all variables of a module on the host.
 
     A leaf depends only on the seed, its path and its shape: adding a layer changes no other layer.
 
     Args:
-      module: a model whose layers keep the initialiser of parameter `x` in an attribute `x_init`, as
-        Flax's and this package's do. Initialisers are those of `initializers`, Flax's `zeros` and
-        `ones`, or any JAX initialiser (slower).
+      module: a model whose layers keep the initialiser of parameter `x` in an attribute `x_init`,
+        as Flax's and this package's do. Initialisers are those of `initializers`, Flax's `zeros`
+        and `ones`, or any JAX initialiser (slower).
       seed: any integer; its lowest 64 bits count.
       image_shape: [H, W, C] of one image, or [T, H, W, C] of one clip.
 

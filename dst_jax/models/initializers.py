@@ -67,7 +67,8 @@ class Normal:
 HE_NORMAL_FAN_IN = VarianceScaling(2.0, "fan_in", "normal")
 HE_NORMAL_FAN_OUT = VarianceScaling(2.0, "fan_out", "normal")
 
-# Uniform within 1 / sqrt(fan_in): what PyTorch gives linear layers and convolutions by itself, hence
-# the classifier of the published sparse-training results. Global magnitude pruning sees this scale.
+# Uniform within 1 / sqrt(fan_in): what PyTorch gives linear layers and convolutions by itself,
+# hence the classifier of the published sparse-training results. Global magnitude pruning sees this
+# scale.
 PYTORCH = VarianceScaling(1 / 3, "fan_in", "uniform")
 CLASSIFIER = PYTORCH
