@@ -59,7 +59,11 @@ MISTAKES = {
     ),
     "unknown model": (
         ["--config.model.name=resnet21"],
-        "config.model.name: found resnet21; expected one of mlp, resnet20, resnet34, resnet50",
+        "config.model.name: found resnet21; expected one of mlp, vgg16, resnet20, resnet18,",
+    ),
+    "option that the model lacks": (
+        ["--config.model.drop_path=0.1"],
+        "model options: found drop_path; expected options of resnet20: width, depth, stem",
     ),
     "unknown dataset": (
         ["--config.data.name=digit"],

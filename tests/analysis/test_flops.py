@@ -10,6 +10,7 @@ from dst_jax import models
 from dst_jax.analysis.flops import LayerCost, inference_flops, layer_costs, training_flops_ratio
 from dst_jax.errors import UserError
 from dst_jax.sparsity import sparsity_distributions
+from tests.models.small import shapes_of, small
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,29 @@ def test_resnet50_with_uniform_densities_and_a_dense_first_layer(resnet50, spars
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_kernel_of_every_model_is_counted_once(name):
-    module = models.create(name, 10)
-    params = models.init(module, 0, (32, 32, 3))["params"]
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    kernels = {"/".join(k.key for k in path): x.shape for path, x in leaves if x.ndim > 1}
-    costs = layer_costs(module, (32, 32, 3))
+    module, image_shape = small(name)
+    leaves = shapes_of(module, image_shape)
+    kernels = {path: leaf.shape for path, leaf in leaves.items() if path.endswith("/kernel")}
+    costs = [cost for cost in layer_costs(module, image_shape) if cost.shape]
     assert {cost.path: cost.shape for cost in costs} == kernels
     assert len(costs) == len(kernels)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "image_shape", "published"),
+    [
+        # Multiply-adds: table 1 of Tan and Le 2019, of Touvron et al. 2021 (17.6 in timm's counts).
+        ("efficientnet_b0", 1000, (224, 224, 3), 0.39e9),
+        ("deit_small", 1000, (224, 224, 3), 4.6e9),
+        ("deit_base", 1000, (224, 224, 3), 17.6e9),
+        # PyTorchVideo's model zoo, 8 frames of 256 pixels.
+        ("resnet3d50", 400, (8, 256, 256, 3), 54.52e9),
+        ("i3d_r50", 400, (8, 256, 256, 3), 37.53e9),
+    ],
+)
+def test_published_multiply_adds(name, classes, image_shape, published):
+    costs = layer_costs(models.create(name, classes), image_shape)
+    assert sum(cost.macs for cost in costs) == pytest.approx(published, rel=0.011)
 
 
 def test_a_small_network_counted_by_hand():
