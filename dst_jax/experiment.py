@@ -124,7 +124,8 @@ def run(
         groups = [seeds_of(places.workdir, name, member) for name, member in members.items()]
     runs = {path: member for group in groups for path, member in group.items()}
     if mode == "describe":
-        return "\n\n".join(_describe(member, path, places) for path, member in runs.items())
+        firsts = [next(iter(group.items())) for group in groups]  # seeds have the same network
+        return "\n\n".join(_describe(member, path) for path, member in firsts)
     if mode != "report":
         _prepare_jax(places)
         # All configs first: a mistake in the last run of a sweep must not wait for the others.
@@ -234,7 +235,7 @@ def _check_names(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def _describe(config: ConfigDict | None, path: Path, places: Places) -> str:
+def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
     from dst_jax import data
     from dst_jax.analysis import describe
