@@ -87,19 +87,20 @@ def main() -> None:
         steps["pytorch"] = pytorch_vgg16.training(images, labels, 0.01)
     measures = {name: lambda step=step: timing.seconds(step) for name, step in steps.items()}
     seconds = timing.in_turns(measures, options.rounds)
+    ratios = {
+        name: timing.ratios(seconds["ours"], other)
+        for name, other in seconds.items()
+        if name != "ours"
+    }
     result = {
         "what": f"VGG-16, batch {options.batch}, 32 pixels, float32: seconds a training step",
         "circumstances": timing.circumstances(),
         "seconds": seconds,
-        "ours_over": {
-            name: timing.ratios(seconds["ours"], other)
-            for name, other in seconds.items()
-            if name != "ours"
-        },
+        "ours_over": ratios,
     }
     for name, times in seconds.items():
         print(f"{name}: best {1e3 * min(times):.0f} ms of {len(times)}")
-    for name, ratio in result["ours_over"].items():
+    for name, ratio in ratios.items():
         text = "{median:.2f} ({min:.2f} to {max:.2f})".format(**ratio)
         print(f"ours / {name}: {text}")
     if options.out:

@@ -104,9 +104,6 @@ def table(config: Mapping[str, Any], sparsity: float) -> str:
 
     Returns:
       Lines without a newline at the end.
-
-    Raises:
-      UserError: no densities give this sparsity.
     """
     name, options = config["model"]["name"], config["sparsity"]
     dataset, module = data.get(config["data"]["name"]), create_model(config)
@@ -152,10 +149,9 @@ def table(config: Mapping[str, Any], sparsity: float) -> str:
 
 def _densities(params: Any, sparsity: float, distribution: Any, rule: Any) -> dict[str, float]:
     """Path -> share of active weights, of the maskable layers, from their exact counts."""
-    try:
-        sparsities = distribution(params, sparsity, rule)
-    except ValueError as error:
-        raise UserError("config.sparsity.sparsity", sparsity, f"a possible one ({error})") from None
+    if not any(rule(path.split("/"), leaf) for path, leaf in _by_path(params).items()):
+        return {}  # all is excluded
+    sparsities = distribution(params, sparsity, rule)
     counts = _by_path(sparsity_distributions.active_counts(params, sparsities, sparsity))
     sizes = {path: leaf.size for path, leaf in _by_path(params).items()}
     return {path: count / sizes[path] for path, count in counts.items()}
