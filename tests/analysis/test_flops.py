@@ -82,7 +82,7 @@ def test_every_kernel_of_every_model_is_counted_once(name):
 @pytest.mark.parametrize(
     ("name", "classes", "image_shape", "published"),
     [
-        # Billions of multiply-adds: Tan and Le 2019, table 2; Touvron et al. 2021, in timm's counts.
+        # Billions of multiply-adds: Tan and Le 2019, table 2; of DeiT, timm's counts.
         ("efficientnet_b0", 1000, (224, 224, 3), 0.39),
         ("deit_small", 1000, (224, 224, 3), 4.6),
         ("deit_base", 1000, (224, 224, 3), 17.6),
