@@ -46,7 +46,8 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "all",
     experiment.MODES,
-    "all: train, evaluate, report. The others do one of them. An existing --workdir needs no "
+    "all: train, evaluate, report. The others do one of them; describe prints the network's "
+    "layers, densities and FLOPs, without training or data. An existing --workdir needs no "
     "--config: it holds its own.",
 )
 _SWEEP = flags.DEFINE_string(

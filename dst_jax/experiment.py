@@ -21,7 +21,7 @@ from dst_jax import config as config_lib
 from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
 
-MODES = ("all", "train", "evaluate", "report")
+MODES = ("all", "train", "evaluate", "report", "describe")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +110,8 @@ def run(
       sweep: the one to run, or "".
 
     Returns:
-      The report's table and where its page is, as text; without a report, where the run is; ""
-      in all processes but the first.
+      The report's table and where its page is, as text; without a report, where the run is; in
+      mode `describe`, the network's layers and counts; "" in all processes but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
@@ -123,6 +123,9 @@ def run(
         members = plan(config, sweeps or {}, sweep)
         groups = [seeds_of(places.workdir, name, member) for name, member in members.items()]
     runs = {path: member for group in groups for path, member in group.items()}
+    if mode == "describe":
+        firsts = [next(iter(group.items())) for group in groups]  # seeds have the same network
+        return "\n\n".join(_describe(member, path) for path, member in firsts)
     if mode != "report":
         _prepare_jax(places)
         # All configs first: a mistake in the last run of a sweep must not wait for the others.
@@ -206,7 +209,20 @@ def _is_main_process(places: Places) -> bool:
 def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str, Any]:
     if config is None:
         return workdir_lib.read_json(path / "config.json")
-    from dst_jax import data, evaluate, models, sparsity
+    from dst_jax import data, evaluate, saved_run
+
+    flat = _check_names(config)
+    dataset = data.get(flat["data.name"])
+    count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
+    resolved = config_lib.resolve(config, count)
+    saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
+    evaluate.wanted_conditions(resolved, places.data_dir)  # a wrong name must not wait for training
+    return resolved
+
+
+def _check_names(config: ConfigDict) -> dict[str, Any]:
+    """Checks the options, and what names things in registries; returns them flat."""
+    from dst_jax import data, models, sparsity
 
     flat = config_lib.check_values(config)
     for name, known in (
@@ -216,11 +232,20 @@ def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str,
     ):
         if flat[name] not in known:
             raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known))
-    dataset = data.get(flat["data.name"])
-    count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
-    resolved = config_lib.resolve(config, count)
-    evaluate.wanted_conditions(resolved, places.data_dir)  # a wrong name must not wait for training
-    return resolved
+    return flat
+
+
+def _describe(config: ConfigDict | None, path: Path) -> str:
+    """The table of a run's network, without its data: training sets have their published size."""
+    from dst_jax import data
+    from dst_jax.analysis import describe
+
+    if config is None:
+        resolved = workdir_lib.read_json(path / "config.json")
+        return describe.table(resolved, resolved["sparsity"]["sparsity"])
+    flat = _check_names(config)
+    resolved = config_lib.resolve(config, data.get(flat["data.name"]).num_train)
+    return describe.table(resolved, flat["sparsity.sparsity"])
 
 
 def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:

@@ -54,7 +54,30 @@ OPTIONS: dict[str, Option] = {
         choices=("float32", "bfloat16"),
     ),
     "model.width": Option(
-        0, "channels of the stem (units of each hidden layer of mlp); 0: as published", low=0
+        0,
+        "channels of the stem (units of each hidden layer of mlp, size of a token of deit); "
+        "0: as published",
+        low=0,
+    ),
+    "model.depth": Option(
+        0,
+        "blocks in each stage (hidden layers of mlp, convolutions in each stage of vgg, all blocks "
+        "of deit); 0: as published",
+        low=0,
+    ),
+    "model.stem": Option(
+        "published",
+        "small: for images of 64 pixels or less, 3x3 without stride or pooling, patches of 4",
+        choices=("published", "small"),
+    ),
+    "model.dropout": Option(
+        -1.0, "dropout of the models that have it; below 0: as published", low=-1, high=1
+    ),
+    "model.drop_path": Option(
+        -1.0,
+        "highest probability of stochastic depth, for efficientnet and deit; below 0: as published",
+        low=-1,
+        high=1,
     ),
     "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
     "data.input": Option(

@@ -55,8 +55,17 @@ class Run:
 
 
 def create_model(config: Mapping[str, Any]) -> Any:
-    """The Flax module of a resolved config."""
-    options = {"width": config["model"]["width"]} if config["model"]["width"] else {}
+    """The Flax module of a resolved config.
+
+    Raises:
+      UserError: the model lacks an option that the config sets.
+    """
+    options = {name: config["model"][name] for name in ("width", "depth") if config["model"][name]}
+    if config["model"]["stem"] != "published":
+        options["stem"] = config["model"]["stem"]
+    for name in ("dropout", "drop_path"):
+        if config["model"][name] >= 0:
+            options[name] = config["model"][name]
     return models.create(
         config["model"]["name"],
         data.get(config["data"]["name"]).num_classes,

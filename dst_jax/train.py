@@ -8,7 +8,6 @@ Called by `experiment`.
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,7 @@ _SOME_ALGORITHMS_ONLY = {
 def create_updater(config: Config) -> sparsity.BaseUpdater:
     """The sparsity updater of a resolved config.
 
-    Maskable are leaves of more than one dimension: kernels, without biases and BatchNorm, minus
-    what `sparsity.exclude` matches.
+    Maskable is what `models.maskable` says of the model, minus what `sparsity.exclude` matches.
 
     Raises:
       UserError: `sparsity.library` is jaxpruner, which is not installed or refuses the options.
@@ -49,12 +47,7 @@ def create_updater(config: Config) -> sparsity.BaseUpdater:
     options = dict(config["sparsity"])
     library = options.pop("library")
     del options["initial_mask"]
-    pattern = options.pop("exclude")
-
-    def maskable(path: tuple[str, ...], leaf: jax.Array) -> bool:
-        excluded = pattern and re.search(pattern, "/".join(map(str, path)))
-        return leaf.ndim > 1 and not excluded
-
+    maskable = models.maskable(config["model"]["name"], options.pop("exclude"))
     options["skip_gradients"] = options.pop("update_timing") == "replace"
     fields = sparsity.fields_of(options["algorithm"])
     for name in _SOME_ALGORITHMS_ONLY - fields:

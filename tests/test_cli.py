@@ -51,6 +51,14 @@ def test_help_imports_neither_jax_nor_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
+def test_describing_a_network_needs_no_data_and_leaves_nothing_behind(tmp_path):
+    arguments = ("--config=configs/resnet50_rigl.py", "--mode=describe")
+    done = main(*arguments, f"--workdir={tmp_path}/run", f"--data_dir={tmp_path}/none")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "parameters: 25,557,032\nmaskable: 25,502,912 in 54 layers" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 MISTAKES = {
     "misspelt field": (["--config.train.epoch=3"], "config: found no field epoch; expected epochs"),
     "wrong type": (
@@ -59,7 +67,11 @@ MISTAKES = {
     ),
     "unknown model": (
         ["--config.model.name=resnet21"],
-        "config.model.name: found resnet21; expected one of mlp, resnet20, resnet34, resnet50",
+        "config.model.name: found resnet21; expected one of mlp, vgg16, resnet20, resnet18,",
+    ),
+    "option that the model lacks": (
+        ["--config.model.drop_path=0.1"],
+        "model options: found drop_path; expected options of resnet20: width, depth, stem",
     ),
     "unknown dataset": (
         ["--config.data.name=digit"],

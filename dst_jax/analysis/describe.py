@@ -1,17 +1,24 @@
-"""Describes a run's network: its layers, realised sparsity and cost, as `model.json`.
+"""Describes a network: its layers, sparsity and cost.
 
-Counts come from the masks of the checkpoint, not from the config. Called by `experiment`.
+Of a run (`model.json`): counts come from the masks of the checkpoint, not from the config. Of a
+config (`run.py --mode=describe`): counts as the layers will have them, without data or weights.
+Called by `experiment`.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dst_jax import data
+from dst_jax import data, models
 from dst_jax.analysis import flops
+from dst_jax.config import DENSE
 from dst_jax.errors import UserError
-from dst_jax.saved_run import Run
+from dst_jax.saved_run import Run, create_model
+from dst_jax.sparsity import sparsity_distributions
 from dst_jax.workdir import write_json
 
 
@@ -25,7 +32,7 @@ def describe(run: Run) -> dict[str, Any]:
       as many steps, None where it is not known for the algorithm; "layers": one entry a parameter,
       {"path", "shape", "maskable", "size", "active", "macs"}, macs None where it is no layer's}.
     """
-    masks = _by_path(run.masks)
+    masks = {path: np.asarray(mask) for path, mask in _by_path(run.masks).items()}
     costs = flops.layer_costs(run.model, data.get(run.config["data"]["name"]).image_shape)
     macs = {cost.path: cost.macs for cost in costs}
     layers: list[dict[str, Any]] = []
@@ -56,13 +63,13 @@ def describe(run: Run) -> dict[str, Any]:
         "sparsity": 1 - active / maskable if maskable else 0.0,
         "flops": dense,
         "flops_ratio": ratio,
-        "training_flops_ratio": _training_ratio(run, ratio),
+        "training_flops_ratio": _training_ratio(run.config, ratio),
         "layers": layers,
     }
 
 
-def _training_ratio(run: Run, ratio: float) -> float | None:
-    options, total = run.config["sparsity"], run.config["train"]["steps"]
+def _training_ratio(config: Mapping[str, Any], ratio: float) -> float | None:
+    options, total = config["sparsity"], config["train"]["steps"]
     updating = options["update_end_step"] - options["update_start_step"]
     try:
         return flops.training_flops_ratio(
@@ -76,9 +83,9 @@ def _training_ratio(run: Run, ratio: float) -> float | None:
         return None
 
 
-def _by_path(tree: Any) -> dict[str, np.ndarray]:
+def _by_path(tree: Any) -> dict[str, Any]:
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
@@ -86,3 +93,90 @@ def _by_path(tree: Any) -> dict[str, np.ndarray]:
 def write(run: Run) -> None:
     """Writes `model.json` into the run's directory."""
     write_json(run.workdir / "model.json", describe(run))
+
+
+def table(config: Mapping[str, Any], sparsity: float) -> str:
+    """What training by a config will train, as text: every parameter, counts and FLOPs.
+
+    Args:
+      config: the resolved config.
+      sparsity: for the densities; the resolved config of a dense run has lost it.
+
+    Returns:
+      Lines without a newline at the end.
+    """
+    name, options = config["model"]["name"], config["sparsity"]
+    dataset, module = data.get(config["data"]["name"]), create_model(config)
+    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    params = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
+    rule = models.maskable(name, options["exclude"])
+    densities = {
+        kind: _densities(params, sparsity, function, rule)
+        for kind, function in (
+            ("erk", sparsity_distributions.erk),
+            ("uniform", sparsity_distributions.uniform),
+        )
+    }
+    leaves = _by_path(params)
+    rows: list[tuple[str, ...]] = [("parameter", "shape", "weights", "maskable", "erk", "uniform")]
+    for path in sorted(leaves, key=_natural):
+        leaf = leaves[path]
+        shape = " x ".join(map(str, leaf.shape))
+        shares = [f"{of[path]:.4f}" if path in of else "" for of in densities.values()]
+        answer = "yes" if path in densities["erk"] else "no"
+        rows.append((path, shape, f"{leaf.size:,}", answer, *shares))
+    maskable = [leaves[path].size for path in densities["erk"]]
+    total = sum(maskable)
+    costs = flops.layer_costs(module, dataset.image_shape)
+    dense = flops.inference_flops(costs)
+    ratios = {kind: flops.inference_flops(costs, of) / dense for kind, of in densities.items()}
+    shape = " x ".join(map(str, dataset.image_shape))
+    lines = [
+        f"{name} on {dataset.name}: {shape}, {dataset.num_classes} classes",
+        f"Densities at sparsity {sparsity:g} of the maskable weights:",
+        "",
+        *_aligned(rows),
+        "",
+        f"parameters: {sum(leaf.size for leaf in leaves.values()):,}",
+        f"maskable: {total:,} in {len(maskable)} layers; rule: {models.MODELS[name].rule}",
+        f"active: {round((1 - sparsity) * total):,} of the maskable",
+        f"FLOPs of a forward pass for one input: {dense:.5g} dense, "
+        + ", ".join(f"{ratio:.4f} of it with {kind}" for kind, ratio in ratios.items()),
+        _training_line(config, ratios[options["dist_type"]]),
+    ]
+    return "\n".join(lines)
+
+
+def _densities(params: Any, sparsity: float, distribution: Any, rule: Any) -> dict[str, float]:
+    """Path -> share of active weights, of the maskable layers, from their exact counts."""
+    if not any(rule(path.split("/"), leaf) for path, leaf in _by_path(params).items()):
+        return {}  # all is excluded
+    sparsities = distribution(params, sparsity, rule)
+    counts = _by_path(sparsity_distributions.active_counts(params, sparsities, sparsity))
+    sizes = {path: leaf.size for path, leaf in _by_path(params).items()}
+    return {path: count / sizes[path] for path, count in counts.items()}
+
+
+def _training_line(config: Mapping[str, Any], ratio: float) -> str:
+    options = config["sparsity"]
+    training = _training_ratio(config, ratio)
+    text = "known only after training" if training is None else f"{training:.4f} of dense"
+    kind = "" if options["algorithm"] in DENSE else f" with {options['dist_type']}"
+    return f"FLOPs of training by {options['algorithm']}{kind}: {text}"
+
+
+def _natural(path: str) -> list[Any]:
+    """Sorts `blocks_2` before `blocks_10`."""
+    parts = re.split(r"(\d+)", path)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from dst_jax.errors import UserError
 from dst_jax.models.convolution import Conv
+from dst_jax.models.deit import DotProductAttention
 
 _DENSE = ("dense", "no_prune")
 _SPARSE_THROUGHOUT = ("static", "static_sparse", "set")
@@ -24,13 +25,14 @@ _DENSE_GRADIENT_AT_UPDATES = ("rigl",)
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
-    """What one convolution or linear layer costs for one image.
+    """What one convolution, linear layer or attention costs for one image.
 
     Attributes:
-      path: path of the layer's weights among the parameters, such as "layer1_0/conv1/kernel".
-      shape: shape of the weights; the last axis is the outputs.
+      path: path of the layer's weights among the parameters, such as "layer1_0/conv1/kernel"; of an
+        attention, which has none, the module's path.
+      shape: shape of the weights, whose last axis is the outputs; () of an attention.
       macs: multiply-adds of the dense layer, without bias.
-      outputs: number of output values.
+      outputs: number of output values that get a bias and a ReLU; 0 of an attention.
     """
 
     path: str
@@ -39,13 +41,13 @@ class LayerCost:
     outputs: int
 
 
-def layer_costs(module: nn.Module, image_shape: tuple[int, int, int]) -> list[LayerCost]:
+def layer_costs(module: nn.Module, image_shape: tuple[int, ...]) -> list[LayerCost]:
     """Lists the layers that a module calls, in the order of the calls.
 
     Args:
-      module: any linen model of images; layers other than Flax's Conv and Dense and this package's
-        Conv are not counted.
-      image_shape: height, width and channels of one image.
+      module: any linen model of images; counted are Flax's Conv and Dense, this package's Conv and,
+        as a layer without weights, its DotProductAttention.
+      image_shape: [H, W, C] of one image, or [T, H, W, C] of one clip.
 
     Returns:
       One entry a call; a layer that is called twice appears twice.
@@ -59,6 +61,10 @@ def layer_costs(module: nn.Module, image_shape: tuple[int, int, int]) -> list[La
             outputs = math.prod(result.shape[1:])
             path = "/".join((*context.module.path, "kernel"))
             costs.append(LayerCost(path, shape, outputs * math.prod(shape[:-1]), outputs))
+        elif isinstance(context.module, DotProductAttention):
+            queries, keys = args[0].shape[1], args[1].shape[1]
+            macs = 2 * queries * keys * math.prod(args[0].shape[2:])  # scores, and their use
+            costs.append(LayerCost("/".join(context.module.path), (), macs, 0))
         return result
 
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

@@ -85,6 +85,7 @@ class Dataset:
       image_shape: [height, width, channels] of what a pipeline yields.
       mean: mean of each channel of the training images, in units of [0, 1].
       std: standard deviation of each channel, in the same units.
+      num_train: training images as published; what is trained on is counted in the data.
       train_split: TFDS split to train on.
       test_split: TFDS split to report on; never used to choose anything.
       preset: preset of `dst_jax.corruptions` that fits the image size.
@@ -100,6 +101,7 @@ class Dataset:
     image_shape: tuple[int, int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    num_train: int
     train_split: str
     test_split: str
     preset: str
@@ -124,6 +126,7 @@ DATASETS: dict[str, Dataset] = {
             image_shape=(32, 32, 3),
             mean=(0.3059, 0.3059, 0.3059),
             std=(0.3237, 0.3237, 0.3237),
+            num_train=1437,
             train_split="train",
             test_split="test",
             preset="cifar32",
@@ -137,6 +140,7 @@ DATASETS: dict[str, Dataset] = {
             image_shape=(32, 32, 3),
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
+            num_train=50_000,
             train_split="train",
             test_split="test",
             preset="cifar32",
@@ -157,6 +161,7 @@ DATASETS: dict[str, Dataset] = {
             image_shape=(32, 32, 3),
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
+            num_train=50_000,
             train_split="train",
             test_split="test",
             preset="cifar32",
@@ -171,6 +176,7 @@ DATASETS: dict[str, Dataset] = {
             image_shape=(64, 64, 3),
             mean=(0.4802, 0.4481, 0.3975),
             std=(0.2770, 0.2691, 0.2821),
+            num_train=100_000,
             train_split="train",
             test_split="validation",
             preset="tiny64",
@@ -185,6 +191,7 @@ DATASETS: dict[str, Dataset] = {
             image_shape=(32, 32, 3),
             mean=(0.4806, 0.4486, 0.3983),
             std=(0.2521, 0.2448, 0.2590),
+            num_train=100_000,
             train_split="train",
             test_split="validation",
             preset="cifar32",
@@ -199,6 +206,7 @@ DATASETS: dict[str, Dataset] = {
             image_shape=(224, 224, 3),
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
+            num_train=1_281_167,
             train_split="train",
             test_split="validation",
             preset="imagenet224",

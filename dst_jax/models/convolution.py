@@ -1,9 +1,8 @@
-"""Convolution whose backward pass stays fast inside loops, and its Flax layer.
+"""Convolution that is fast on every device and inside loops, and its Flax layer.
 
-XLA:CPU runs the convolutions that `jax.grad` writes some twenty times slower inside `lax.scan` and
-`lax.while_loop` than outside (jax-ml/jax#12868). Stating both backward convolutions with the layout
-of the forward one removes that, and calling them as a function of its own saves a fifth of a step
-outside loops too. The models of this package use `Conv` for all their convolutions.
+Images have any number of dimensions: [B, H, W, C], or [B, T, H, W, C] for video. Compilers for
+accelerators know the forms that `lax` and `jax.grad` write, so they get those; XLA:CPU gets what
+`convolution_cpu` states. The models of this package use `Conv` for all their convolutions.
 """
 
 import functools
@@ -14,49 +13,79 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
+from dst_jax.models import convolution_cpu
 from dst_jax.models.initializers import HE_NORMAL_FAN_OUT
 
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
-
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
+Sizes = convolution_cpu.Sizes
+Padding = convolution_cpu.Padding
 
 
-def _forward(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_LAYOUT)
+def _forward(x: jax.Array, kernel: jax.Array, strides: Sizes, padding: Padding) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        dimension_numbers=convolution_cpu.layout(len(strides)),
+        feature_group_count=x.shape[-1] // kernel.shape[-2],
+    )
+
+
+def _forward_on_cpu(x, kernel, strides, padding) -> Callable[..., jax.Array] | None:
+    """The form that a CPU computes forward; None: that of `lax`."""
+    if _is_depthwise(x, kernel):
+        return functools.partial(convolution_cpu.forward_taps, strides, padding)
+    if convolution_cpu.suits_matrix(x.shape[1:-1], kernel.shape[:-2], strides, padding):
+        return functools.partial(convolution_cpu.forward_matrix, strides, padding)
+    return None
+
+
+def _is_depthwise(x, kernel) -> bool:
+    return x.shape[-1] != kernel.shape[-2]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
-    """Two-dimensional convolution (cross-correlation) with a loop-proof backward pass.
+def convolve(x: jax.Array, kernel: jax.Array, strides: Sizes, padding: Padding) -> jax.Array:
+    """Convolution (cross-correlation), plain or depthwise, with a loop-proof backward pass.
 
-    Same values and gradients as `lax.conv_general_dilated`. Reverse-mode differentiation only.
+    Same values and gradients as `lax.conv_general_dilated`, to rounding. Reverse-mode
+    differentiation only.
 
     Args:
-      x: images [B, H, W, C].
-      kernel: weights [kh, kw, C, D], of the dtype of `x`.
-      strides: step in height and in width, each >= 1.
-      padding: zeros before and after, for height and for width.
+      x: images [B, *image, C].
+      kernel: weights [*window, C, D], of the dtype of `x`; [*window, 1, C]: depthwise.
+      strides: step in each image dimension, >= 1.
+      padding: zeros before and after, for each image dimension.
 
     Returns:
-      Features [B, H', W', D] with H' = (H + padding - kh) // stride + 1, and W' likewise.
+      Features [B, *output, D] with output = (image + padding - window) // stride + 1.
     """
-    return _forward(x, kernel, strides, padding)
+    on_cpu = _forward_on_cpu(x, kernel, strides, padding)
+    default = functools.partial(_forward, strides=strides, padding=padding)
+    if on_cpu is None:
+        return default(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=default)
 
 
 def _convolve_fwd(x, kernel, strides, padding):
-    return _forward(x, kernel, strides, padding), (x, kernel)
+    return convolve(x, kernel, strides, padding), (x, kernel)
 
 
 def _convolve_bwd(strides, padding, residuals, cotangent):
-    # Compilers for other devices know the form that `jax.grad` writes, so they keep getting it.
+    x, kernel = residuals
+    if _is_depthwise(x, kernel):
+        form = convolution_cpu.gradients_taps
+    elif convolution_cpu.suits_matrix(x.shape[1:-1], kernel.shape[:-2], strides, padding):
+        form = convolution_cpu.gradients_matrix
+    else:
+        form = convolution_cpu.gradients_stated
     # The device is known when compiling: nothing is decided at run time.
     return lax.platform_dependent(
-        *residuals,
+        x,
+        kernel,
         cotangent,
-        cpu=functools.partial(_gradients_apart, strides, padding),
+        cpu=functools.partial(form, strides, padding),
         default=functools.partial(_gradients_transposed, strides, padding),
     )
 
@@ -67,99 +96,106 @@ def _gradients_transposed(strides, padding, x, kernel, cotangent):
     return pullback(cotangent)
 
 
-def _gradients_apart(strides, padding, x, kernel, cotangent):
-    """Both gradients, computed in a function that XLA must not inline."""
-    # Inlined, XLA would not read `x` from memory but work it out again, back through normalisation
-    # and shortcuts, in the scattered order of the transposes: a fifth of a ResNet-20's step.
-    with set_xla_metadata(inlineable="false"):
-        return _gradients_stated(strides, padding, x, kernel, cotangent)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradients_stated(strides, padding, x, kernel, cotangent):
-    """Both gradients as convolutions that are themselves NHWC times HWIO."""
-    image, window, output = x.shape[1:3], kernel.shape[:2], cotangent.shape[1:3]
-    reach = [(o - 1) * s + 1 for o, s in zip(output, strides, strict=True)]
-
-    # d x: the cotangent, spread out by the strides, meets the kernel turned by 180 degrees.
-    before = [k - 1 - low for k, (low, _) in zip(window, padding, strict=True)]
-    after = [i + k - 1 - r - b for i, k, r, b in zip(image, window, reach, before, strict=True)]
-    d_x = lax.conv_general_dilated(
-        cotangent,
-        lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2),
-        window_strides=(1, 1),
-        padding=list(zip(before, after, strict=True)),
-        lhs_dilation=strides,
-        dimension_numbers=_LAYOUT,
-    )
-
-    # d kernel: channels and batch change places, and the cotangent, strided, is the kernel.
-    before = [low for low, _ in padding]
-    after = [k - 1 + r - i - b for i, k, r, b in zip(image, window, reach, before, strict=True)]
-    d_kernel = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        cotangent.transpose(1, 2, 0, 3),
-        window_strides=(1, 1),
-        padding=list(zip(before, after, strict=True)),
-        rhs_dilation=strides,
-        dimension_numbers=_LAYOUT,
-    )
-    return d_x, d_kernel.transpose(1, 2, 0, 3)
-
-
 convolve.defvjp(_convolve_fwd, _convolve_bwd)
 
 
-def pad_amounts(padding: str | int | Sequence[Any], image: Pair, window: Pair, strides: Pair):
-    """Zeros before and after, for height and width, from any of the forms that Flax accepts.
+def pad_amounts(
+    padding: str | int | Sequence[Any], image: Sizes, window: Sizes, strides: Sizes
+) -> Padding:
+    """Zeros before and after in each image dimension, from any of the forms that Flax accepts.
 
     Args:
-      padding: "SAME", "VALID", one integer for all four sides, or one integer or pair a dimension.
-      image: height and width of the input, in pixels.
-      window: height and width of the kernel.
-      strides: step in height and in width.
+      padding: "SAME", "VALID", one integer for all sides, or one integer or pair a dimension.
+      image: size of the input in each image dimension.
+      window: size of the kernel.
+      strides: steps.
 
     Returns:
-      ((top, bottom), (left, right)).
+      For two dimensions ((top, bottom), (left, right)).
     """
+    pairs: Sequence[Any]
     if isinstance(padding, str):
         pairs = lax.padtype_to_pads(image, window, strides, padding)
     elif isinstance(padding, int):
-        pairs = [(padding, padding)] * 2
+        pairs = [(padding, padding)] * len(image)
     else:
         pairs = [(side, side) if isinstance(side, int) else tuple(side) for side in padding]
-    (top, bottom), (left, right) = pairs
-    return (int(top), int(bottom)), (int(left), int(right))
+    return tuple((int(before), int(after)) for before, after in pairs)
 
 
 class Conv(nn.Module):
-    """Convolution layer without bias: `flax.linen.Conv(..., use_bias=False)`, fast inside loops.
+    """Convolution layer: `flax.linen.Conv` without its rarer options, fast inside loops.
 
-    One parameter, `kernel` [kh, kw, C, features], float32.
+    Parameters, float32: `kernel` [*window, C, features] ([*window, 1, features] if depthwise) and,
+    if asked for, `bias` [features].
 
     Attributes:
       features: number of output channels.
-      kernel_size: height and width of the kernel.
-      strides: step in height and width, or one integer for both.
+      kernel_size: size of the kernel in each image dimension.
+      strides: step in each image dimension, or one integer for all.
       padding: "SAME", "VALID", one integer for all sides, or one integer or pair a dimension.
+      depthwise: whether each channel is convolved by itself; `features` equals C then.
+      use_bias: whether a bias, starting at 0, is added.
       dtype: dtype of the computation and of the output.
       kernel_init: initialiser of the kernel; default normal with variance 2 / fan_out (He et al.
         2015, equation 14: the form that keeps the variance of gradients).
     """
 
     features: int
-    kernel_size: Pair
-    strides: int | Pair = 1
+    kernel_size: Sizes
+    strides: int | Sizes = 1
     padding: str | int | Sequence[Any] = "SAME"
+    depthwise: bool = False
+    use_bias: bool = False
     dtype: Any = jnp.float32
     kernel_init: Callable[..., jax.Array] = HE_NORMAL_FAN_OUT
+    bias_init: Callable[..., jax.Array] = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps images [B, H, W, C] to features [B, H', W', features]."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        """Maps images [B, *image, C] to features [B, *output, features]."""
+        rank = len(self.kernel_size)
+        inputs = 1 if self.depthwise else x.shape[-1]
+        if self.depthwise and self.features != x.shape[-1]:
+            raise ValueError(f"depthwise: {self.features} features from {x.shape[-1]} channels")
+        shape = (*self.kernel_size, inputs, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        strides = (self.strides,) * 2 if isinstance(self.strides, int) else self.strides
-        image = (x.shape[1], x.shape[2])
-        padding = pad_amounts(self.padding, image, self.kernel_size, strides)
-        return convolve(x.astype(self.dtype), kernel.astype(self.dtype), strides, padding)
+        strides = (self.strides,) * rank if isinstance(self.strides, int) else self.strides
+        padding = pad_amounts(self.padding, x.shape[1:-1], self.kernel_size, strides)
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), strides, padding)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype).reshape((1,) * (rank + 1) + (-1,))
+        return y
+
+
+def max_pool(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding | None = None):
+    """Greatest value in each window, as the maximum of shifted copies.
+
+    Several times faster than `reduce_window` and its gradient on a CPU. Where values of a window
+    tie, the gradient is shared out instead of given to the first: behind a ReLU most ties are
+    zeros, whose gradient goes no further.
+
+    Args:
+      x: images [B, *image, C].
+      window: size of the window in each image dimension.
+      strides: steps.
+      padding: how far windows reach beyond the image; they see nothing there. Default: not at all.
+
+    Returns:
+      [B, *output, C].
+    """
+    padding = padding or ((0, 0),) * len(window)
+    if any(before or after for before, after in padding):
+        pads = [(0, 0), *padding, (0, 0)]
+        x = jnp.pad(x, pads, constant_values=-jnp.inf)
+    none = ((0, 0),) * len(window)
+    output = convolution_cpu.output_size(x.shape[1:-1], window, strides, none)
+    # One dimension after the other: 3 + 3 instead of 9 copies.
+    for axis, (size, step, count) in enumerate(zip(window, strides, output, strict=True), start=1):
+        ends = [offset + (count - 1) * step + 1 for offset in range(size)]
+        parts = [
+            lax.slice_in_dim(x, offset, end, step, axis=axis) for offset, end in enumerate(ends)
+        ]
+        x = functools.reduce(jnp.maximum, parts)
+    return x

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dst_jax.models.initializers import VarianceScaling
+from dst_jax.models.initializers import Normal, VarianceScaling
 
 _CONSTANTS: dict[Callable[..., Any], Callable[..., np.ndarray]] = {
     nn.initializers.zeros: np.zeros,
@@ -24,19 +24,17 @@ _CONSTANTS: dict[Callable[..., Any], Callable[..., np.ndarray]] = {
 _STATISTICS = {"mean": nn.initializers.zeros, "var": nn.initializers.ones}  # of BatchNorm
 
 
-def init(
-    module: nn.Module, seed: int, image_shape: tuple[int, int, int]
-) -> dict[str, dict[str, Any]]:
+def init(module: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     """Draws all variables of a module on the host.
 
     A leaf depends only on the seed, its path and its shape: adding a layer changes no other layer.
 
     Args:
-      module: a model whose layers are Flax's Dense, BatchNorm and this package's Conv, or any that
-        keep the initialiser of parameter `x` in an attribute `x_init`. Initialisers are
-        `VarianceScaling`, Flax's `zeros` and `ones`, or any JAX initialiser (slower).
+      module: a model whose layers keep the initialiser of parameter `x` in an attribute `x_init`,
+        as Flax's and this package's do. Initialisers are those of `initializers`, Flax's `zeros`
+        and `ones`, or any JAX initialiser (slower).
       seed: any integer; its lowest 64 bits count.
-      image_shape: height, width and channels of one image.
+      image_shape: [H, W, C] of one image, or [T, H, W, C] of one clip.
 
     Returns:
       {"params": ..., "batch_stats": ...}, nested dicts of NumPy float32 arrays; `batch_stats` only
@@ -48,8 +46,9 @@ def init(
     laws: dict[tuple[str, ...], Callable[..., Any]] = {}
 
     def note_laws(next_call, args, kwargs, context):
-        for attribute in ("kernel_init", "bias_init", "scale_init"):
-            if law := getattr(context.module, attribute, None):
+        for attribute in context.module.__dataclass_fields__:
+            if attribute.endswith("_init"):
+                law = getattr(context.module, attribute)
                 laws[*context.module.path, attribute.removesuffix("_init")] = law
         return next_call(*args, **kwargs)
 
@@ -72,7 +71,7 @@ def _draw(law: Callable[..., Any], seed: int, path: str, shape: tuple[int, ...])
     if constant := _CONSTANTS.get(law):
         return constant(shape, np.float32)
     stream = zlib.crc32(path.encode())
-    if isinstance(law, VarianceScaling):
+    if isinstance(law, VarianceScaling | Normal):
         generator = np.random.Generator(
             np.random.Philox(key=np.array([seed % 2**64, stream], np.uint64))
         )

@@ -43,11 +43,32 @@ class VarianceScaling:
         return bound * (2 * generator.random(shape, dtype=np.float32) - 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """Zero-mean normal weights of one deviation, whatever the shape.
+
+    Attributes:
+      deviation: standard deviation, positive.
+    """
+
+    deviation: float
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+        """Draws in JAX: the signature that Flax expects of an initialiser."""
+        return self.deviation * jax.random.normal(key, shape, dtype)
+
+    def sample(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws float32 [shape] on the host."""
+        return np.float32(self.deviation) * generator.standard_normal(shape, dtype=np.float32)
+
+
 # He et al. 2015: the variance of activations (fan_in) or of gradients (fan_out) stays constant
 # through layers followed by ReLU. Published ResNet recipes use fan_out.
 HE_NORMAL_FAN_IN = VarianceScaling(2.0, "fan_in", "normal")
 HE_NORMAL_FAN_OUT = VarianceScaling(2.0, "fan_out", "normal")
 
-# Uniform within 1 / sqrt(fan_in): what PyTorch gives a linear layer, hence the classifier of the
-# published sparse-training results. Global magnitude pruning sees this scale.
-CLASSIFIER = VarianceScaling(1 / 3, "fan_in", "uniform")
+# Uniform within 1 / sqrt(fan_in): what PyTorch gives linear layers and convolutions by itself,
+# hence the classifier of the published sparse-training results. Global magnitude pruning sees this
+# scale.
+PYTORCH = VarianceScaling(1 / 3, "fan_in", "uniform")
+CLASSIFIER = PYTORCH

@@ -47,7 +47,8 @@ def mlp(
     dtype: Any = jnp.float32,
     *,
     hidden: Sequence[int] = (300, 100),
-    width: int | None = None,
+    width: int = 0,
+    depth: int = 0,
 ) -> MLP:
     """Multilayer perceptron with layers `fc1`, `fc2`, ... and `classifier`.
 
@@ -55,10 +56,12 @@ def mlp(
       num_classes: number of logits.
       dtype: dtype of the computation.
       hidden: widths of the hidden layers; the default is LeNet-300-100 (LeCun et al. 1998).
-      width: one width for all of them instead.
+      width: one width for all of them instead; 0: as `hidden` says.
+      depth: number of hidden layers, all as wide as the first; 0: as `hidden` says.
 
     Returns:
       The module.
     """
-    hidden = (width,) * len(hidden) if width else tuple(hidden)
-    return MLP(num_classes=num_classes, hidden=hidden, dtype=dtype)
+    if width or depth:
+        hidden = (width or hidden[0],) * (depth or len(hidden))
+    return MLP(num_classes=num_classes, hidden=tuple(hidden), dtype=dtype)

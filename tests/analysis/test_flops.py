@@ -10,6 +10,7 @@ from dst_jax import models
 from dst_jax.analysis.flops import LayerCost, inference_flops, layer_costs, training_flops_ratio
 from dst_jax.errors import UserError
 from dst_jax.sparsity import sparsity_distributions
+from tests.models.small import shapes_of, small
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,33 @@ def test_resnet50_with_uniform_densities_and_a_dense_first_layer(resnet50, spars
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_every_kernel_of_every_model_is_counted_once(name):
-    module = models.create(name, 10)
-    params = models.init(module, 0, (32, 32, 3))["params"]
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    kernels = {"/".join(k.key for k in path): x.shape for path, x in leaves if x.ndim > 1}
-    costs = layer_costs(module, (32, 32, 3))
+    module, image_shape = small(name)
+    leaves = shapes_of(module, image_shape)
+    kernels = {path: leaf.shape for path, leaf in leaves.items() if path.endswith("/kernel")}
+    costs = [cost for cost in layer_costs(module, image_shape) if cost.shape]
     assert {cost.path: cost.shape for cost in costs} == kernels
     assert len(costs) == len(kernels)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "image_shape", "published"),
+    [
+        # Billions of multiply-adds: Tan and Le 2019, table 2; of DeiT, timm's counts.
+        ("efficientnet_b0", 1000, (224, 224, 3), 0.39),
+        ("deit_small", 1000, (224, 224, 3), 4.6),
+        ("deit_base", 1000, (224, 224, 3), 17.6),
+        # PyTorchVideo's model zoo, 8 frames of 256 pixels.
+        ("resnet3d50", 400, (8, 256, 256, 3), 54.52),
+        ("i3d_r50", 400, (8, 256, 256, 3), 37.53),
+    ],
+)
+def test_published_multiply_adds(name, classes, image_shape, published):
+    costs = layer_costs(models.create(name, classes), image_shape)
+    count = sum(cost.macs for cost in costs)
+    if name == "i3d_r50":  # theirs counts BatchNorm there, five operations a value
+        count += 5 * sum(cost.outputs for cost in costs[:-1])
+    digits = len(str(published).partition(".")[2])
+    assert round(count / 1e9, digits) == published
 
 
 def test_a_small_network_counted_by_hand():

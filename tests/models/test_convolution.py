@@ -1,4 +1,4 @@
-"""The convolution against lax and Flax: values, gradients, and its pace inside a loop."""
+"""The convolution and the pooling against lax and Flax: values, gradients, pace inside a loop."""
 
 import functools
 import time
@@ -11,12 +11,18 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dst_jax.models.convolution import Conv, convolve, pad_amounts
+from dst_jax.models import convolution_cpu
+from dst_jax.models.convolution import Conv, convolve, max_pool, pad_amounts
 
 
 def lax_convolve(x, kernel, strides, padding):
+    numbers = {
+        2: ("NHWC", "HWIO", "NHWC"),
+        3: ("NDHWC", "DHWIO", "NDHWC"),
+    }[len(strides)]
+    groups = x.shape[-1] // kernel.shape[-2]
     return lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, strides, padding, dimension_numbers=numbers, feature_group_count=groups
     )
 
 
@@ -65,6 +71,78 @@ def test_unusual_strides_and_padding(strides, padding):
     ours, theirs = values_and_gradients(x, kernel, strides, amounts, padding)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+CASES = {
+    # name: image, window, strides, padding, channels, outputs (None: depthwise), form
+    "video": ((4, 6, 6), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "stated"),
+    "video with strides": ((4, 7, 8), (3, 3, 3), (1, 2, 2), (1, 1, 1), 3, 4, "stated"),
+    "depthwise": ((8, 9), (3, 3), (1, 1), (1, 1), 5, None, "taps"),
+    "depthwise with strides": ((8, 9), (5, 5), (2, 2), (2, 2), 5, None, "taps"),
+    "depthwise without padding": ((8, 9), (3, 2), (2, 3), (0, 0), 5, None, "taps"),
+    "depthwise video": ((3, 5, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), 2, None, "taps"),
+    "2x2 map": ((2, 2), (3, 3), (1, 1), (1, 1), 3, 4, "matrix"),
+    "2x2 map with strides": ((2, 2), (3, 3), (2, 2), (1, 1), 3, 4, "matrix"),
+    "1x1 map": ((1, 1), (3, 3), (1, 1), (1, 1), 3, 4, "matrix"),
+    "2x1 map, 5x5 window": ((2, 1), (5, 5), (1, 1), (2, 2), 3, 4, "matrix"),
+    "two frames": ((2, 1, 1), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "matrix"),
+    "3x3 map": ((3, 3), (3, 3), (1, 1), (1, 1), 3, 4, "stated"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_form_has_the_values_and_gradients_of_lax(name):
+    image, window, strides, padding, channels, outputs, form = CASES[name]
+    pads = tuple((side, side) for side in padding)
+    x = normal(1, (2, *image, channels))
+    kernel = normal(2, (*window, channels, outputs) if outputs else (*window, 1, channels))
+    suits_matrix = convolution_cpu.suits_matrix(image, window, strides, pads)
+    assert form == ("taps" if not outputs else "matrix" if suits_matrix else "stated")
+    ours, theirs = values_and_gradients(x, kernel, strides, pads, pads)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms are for XLA:CPU")
+def test_a_cpu_program_holds_the_form_that_is_meant():
+    def program(x, kernel):
+        gradient = jax.grad(lambda k: (convolve(x, k, (1, 1), ((1, 1), (1, 1))) ** 2).sum())
+        return jax.jit(gradient).lower(kernel).compile().as_text()
+
+    for small_map in (
+        program(normal(0, (8, 2, 2, 16)), normal(1, (3, 3, 16, 16))),
+        program(normal(0, (8, 6, 6, 16)), normal(1, (3, 3, 1, 16))),
+    ):
+        assert "convolution(" not in small_map
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "padding", "image"),
+    [
+        ((2, 2), (2, 2), (0, 0), (6, 7)),
+        ((3, 3), (2, 2), (1, 1), (8, 9)),
+        ((1, 3, 3), (1, 2, 2), (0, 1, 1), (3, 6, 6)),
+        ((2, 1, 1), (2, 1, 1), (0, 0, 0), (5, 4, 4)),
+    ],
+)
+def test_pooling_is_that_of_flax(window, strides, padding, image):
+    x = normal(3, (2, *image, 4))  # no two values tie: the gradients are the same, too
+    pads = tuple((side, side) for side in padding)
+    results = [
+        jax.value_and_grad(lambda x, f=pool: (jnp.cos(f(x, window, strides, pads))).sum())(x)
+        for pool in (max_pool, nn.max_pool)
+    ]
+    for mine, other in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-6)
+
+
+def test_depthwise_layer_wants_as_many_features_as_channels():
+    layer = Conv(4, (3, 3), depthwise=True, use_bias=True)
+    variables = layer.init(jax.random.key(0), normal(0, (1, 5, 5, 4)))
+    shapes = jax.tree.map(jnp.shape, variables["params"])
+    assert shapes == {"kernel": (3, 3, 1, 4), "bias": (4,)}
+    with pytest.raises(ValueError, match="depthwise: 4 features from 3 channels"):
+        layer.init(jax.random.key(0), normal(0, (1, 5, 5, 3)))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 1, (1, 2), ((0, 1), (2, 0))])

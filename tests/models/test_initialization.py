@@ -9,14 +9,14 @@ import pytest
 from dst_jax import models
 from dst_jax.models import initializers
 from dst_jax.models.convolution import Conv
+from tests.models.small import small
 
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_same_structure_as_flax_and_same_constants(name):
-    options = {"hidden": (9,)} if name == "mlp" else {"width": 4}
-    module = models.create(name, 7, **options)
-    ours = models.init(module, 3, (32, 32, 3))
-    images = jnp.zeros((1, 32, 32, 3))
+    module, image_shape = small(name)
+    ours = models.init(module, 3, image_shape)
+    images = jnp.zeros((1, *image_shape))
     theirs = jax.eval_shape(module.init, jax.random.key(0), images)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(ours))
     described = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (ours, theirs))
@@ -55,6 +55,22 @@ def test_published_deviations():
     assert convolution.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01)  # He, fan_out
     classifier = params["classifier"]["kernel"]
     assert np.abs(classifier).max() == pytest.approx(1 / np.sqrt(512), rel=0.01)
+
+
+def test_published_deviations_of_the_other_families():
+    params = models.init(models.create("deit_small", 100), 0, (224, 224, 3))["params"]
+    assert params["blocks_3"]["mlp"]["fc1"]["kernel"].std() == pytest.approx(0.02, rel=0.01)
+    assert params["pos_embed"].std() == pytest.approx(0.02, rel=0.01)
+    patches = params["patch_embed"]["kernel"]
+    assert np.abs(patches).max() == pytest.approx(1 / np.sqrt(16 * 16 * 3), rel=0.01)
+    params = models.init(models.create("efficientnet_b0", 100), 0, (64, 64, 3))["params"]
+    depthwise = params["blocks_12"]["depthwise_conv"]["kernel"]
+    assert depthwise.std() == pytest.approx(np.sqrt(2 / 25), rel=0.02)
+    assert np.abs(params["classifier"]["kernel"]).max() == pytest.approx(1 / 10, rel=0.01)
+    params = models.init(models.create("vgg16", 10), 0, (32, 32, 3))["params"]
+    assert np.abs(params["conv5_3"]["kernel"]).max() == pytest.approx(
+        1 / np.sqrt(9 * 512), rel=0.01
+    )
 
 
 def test_a_leaf_depends_on_seed_path_and_shape_only():
