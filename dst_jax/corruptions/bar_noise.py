@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dst_jax.corruptions import random_arrays
 from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
 from dst_jax.corruptions.constants import Rows
 
@@ -54,7 +55,7 @@ def _brownish_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> di
 
 def _draw_phases(key: jax.Array, side: int, channels: int) -> dict[str, jax.Array]:
     shape = (channels, side, side // 2)
-    return {"phases": jax.random.uniform(key, shape, jnp.float32, 0.0, 2 * np.pi)}
+    return {"phases": random_arrays.uniform(key, shape, 0.0, 2 * np.pi)}
 
 
 def _draw_blue(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:

@@ -5,6 +5,7 @@ matrices.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -40,9 +41,66 @@ def gaussian_matrices(sigmas: Any, shape: tuple[int, int], severity: Any) -> dic
     }
 
 
+_FEW_TAPS = 6  # the largest radius whose taps are summed one by one
+
+
+def gaussian_smoothing(sigmas: Any, shape: tuple[int, int], severity: Any) -> dict[str, jax.Array]:
+    """What `smooth` needs, for the filter of `gaussian_matrices`.
+
+    Returns:
+      {"taps": [R] float32, the weights beside the middle one} if no kernel is wider than 6 pixels
+      to a side, else the matrices.
+    """
+    radii = [int(4.0 * sigma + 0.5) for sigma in sigmas]
+    if max(radii) > _FEW_TAPS:
+        return gaussian_matrices(sigmas, shape, severity)
+    taps = np.zeros((5, max(radii)))
+    for row, radius, sigma in zip(taps, radii, sigmas, strict=True):
+        weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+        row[:radius] = weights[radius + 1 :] / weights.sum()
+    return {"taps": by_severity(taps, severity)}
+
+
+def smooth(image: jax.Array, smoothing: Mapping[str, jax.Array]) -> jax.Array:
+    """A Gaussian filter of [H, W, C] whole grey levels.
+
+    Narrow kernels leave much of an image within 1e-5 of a whole level, below the resolution of
+    float32 at 255, and truncation tells one side from the other. With taps the *change* of every
+    pixel is computed, from differences, and added so that it never rounds up to a level.
+
+    Args:
+      image: [H, W, C] float32, whole numbers in 0..255.
+      smoothing: from `gaussian_smoothing`.
+
+    Returns:
+      [H, W, C] float32.
+    """
+    if "taps" not in smoothing:
+        return filter_image(image, smoothing["rows"], smoothing["cols"])
+    taps = smoothing["taps"]
+    radius = taps.shape[0]
+
+    def change(values: jax.Array, axis: int) -> jax.Array:
+        size = values.shape[axis]
+        margins = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
+        padded = jnp.pad(values, margins, mode="edge")
+        total = jnp.zeros(values.shape, jnp.float32)
+        for i in range(radius, 0, -1):  # small ones first
+            before = jax.lax.slice_in_dim(padded, radius - i, radius - i + size, axis=axis)
+            after = jax.lax.slice_in_dim(padded, radius + i, radius + i + size, axis=axis)
+            total += taps[i - 1] * ((before - values) + (after - values))
+        return total
+
+    vertical = change(image, 0)
+    both = vertical + (change(image, 1) + change(vertical, 1))
+    whole = jnp.floor(both)
+    # The largest fraction that float32 holds beside 255.
+    return image + whole + jnp.minimum(both - whole, 1.0 - 2.0**-16)
+
+
 def _gaussian_blur(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
     del draws
-    return filter_image(image.astype(jnp.float32), constants["rows"], constants["cols"])
+    return smooth(image.astype(jnp.float32), constants)
 
 
 # --- defocus ---
@@ -207,7 +265,7 @@ def _zoom_blur(image: jax.Array, draws: Draws, constants: Constants) -> jax.Arra
     return total / (constants["count"] + 1)
 
 
-GAUSSIAN_BLUR = Corruption("gaussian_blur", "extra", gaussian_matrices, _gaussian_blur, no_draw)
+GAUSSIAN_BLUR = Corruption("gaussian_blur", "extra", gaussian_smoothing, _gaussian_blur, no_draw)
 DEFOCUS_BLUR = Corruption("defocus_blur", "blur", _defocus_constants, _defocus_blur, no_draw)
 MOTION_BLUR = Corruption("motion_blur", "blur", _motion_constants, _motion_blur, _draw_angle)
 ZOOM_BLUR = Corruption("zoom_blur", "blur", _zoom_constants, _zoom_blur, no_draw)

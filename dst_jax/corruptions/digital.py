@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, columns, no_draw
+from dst_jax.corruptions.base import (
+    Constants,
+    Corruption,
+    Draws,
+    by_severity,
+    columns,
+    look_up,
+    no_draw,
+)
 from dst_jax.corruptions.constants import Rows
 
 
@@ -85,21 +93,24 @@ def _pixelate_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> di
     return constants
 
 
-def _average(image: jax.Array, sources: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
-    total = jnp.full(image.shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
-    along = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+def _average_rows(lines: jax.Array, sources: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted means [N, M] uint8 of whole rows of [N, M] uint8, which lie together in memory."""
+    total = jnp.full(lines.shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
     for tap in range(sources.shape[1]):
-        total += weights[:, tap].reshape(along) * jnp.take(image, sources[:, tap], axis=axis)
-    return total >> _WEIGHT_BITS
+        row = look_up(lines, sources[:, tap]).astype(jnp.int32)
+        total += weights[:, tap, None] * row
+    return (total >> _WEIGHT_BITS).astype(jnp.uint8)
 
 
 def _pixelate(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
     del draws
     # In integers, rounded after each axis, horizontal first: bit for bit what Pillow computes.
-    pixels = image.astype(jnp.int32)
-    pixels = _average(pixels, constants["cols_source"], constants["cols_weight"], axis=1)
-    pixels = _average(pixels, constants["rows_source"], constants["rows_weight"], axis=0)
-    return pixels.astype(jnp.float32)
+    H, W, C = image.shape
+    lines = jnp.swapaxes(image, 0, 1).reshape(W, H * C)
+    lines = _average_rows(lines, constants["cols_source"], constants["cols_weight"])
+    lines = jnp.swapaxes(lines.reshape(W, H, C), 0, 1).reshape(H, W * C)
+    lines = _average_rows(lines, constants["rows_source"], constants["rows_weight"])
+    return lines.reshape(H, W, C).astype(jnp.float32)
 
 
 BRIGHTNESS = Corruption("brightness", "weather", columns("added"), _brightness, no_draw)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
+from dst_jax.corruptions import random_arrays
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, look_up
 from dst_jax.corruptions.constants import Rows
 from dst_jax.corruptions.filters import filter_image, gaussian_matrix
 
@@ -42,8 +43,8 @@ def _draw_elastic(key: jax.Array, shape: tuple[int, int], constants: Constants) 
     return {
         # Shifts of the three points as shares of the jitter.
         "points": jax.random.uniform(keys[0], (3, 2), jnp.float32, -1.0, 1.0),
-        "ux": jax.random.uniform(keys[1], shape, jnp.float32, -1.0, 1.0),
-        "uy": jax.random.uniform(keys[2], shape, jnp.float32, -1.0, 1.0),
+        "ux": random_arrays.uniform(keys[1], shape, -1.0, 1.0),
+        "uy": random_arrays.uniform(keys[2], shape, -1.0, 1.0),
     }
 
 
@@ -66,11 +67,12 @@ def _sample(
     H, W, _ = image.shape
     (y, fy), (x, fx) = row, col
     total = jnp.zeros(image.shape, jnp.float32)
+    pixels = image.reshape(H * W, -1)
     for dy in (0, 1):
         for dx in (0, 1):
             weight = (fy if dy else 1.0 - fy) * (fx if dx else 1.0 - fx)
             i, j = _reflect(y + dy, H, half_sample), _reflect(x + dx, W, half_sample)
-            total += weight[..., None] * image[i, j]
+            total += weight[..., None] * look_up(pixels, i * W + j)
     return total
 
 

@@ -9,16 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
-from dst_jax.corruptions.blur import gaussian_matrices
+from dst_jax.corruptions import random_arrays
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, look_up
+from dst_jax.corruptions.blur import gaussian_smoothing, smooth
 from dst_jax.corruptions.constants import Rows
-from dst_jax.corruptions.filters import filter_image
 
 
 def _glass_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[str, Any]:
     sigmas, deltas, sweeps = zip(*rows, strict=True)
     return {
-        **gaussian_matrices(sigmas, shape, severity),
+        **gaussian_smoothing(sigmas, shape, severity),
         "delta": by_severity(deltas, severity),
         "sweeps": by_severity(sweeps, severity),
         "most_sweeps": max(sweeps),
@@ -29,7 +29,7 @@ def _draw_offsets(key: jax.Array, shape: tuple[int, int], constants: Constants) 
     """Offsets (dx, dy) in -delta..delta-1 (the script's upper end is exclusive)."""
     delta = constants["delta"]
     # One 23-bit uniform each: half the cost of randint, and as even over at most 10 values.
-    u = jax.random.uniform(key, (constants["most_sweeps"], *shape, 2), jnp.float32)
+    u = random_arrays.uniform(key, (constants["most_sweeps"], *shape, 2))
     return {"offsets": jnp.floor(u * (2 * delta)).astype(jnp.int32) - delta}
 
 
@@ -65,7 +65,9 @@ def _sources_of_sweep(offsets: jax.Array, delta: jax.Array) -> jax.Array:
     pointers = jnp.where(visited(rows, cols), there, here + H * W).reshape(-1)
 
     def follow(pointers: jax.Array) -> jax.Array:
-        return jnp.where(pointers < H * W, pointers[jnp.minimum(pointers, H * W - 1)], pointers)
+        return jnp.where(
+            pointers < H * W, look_up(pointers, jnp.minimum(pointers, H * W - 1)), pointers
+        )
 
     pointers = jax.lax.while_loop(lambda p: jnp.any(p < H * W), follow, pointers)
     return pointers - H * W
@@ -73,16 +75,16 @@ def _sources_of_sweep(offsets: jax.Array, delta: jax.Array) -> jax.Array:
 
 def _glass_blur(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
     H, W, _ = image.shape
-    blurred = filter_image(image.astype(jnp.float32), constants["rows"], constants["cols"])
+    blurred = smooth(image.astype(jnp.float32), constants)
     blurred = jnp.floor(jnp.clip(blurred, 0.0, 255.0))
 
     def sweep(i: jax.Array, sources: jax.Array) -> jax.Array:
-        return sources[_sources_of_sweep(draws["offsets"][i], constants["delta"])]
+        return look_up(sources, _sources_of_sweep(draws["offsets"][i], constants["delta"]))
 
     start = jnp.arange(H * W, dtype=jnp.int32)
     sources = jax.lax.fori_loop(0, constants["sweeps"], sweep, start)
-    shuffled = blurred.reshape(H * W, 3)[sources].reshape(H, W, 3)
-    return filter_image(shuffled, constants["rows"], constants["cols"])
+    shuffled = look_up(blurred.reshape(H * W, 3), sources).reshape(H, W, 3)
+    return smooth(shuffled, constants)
 
 
 GLASS_BLUR = Corruption("glass_blur", "blur", _glass_constants, _glass_blur, _draw_offsets)

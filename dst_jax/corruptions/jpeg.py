@@ -89,10 +89,14 @@ def _code_plane(plane: jax.Array, steps: jax.Array) -> jax.Array:
     blocks = plane.reshape(H // 8, 8, W // 8, 8) - 128
     blocks = _transform(blocks, _DCT, axis=3, shift=11)
     blocks = _transform(blocks, _DCT, axis=1, shift=15)
-    # The coefficients come 8 times too large; division rounds half away from zero.
+    # The coefficients come 8 times too large; division rounds half away from zero. It is exact in
+    # float32, and faster than in integers: the added half keeps quotients off whole numbers by far
+    # more than rounding moves them.
     steps = steps[None, :, None, :]
     divisor = steps * 8
-    levels = jnp.sign(blocks) * ((jnp.abs(blocks) + divisor // 2) // divisor)
+    numerator = (jnp.abs(blocks) + divisor // 2).astype(jnp.float32) + 0.5
+    quotient = jnp.floor(numerator / divisor.astype(jnp.float32)).astype(jnp.int32)
+    levels = jnp.sign(blocks) * quotient
     blocks = levels * steps
     blocks = _transform(blocks, _DCT.T, axis=1, shift=11)
     blocks = _transform(blocks, _DCT.T, axis=3, shift=18)

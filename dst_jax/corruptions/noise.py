@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, columns
+from dst_jax.corruptions import random_arrays
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, columns, look_up
 from dst_jax.corruptions.constants import Rows
 
 
 def _draw_normal(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
     del constants
-    return {"n": jax.random.normal(key, (*shape, 3), jnp.float32)}
+    return {"n": random_arrays.normal(key, (*shape, 3))}
 
 
 def _gaussian_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
@@ -27,23 +28,16 @@ def _speckle_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.
     return image + image * constants["std"] * draws["n"]
 
 
-def _draw_impulse(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
+def _draw_uniform(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
     del constants
-    flip_key, salt_key = jax.random.split(key)
-    return {
-        "u_flip": jax.random.uniform(flip_key, (*shape, 3), jnp.float32),
-        "u_salt": jax.random.uniform(salt_key, (*shape, 3), jnp.float32),
-    }
+    return {"u": random_arrays.uniform(key, (*shape, 3))}
 
 
 def _impulse_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
-    extreme = jnp.where(draws["u_salt"] <= 0.5, 255.0, 0.0)
-    return jnp.where(draws["u_flip"] <= constants["amount"], extreme, image.astype(jnp.float32))
-
-
-def _draw_uniform(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
-    del constants
-    return {"u": jax.random.uniform(key, (*shape, 3), jnp.float32)}
+    """Replaces a share of the values; one number decides both whether, and by black or white."""
+    u, amount = draws["u"], constants["amount"]
+    extreme = jnp.where(u < 0.5 * amount, 255.0, 0.0)
+    return jnp.where(u < amount, extreme, image.astype(jnp.float32))
 
 
 @functools.lru_cache(maxsize=16)
@@ -103,13 +97,13 @@ def count_photons(image: jax.Array, u: jax.Array, cumulative: jax.Array) -> jax.
     count = jnp.zeros(image.shape, jnp.int32)
     for step in (2**i for i in reversed(range((entries - 1).bit_length()))):  # bisection
         probe = count + step
-        known = table[first + jnp.minimum(probe, entries) - 1]
+        known = look_up(table, first + jnp.minimum(probe, entries) - 1)
         count = jnp.where((probe < entries) & (u >= known), probe, count)
     return count
 
 
 def _shot_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
-    return constants["levels"][count_photons(image, draws["u"], constants["cumulative"])]
+    return look_up(constants["levels"], count_photons(image, draws["u"], constants["cumulative"]))
 
 
 GAUSSIAN_NOISE = Corruption(
@@ -117,6 +111,6 @@ GAUSSIAN_NOISE = Corruption(
 )
 SHOT_NOISE = Corruption("shot_noise", "noise", _shot_noise_constants, _shot_noise, _draw_uniform)
 IMPULSE_NOISE = Corruption(
-    "impulse_noise", "noise", columns("amount"), _impulse_noise, _draw_impulse
+    "impulse_noise", "noise", columns("amount"), _impulse_noise, _draw_uniform
 )
 SPECKLE_NOISE = Corruption("speckle_noise", "extra", columns("std"), _speckle_noise, _draw_normal)

@@ -26,6 +26,7 @@ from dst_jax.corruptions import (
     weather,
 )
 from dst_jax.corruptions.base import Cast, Corruption, to_uint8
+from dst_jax.corruptions.codecs import CODECS
 from dst_jax.corruptions.constants import PRESETS, ROWS
 
 CORRUPTIONS: dict[str, Corruption] = {
@@ -199,6 +200,7 @@ def _get(name: str) -> Corruption:
         raise ValueError(
             f"corruption: {name} is {threed.FROM_FILES[name]} and is never imitated here: it comes "
             "from the published files of 3DCC"
+            + ("; corruptions.codecs renders clips through ffmpeg" * (name in CODECS))
         )
     if name not in CORRUPTIONS:
         raise ValueError(f"corruption: found {name!r}; expected one of {', '.join(CORRUPTIONS)}")

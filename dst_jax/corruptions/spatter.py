@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
+from dst_jax.corruptions import random_arrays
+from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, look_up
 from dst_jax.corruptions.blur import gaussian_matrices
 from dst_jax.corruptions.constants import Rows
 from dst_jax.corruptions.filters import Border, filter_image, pad_image
@@ -36,7 +37,7 @@ def _spatter_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dic
 
 def _draw_spatter(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
     del constants
-    return {"n": jax.random.normal(key, shape, jnp.float32)}
+    return {"n": random_arrays.normal(key, shape)}
 
 
 def _window(plane: jax.Array, weights: Any, border: Border) -> jax.Array:
@@ -129,14 +130,15 @@ def edge_distance(edges: jax.Array) -> jax.Array:
 def equalise(plane: jax.Array, levels: int) -> jax.Array:
     """Histogram equalisation to 0..255 of [H, W] int32 with values in 0..levels-1."""
     value = jnp.arange(levels, dtype=jnp.int32)
-    counts = (plane[..., None] == value[None, None, :]).sum(axis=(0, 1), dtype=jnp.int32)
+    # One pass a level: a CPU counts along whole rows, not along an axis of levels.
+    counts = jnp.stack([(plane == v).sum(dtype=jnp.int32) for v in range(levels)])
     lowest = plane.min()
     total = plane.size - counts[lowest]
     scale = 255.0 / jnp.maximum(total, 1).astype(jnp.float32)
     above_lowest = jnp.cumsum(jnp.where(value > lowest, counts, 0))
     table = jnp.round(above_lowest.astype(jnp.float32) * scale).astype(jnp.int32)
     # A plane of one value stays as it is.
-    return jnp.where(total == 0, plane, table[plane])
+    return jnp.where(total == 0, plane, look_up(table, plane))
 
 
 def _water(layer: jax.Array) -> jax.Array:

@@ -2,7 +2,8 @@
 
 `iso_noise`, `low_light` and `color_quant` need a photograph only: the suite '3dcc'. `flash` and
 `fog_3d` take a map per image (`corrupt(..., maps=)`). The others need a scene's geometry or a video
-codec: their published files are the only source, and `FROM_FILES` says so. Called by `registry`.
+codec: `FROM_FILES` says which. Their published files are the source; `codecs` renders clips of
+one's own through ffmpeg. Called by `registry`.
 
 | corruption | agrees with the published generator, fed with the same draws, to |
 |---|---|
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dst_jax.corruptions import random_arrays
 from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity, columns, no_draw
 from dst_jax.corruptions.constants import Rows
 from dst_jax.corruptions.noise import count_photons, poisson_tables
@@ -41,8 +43,8 @@ def _draw_sensor(key: jax.Array, shape: tuple[int, int], constants: Constants) -
     del constants
     photons_key, readout_key = jax.random.split(key)
     return {
-        "u": jax.random.uniform(photons_key, (*shape, 3), jnp.float32),
-        "n": jax.random.normal(readout_key, (*shape, 3), jnp.float32),
+        "u": random_arrays.uniform(photons_key, (*shape, 3)),
+        "n": random_arrays.normal(readout_key, (*shape, 3)),
     }
 
 

@@ -19,7 +19,7 @@ ImageNet-C's, fresh draws every frame |
 | random_rotation | each frame by a whole number of degrees up to 6 s + 1 |
 | translation | each frame cropped to 7/8 of the short side, up to s/32 of it off the corner |
 
-`mpeg1` and `mpeg2` are the output of codecs and are refused. Called by users and tests; the images'
+`mpeg1` and `mpeg2` are the output of codecs: `codecs.render` makes them through ffmpeg. Called by users and tests; the images'
 registry does not know this file.
 """
 
@@ -217,7 +217,7 @@ def perturb(name: str, frames: jax.Array, key: jax.Array, severity: Any) -> jax.
     if name in CODECS:
         raise ValueError(
             f"perturbation: {name} is the output of a video codec (ffmpeg) and is never imitated "
-            "here: it comes from the published clips"
+            "here: it comes from the published clips, or from corruptions.codecs.render"
         )
     if name not in PERTURBATIONS:
         raise ValueError(

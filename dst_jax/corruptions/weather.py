@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dst_jax.corruptions import random_arrays
 from dst_jax.corruptions.base import Constants, Corruption, Draws, by_severity
 from dst_jax.corruptions.blur import motion_blur, motion_weights
 from dst_jax.corruptions.constants import Rows
@@ -41,7 +42,7 @@ def _draw_snow(key: jax.Array, shape: tuple[int, int], constants: Constants) -> 
     del constants
     flakes_key, angle_key = jax.random.split(key)
     return {
-        "n": jax.random.normal(flakes_key, shape, jnp.float32),
+        "n": random_arrays.normal(flakes_key, shape),
         "angle": jax.random.uniform(angle_key, (), jnp.float32, -135.0, -45.0),
     }
 
@@ -82,7 +83,7 @@ def _fog_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[st
 def _draw_fog(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
     del shape
     number = constants["size"] ** 2 - 1
-    return {"u": jax.random.uniform(key, (number,), jnp.float32, -1.0, 1.0)}
+    return {"u": random_arrays.uniform(key, (number,), -1.0, 1.0)}
 
 
 def _fog(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
@@ -208,7 +209,7 @@ def _frost_procedural_constants(
 def _draw_frost_procedural(key: jax.Array, shape: tuple[int, int], constants: Constants) -> dict:
     del shape
     number = constants["size"] ** 2 - 1
-    return {"u": jax.random.uniform(key, (2, number), jnp.float32, -1.0, 1.0)}
+    return {"u": random_arrays.uniform(key, (2, number), -1.0, 1.0)}
 
 
 def _frost_procedural(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
