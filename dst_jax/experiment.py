@@ -219,7 +219,7 @@ def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str,
     dataset = data.get(flat["data.name"])
     count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
     resolved = config_lib.resolve(config, count)
-    evaluate.wanted_conditions(resolved, places.data_dir)  # a wrong name must not wait for training
+    evaluate.plan(resolved, places.data_dir)  # a wrong name must not wait for training
     return resolved
 
 
