@@ -95,6 +95,8 @@ def _is_done(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     count = min(count, config["eval"]["max_images"] or count)
     setting = Setting(wanted.suite, wanted.source, wanted.preset, wanted.seed)
     return any(
-        result.setting == setting and result.n == count and set(wanted.conditions) <= set(result.hits)
+        result.setting == setting
+        and result.n == count
+        and set(wanted.conditions) <= set(result.hits)
         for result in storage.load_all(workdir)
     )

@@ -182,5 +182,5 @@ OPTIONS: dict[str, Option] = {
     "eval.preset": Option(
         "", "constants of the rendered corruptions; empty: those that fit the dataset's images"
     ),
-    "eval.seed": Option(0, "seed of the rendered corruptions", low=0, high=2**31 - 1),
+    "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
 }

@@ -139,8 +139,9 @@ class Devices:
     def bytes_for_data(self) -> int:
         """How many bytes of data may stay on the devices: a quarter of their memory."""
         limits = [(device.memory_stats() or {}).get("bytes_limit") for device in self.devices]
-        if all(limits):
-            return sum(limits) // 4
+        known = [limit for limit in limits if limit]
+        if len(known) == len(limits):
+            return sum(known) // 4
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
     def replicate(self, tree: Tree) -> Tree:

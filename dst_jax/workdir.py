@@ -66,6 +66,20 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def make(workdir: Path) -> None:
+    """Makes a directory.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}", error.strerror or str(error), "a directory that can be written"
+        ) from None
+
+
 def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     """Makes the directory, or checks that it belongs to this config, and writes `config.json`.
 

@@ -14,8 +14,9 @@ from functools import cached_property
 from dst_jax.estimate import Estimate, estimate
 from dst_jax.report.runs import CLEAN, Condition, Run
 
-# Options that change what is recorded and when, not what is computed.
-_RECORDS = ("checkpoint.", "log.", "train.steps_per_dispatch")
+# Options that change what is recorded and when, not what is trained; what was evaluated is told by
+# the scores themselves.
+_RECORDS = ("checkpoint.", "log.", "train.steps_per_dispatch", "eval.")
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ class Engine:
         try:
             return self._renderers[name](numbers, rows)
         except ValueError as error:  # `corruptions` stands alone and raises these
-            raise UserError(name, f"images it cannot be rendered from ({error})", "others") from None
+            raise UserError(
+                name, f"images it cannot be rendered from ({error})", "others"
+            ) from None
 
     def predict(self, images: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """(correct bool [B], confidence float32 [B]) of images that have the batch's labels."""
@@ -107,7 +109,7 @@ class Engine:
 
 
 def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
-    def program(numbers: tuple[jax.Array, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
+    def program(numbers: Any, rows: dict[str, jax.Array]) -> jax.Array:
         severity, seed = numbers
         keys = corruptions.example_keys(seed, name, severity, rows["id"])
         images = corruptions.corrupt(
@@ -153,7 +155,7 @@ def check_predict(predict: Any, shape: tuple[int, int, int, int], prefix: str = 
     """
     where, expected = f"{prefix}predict", "a function of images uint8 [B, H, W, 3] -> logits"
     if not callable(predict):
-        raise UserError(where, f"a {type(predict).__name__}", expected)
+        raise UserError(where, f"an object of type {type(predict).__name__}", expected)
     try:
         logits = jax.eval_shape(predict, jax.ShapeDtypeStruct(shape, jnp.uint8))
     except UserError:
@@ -164,7 +166,11 @@ def check_predict(predict: Any, shape: tuple[int, int, int, int], prefix: str = 
             where, f"{type(error).__name__} when called with {list(shape)}: {reason}", expected
         ) from error
     found = jax.tree.map(lambda leaf: f"{leaf.dtype} {list(leaf.shape)}", logits)
-    if not isinstance(logits, jax.ShapeDtypeStruct) or logits.ndim != 2 or logits.shape[0] != shape[0]:
+    if (
+        not isinstance(logits, jax.ShapeDtypeStruct)
+        or logits.ndim != 2
+        or logits.shape[0] != shape[0]
+    ):
         raise UserError(where, f"{found} for {shape[0]} images", "logits [B, classes]")
     if not jnp.issubdtype(logits.dtype, jnp.floating):
         raise UserError(where, f"{found} for {shape[0]} images", "logits, floating-point numbers")

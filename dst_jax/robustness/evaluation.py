@@ -108,7 +108,7 @@ def evaluate(
         prefix=prefix,
     )
     devices = devices or Devices()
-    size = min(batch_size, opened.count or batch_size)
+    size = min(batch_size, opened.total or batch_size)
     classes = check_predict(predict, (size, *opened.side, 3), prefix)
     if opened.dataset and classes < opened.dataset.num_classes:
         raise UserError(
@@ -123,7 +123,9 @@ def evaluate(
         outcome = scorer.clean()
         if outcome.label.max() >= classes or outcome.label.min() < 0:
             found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
-            raise UserError(f"{prefix}predict", f"logits of {classes} classes for {found}", "a logit each")
+            raise UserError(
+                f"{prefix}predict", f"logits of {classes} classes for {found}", "a logit each"
+            )
         book.begin(outcome)
         missing = book.missing()
         done = len(plan.conditions) - len(missing)

@@ -46,7 +46,7 @@ class Source(NamedTuple):
       name: the dataset's name, "" where it has none.
       dataset: of `dst_jax.data`, None for images of the caller's.
       side: (height, width).
-      count: number of images, None where only reading tells.
+      total: number of images, None where only reading tells.
       read: global batch size -> batches in the format of `data.eval_batches`.
       repeatable: whether `read` may be called again.
     """
@@ -54,7 +54,7 @@ class Source(NamedTuple):
     name: str
     dataset: data.Dataset | None
     side: tuple[int, int]
-    count: int | None
+    total: int | None
     read: Callable[[int], Iterable[HostBatch]]
     repeatable: bool = True
 

@@ -36,7 +36,7 @@ BINS = 15
 
 
 def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
-    """mCE (Hendrycks & Dietterich 2019, section 4.1), in percent; 100 for AlexNet itself.
+    """The mCE (Hendrycks & Dietterich 2019, section 4.1), in percent; 100 for AlexNet itself.
 
     CE of a corruption is the sum of the top-1 errors over the five severities over the same sum for
     AlexNet; mCE is the mean of the 15.

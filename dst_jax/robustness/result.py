@@ -209,7 +209,7 @@ class Result:
 
     @property
     def mce(self) -> float | None:
-        """mCE in percent over the 15 of ImageNet-C; None where it is not defined (`why_no_mce`)."""
+        """The mCE in percent over the 15 of ImageNet-C; None where `why_no_mce` says why."""
         return None if self.why_no_mce else metrics.mean_corruption_error(self._errors())
 
     @property
@@ -301,8 +301,9 @@ class Result:
             if ours != theirs:
                 values = f"{theirs!r}" if what != "conditions" else "others"
                 raise UserError(
-                    f"other result: {what}", values, "the same as here" if what == "conditions"
-                    else repr(ours),
+                    f"other result: {what}",
+                    values,
+                    "the same as here" if what == "conditions" else repr(ours),
                 )
 
     # --- all together ---
@@ -343,8 +344,9 @@ class Result:
             lines.append(f"{name:{width}}{100 * mean:7.1f}{cells}")
         means = "  ".join(f"{name} {100 * mean:.1f}" for name, mean in self.by_category.items())
         lines += [
-            f"clean {_percent(self.clean_accuracy)} %   robust {_percent(self.robust_accuracy)} %   "
-            f"ECE clean {_percent(self.clean_ece)} %, corrupted {_percent(self.mean_ece)} %",
+            f"clean {_percent(self.clean_accuracy)} %   robust {_percent(self.robust_accuracy)} %"
+            + self._interval_text(),
+            f"ECE, %: clean {_percent(self.clean_ece)}  corrupted {_percent(self.mean_ece)}",
             f"categories, %: {means}",
         ]
         if self.mce is None:
@@ -352,6 +354,13 @@ class Result:
         else:
             lines.append(f"mCE {self.mce:.1f} %   relative mCE {_number(self.relative_mce)} %")
         return "\n".join([*lines, *self.notes])
+
+    def _interval_text(self) -> str:
+        if not self.conditions or any(c not in self.hits for c in self.conditions):
+            return ""
+        found = self.interval()
+        ends = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+        return f" (95 % interval over images: {ends})"
 
     def plot_corruptions(self, *others: "Result", labels: Sequence[str] = ()) -> Any:
         """Bars of accuracy a corruption, for this result and others: a matplotlib figure."""

@@ -44,7 +44,11 @@ def load_all(path: str | Path) -> list[Result]:
             Result(
                 dataset=fact.get("dataset", ""),
                 scores=tuple(scores),
-                hits={row.condition: r for row in scores if (r := records[row.condition]) and _agrees(row, r)},
+                hits={
+                    row.condition: r
+                    for row in scores
+                    if (r := records[row.condition]) and _agrees(row, r)
+                },
                 notes=tuple(fact.get("notes", ())),
             )
         )
@@ -83,7 +87,7 @@ def write(path: Path, results: Iterable[Result]) -> None:
             for condition, hits in result.hits.items():
                 key = _key(result.setting, condition)
                 arrays[f"{key}/bits"] = hits.bits
-                arrays[f"{key}/images"] = np.uint32(hits.images)
+                arrays[f"{key}/images"] = np.asarray(hits.images, np.uint32)
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
         write_bytes(path / NPZ, content.getvalue())

@@ -121,7 +121,9 @@ def plan(
         raise UserError(f"{prefix}severities", "none", "at least one, from 1 to 5")
     if not 0 <= seed < 2**31:
         raise UserError(f"{prefix}seed", seed, "a whole number from 0 to 2147483647")
-    sets = {corrupted.tfds_name: corrupted for corrupted in dataset.corrupted_sets} if dataset else {}
+    sets = (
+        {corrupted.tfds_name: corrupted for corrupted in dataset.corrupted_sets} if dataset else {}
+    )
     label, names, source = _names(suite, sets, source, prefix)
     if source == "auto":
         first = dataset.corrupted if dataset else None
@@ -172,10 +174,6 @@ def _names(
         return suite, SUITES[suite], source
     names = tuple(dict.fromkeys([suite] if isinstance(suite, str) else suite))
     for name in names:
-        if name in FROM_FILES and source == "rendered":
-            raise UserError(
-                f"{prefix}suite", name, f"a prepared dataset: it is {FROM_FILES[name]}, not rendered"
-            )
         if name not in corruptions.CORRUPTIONS and name not in FROM_FILES:
             choices = ", ".join([*SUITES, *sets])
             raise UserError(f"{prefix}suite", name, f"one of {choices}, or names of corruptions")
@@ -199,15 +197,18 @@ def _rendered(
         notes.append(f"frost is left out: {prefix}frost_dir names no photographs.")
         names = [name for name in names if name != "frost"]
     for name in names:
+        if name in FROM_FILES:
+            expected = f"a corruption of an image alone: this is {FROM_FILES[name]}"
+            mend = "It comes from a prepared dataset only, such as imagenet_3dcc"
+            raise UserError(f"{prefix}suite", name, expected, mend)
+        if corruptions.CORRUPTIONS[name].needs_map:
+            expected = "a corruption of an image alone: this one needs a map of its scene"
+            raise UserError(f"{prefix}suite", name, expected)
         if preset not in ROWS[name]:
             raise UserError(
                 f"{prefix}preset",
                 f"{preset}, for which {name} has no constants",
                 " or ".join(ROWS[name]) + f", the only published ones of {name}",
-            )
-        if corruptions.CORRUPTIONS[name].needs_map:
-            raise UserError(
-                f"{prefix}suite", name, "corruptions of an image alone: this one needs its depth"
             )
     return [Condition(name, severity) for name in names for severity in SEVERITIES], tuple(notes)
 
@@ -226,7 +227,7 @@ def _prepared(
             f"{prefix}source",
             f"{source}, not prepared",
             "a prepared dataset, or rendered",
-            f"See python -m dst_jax.data.prepare {source} --help",
+            "docs/data.md says how to prepare it",
         )
     order = {name: index for index, name in enumerate(names)}
     available = sorted(
