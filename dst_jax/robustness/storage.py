@@ -159,7 +159,7 @@ def _read_hits(path: Path) -> dict[tuple[Setting, Condition], Hits]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         found = {}
         for name, bits in arrays.items():

@@ -76,7 +76,9 @@ def loop_ece(confidence, correct):
 
 
 # A bin's edge k / 15 is no float32: which side it falls on is not what is tested here.
-CONFIDENCE = st.floats(0, 1, width=32).filter(lambda c: abs(c * 15 - round(c * 15)) > 1e-5 or c == 1)
+CONFIDENCE = st.floats(0, 1, width=32).filter(
+    lambda c: abs(c * 15 - round(c * 15)) > 1e-5 or c == 1
+)
 
 
 @settings(max_examples=100, deadline=None)

@@ -111,8 +111,7 @@ def test_difference_resamples_images_with_all_their_conditions():
     for _ in range(100):
         drawn = generator.integers(0, 60, 60)
         robust = [
-            np.mean([np.mean([hits[c][i] for i in drawn]) for c in FOUR])
-            for hits in (ours, theirs)
+            np.mean([np.mean([hits[c][i] for i in drawn]) for c in FOUR]) for hits in (ours, theirs)
         ]
         differences.append(robust[0] - robust[1])
     low, high = np.quantile(differences, [0.025, 0.975])

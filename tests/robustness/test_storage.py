@@ -65,7 +65,7 @@ def test_without_the_record_there_are_still_the_accuracies(tmp_path):
 def test_a_record_that_is_not_of_its_row_is_left_out(tmp_path):
     storage.save(tmp_path, some(0))
     path = tmp_path / "robustness.csv"
-    rows = list(csv.reader(path.open()))
+    rows = list(csv.reader(path.read_text().splitlines()))
     rows[2][5] = "0.123"
     path.write_text("\n".join(map(",".join, rows)) + "\n")
     assert Condition(rows[2][2], int(rows[2][3])) not in storage.load(tmp_path).hits
