@@ -5,9 +5,9 @@
 ResNet-20 with random weights (speed does not depend on them) on the first test images of CIFAR-10,
 all 19 corruptions at five severities, on the programs of `dst_jax.robustness` as `evaluate` runs
 them. Seconds are sums over the batches of one pass: `render` and `predict` each wait for their
-result, `host` is the rest of `Engine.score`, that is, a pass as it really runs less the two. Each is
-the median of the five severities; compilation is left out and told apart. A ratio below 1 says that
-rendering a corruption costs less than the network's forward pass on the same images.
+result, `host` is the rest of `Engine.score`: a pass as it really runs less the two, so below 0
+where stages overlap. Each is the median of the five severities; compilation is left out and told
+apart. A ratio below 1 says that rendering costs less than the network's forward pass.
 """
 
 import argparse

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DENSE_NAMES = ("dense", "no_prune")
-# The columns without which there is no score. The others, where they are there, say which of several
-# evaluations on one suite it belongs to; see `robustness.Score`.
+# The columns without which there is no score. The others of `robustness.Score`, where they are
+# there, say which of several evaluations on one suite it belongs to.
 _ROBUSTNESS_COLUMNS = ("suite", "corruption", "severity", "n", "accuracy")
 
 

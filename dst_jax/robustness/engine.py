@@ -54,7 +54,8 @@ class Engine:
 
     def __init__(self, predict: Predict, plan: Plan, devices: Devices):
         if not isinstance(predict, jax.tree_util.Partial):
-            predict = jax.tree_util.Partial(predict)
+            function = predict  # which need not be hashable: a bound Flax module is not
+            predict = jax.tree_util.Partial(lambda images: function(images))
         self._predict = devices.replicate_global(predict)
         self._plan, self._devices = plan, devices
         self._outcome = devices.map_rows(_outcome, everywhere=True)
@@ -157,7 +158,9 @@ def check_predict(predict: Any, shape: tuple[int, int, int, int], prefix: str = 
     if not callable(predict):
         raise UserError(where, f"an object of type {type(predict).__name__}", expected)
     try:
-        logits = jax.eval_shape(predict, jax.ShapeDtypeStruct(shape, jnp.uint8))
+        logits = jax.eval_shape(
+            lambda images: predict(images), jax.ShapeDtypeStruct(shape, jnp.uint8)
+        )
     except UserError:
         raise
     except Exception as error:  # whatever a stranger's function raises
