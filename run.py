@@ -7,6 +7,7 @@ exit code out (0 done, 1 the run failed, 2 a mistake to mend, 130/143 interrupte
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -50,6 +51,26 @@ _MODE = flags.DEFINE_enum(
     "layers, densities and FLOPs, without training or data. An existing --workdir needs no "
     "--config: it holds its own.",
 )
+_PREDICT = flags.DEFINE_string(
+    "predict",
+    "",
+    "With --mode=evaluate: scores a function of yours instead of a run. MODULE:ATTRIBUTE, or "
+    "FILE.py:ATTRIBUTE; the attribute is predict(images uint8 [B, H, W, 3]) -> logits, or takes no "
+    "argument and gives it. The scores go to --workdir, default runs/evaluate/...",
+)
+_DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
+_SUITE = flags.DEFINE_string(
+    "suite",
+    None,
+    "What is scored, as config.eval.suite: common (all 19), c (the 15 of ImageNet-C), ..., names "
+    "of corruptions, or a prepared corrupted dataset.",
+)
+_SEVERITIES = flags.DEFINE_list("severities", None, "As config.eval.severities: 1,2,3,4,5.")
+_FROST_DIR = flags.DEFINE_string("frost_dir", None, "As config.eval.frost_dir.")
+_PRESET = flags.DEFINE_string("preset", None, "As config.eval.preset.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "As config.eval.batch_size.")
+_MAX_IMAGES = flags.DEFINE_integer("max_images", None, "As config.eval.max_images.")
+_EVAL_SEED = flags.DEFINE_integer("eval_seed", None, "As config.eval.seed.", 0, 2**31 - 1)
 _SWEEP = flags.DEFINE_string(
     "sweep", "", "A named list of runs of the card, done one after another; finished ones are kept."
 )
@@ -58,8 +79,7 @@ _SWEEP = flags.DEFINE_string(
 def main(arguments: list[str]) -> int:
     """Parses the command line, runs it, and turns every expected failure into one line."""
     try:
-        config, sweeps, places = _parse(arguments)
-        text = experiment.run(config, places, mode=_MODE.value, sweeps=sweeps, sweep=_SWEEP.value)
+        text = _call(arguments)
         if text:
             print(text)
         return 0
@@ -68,7 +88,7 @@ def main(arguments: list[str]) -> int:
         return getattr(error, "exit_code", 2 if isinstance(error, UserError) else 1)
 
 
-def _parse(arguments: list[str]) -> tuple:
+def _call(arguments: list[str]) -> str:
     if {"--help", "-h", "--helpfull"} & set(arguments):
         print(f"{__doc__}\n{flags.FLAGS.main_module_help()}")
         raise SystemExit(0)
@@ -80,15 +100,61 @@ def _parse(arguments: list[str]) -> tuple:
         raise _mistake(str(error)) from None
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as in `python run.py --help`")
+    cache_dir = Path(_CACHE_DIR.value or experiment.default_cache_dir())
+    if _PREDICT.value or _DATASET.value:
+        function = _function(card)
+        workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
+        places = experiment.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
+        return experiment.evaluate_function(function, places, _evaluation())
     if config is None and _WORKDIR.value is None:
         raise UserError(
             "--config", "nothing", "an experiment card", "Try --config=configs/digits_rigl.py"
         )
-    sweeps = experiment.sweeps_of(card) if card else {}
-    workdir = _WORKDIR.value or experiment.default_workdir(card, config, _SWEEP.value)
-    cache_dir = _CACHE_DIR.value or experiment.default_cache_dir()
-    places = experiment.Places(Path(workdir), _DATA_DIR.value, Path(cache_dir), _MULTIHOST.value)
-    return config, sweeps, places
+    workdir = Path(_WORKDIR.value or experiment.default_workdir(card, config, _SWEEP.value))
+    return experiment.run(
+        config,
+        experiment.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
+        mode=_MODE.value,
+        sweeps=experiment.sweeps_of(card) if card else {},
+        sweep=_SWEEP.value,
+        evaluation=_evaluation(),
+    )
+
+
+def _function(card: str) -> experiment.Function:
+    """The function to be scored, or what is wrong with the flags that name it."""
+    for flag, found, expected in (
+        ("--predict", _PREDICT.value, "MODULE:ATTRIBUTE"),
+        ("--dataset", _DATASET.value, "the name of a dataset, such as cifar10"),
+    ):
+        if not found:
+            raise UserError(flag, "nothing", expected, "--predict and --dataset go together")
+    if _MODE.value != "evaluate":
+        raise UserError("--mode", _MODE.value, "evaluate, with --predict")
+    if card or _SWEEP.value:
+        raise UserError("--predict", "--config or --sweep as well", "a function or a run, not both")
+    return experiment.Function(_PREDICT.value, _DATASET.value)
+
+
+def _evaluation() -> dict[str, Any]:
+    """The options of `config.eval` that have flags of their own, where those are given."""
+    severities: Any = _SEVERITIES.value
+    if severities is not None:
+        try:
+            severities = tuple(map(int, severities))
+        except ValueError:
+            found = ",".join(severities)
+            raise UserError("--severities", found, "whole numbers from 1 to 5") from None
+    given = {
+        "suite": _SUITE.value,
+        "severities": severities,
+        "frost_dir": _FROST_DIR.value,
+        "preset": _PRESET.value,
+        "batch_size": _BATCH_SIZE.value,
+        "max_images": _MAX_IMAGES.value,
+        "seed": _EVAL_SEED.value,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _card() -> str:
@@ -105,10 +171,14 @@ def _card() -> str:
 def _mistake(text: str) -> UserError:
     """Turns what absl and ml_collections say of a wrong flag into our one line."""
     text = text.encode().decode("unicode_escape")  # some of it comes as a repr
+    if lone := re.search(r"Unknown command line flag '(config\.[\w.]+)'", text):
+        mend = "For runs on disk the options of config.eval have flags of their own, as --suite"
+        return UserError(f"--{lone[1]}", "no --config", "a card whose option it changes", mend)
     if meant := re.search(r'Did you mean "(.+)" instead of "(.+)"', text):
         return UserError("config", f"no field {meant[2]}", meant[1])
     if flag := re.search(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
-        option = OPTIONS.get(flag[1].removeprefix("config."))
+        name = flag[1].removeprefix("config.")
+        option = OPTIONS.get(name, OPTIONS.get(f"eval.{name.removeprefix('eval_')}"))
         return UserError(f"--{flag[1]}", flag[2], option.expected() if option else flag[3])
     return UserError("command line", text, "flags as in `python run.py --help`")
 

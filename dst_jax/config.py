@@ -8,7 +8,7 @@ stays quick.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -118,7 +118,7 @@ def steps_of(name: str, duration: str | int, steps_per_epoch: int, total: int) -
     return round(number)
 
 
-def _check(name: str, value: Any, option: Option) -> None:
+def _check(name: str, value: Any, option: Option, where: str = "") -> None:
     kind = type(option.default)
     accepted = (int, float) if kind is float else (str, int, float) if option.duration else kind
     wrong_type = not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)
@@ -128,7 +128,7 @@ def _check(name: str, value: Any, option: Option) -> None:
         or (option.low is not None and not value >= option.low)
         or (option.high is not None and not value <= option.high)
     ):
-        raise UserError(f"config.{name}", value, option.expected())
+        raise UserError(where or f"config.{name}", value, option.expected())
 
 
 def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
@@ -148,14 +148,9 @@ def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
         raise UserError(f"config.{missing[0]}", "nothing", OPTIONS[missing[0]].expected())
     for name, option in OPTIONS.items():
         _check(name, flat[name], option)
-    for name in (
-        "train.milestones",
-        "eval.corruptions",
-    ):  # the command line gives `a,b` as one text
-        flat[name] = tuple(part for text in flat[name] for part in str(text).split(",") if part)
-    for severity in flat["eval.severities"]:
-        if severity not in (1, 2, 3, 4, 5):
-            raise UserError("config.eval.severities", severity, "severities from 1 to 5")
+    for name in ("train.milestones", "eval.corruptions"):
+        flat[name] = _split(flat[name])
+    _check_severities("config.eval.severities", flat["eval.severities"])
     try:
         re.compile(flat["sparsity.exclude"])
     except re.error as error:
@@ -163,6 +158,42 @@ def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
             "config.sparsity.exclude", flat["sparsity.exclude"], f"a regular expression ({error})"
         ) from None
     return flat
+
+
+def evaluation_options(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The section `eval` as `resolve` makes it: what is given, and defaults for the rest.
+
+    Args:
+      given: options of the section by their names, such as "suite".
+      prefix: what stands before a name in the text of an error.
+
+    Raises:
+      UserError: a value is wrong by itself.
+    """
+    options = {}
+    for name, option in OPTIONS.items():
+        section, _, field = name.partition(".")
+        if section != "eval":
+            continue
+        value = given.get(field, option.default)
+        if isinstance(option.default, tuple):
+            value = tuple(value)
+        _check(name, value, option, prefix + field)
+        options[field] = list(value) if isinstance(value, tuple) else value
+    options["corruptions"] = list(_split(options["corruptions"]))
+    _check_severities(f"{prefix}severities", options["severities"])
+    return options
+
+
+def _split(texts: Sequence[Any]) -> tuple[str, ...]:
+    """Takes apart `a,b`, which the command line gives as one text."""
+    return tuple(part for text in texts for part in str(text).split(",") if part)
+
+
+def _check_severities(where: str, severities: Sequence[Any]) -> None:
+    for severity in severities:
+        if severity not in (1, 2, 3, 4, 5):
+            raise UserError(where, severity, "severities from 1 to 5")
 
 
 def resolve(config: Mapping[str, Any] | ConfigDict, num_train: int) -> dict[str, Any]:

@@ -1,95 +1,47 @@
 """Evaluates the checkpoint of a run on clean and corrupted test images: `robustness.csv`.
 
-Says what to score and where the images come from; the scoring itself is `robustness.score`. Each
-condition is on disk once it is scored, and a restart skips it. Called by `experiment`.
+Turns the section `eval` of a config into arguments of `robustness.evaluate`, which does the work
+and skips what is scored. Called by `experiment`.
 """
 
-import dataclasses
-import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dst_jax import corruptions, data
-from dst_jax.corruptions.weather import FROST_FILES
-from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
-from dst_jax.parallel import Devices, any_process, is_main_process
-from dst_jax.progress import Progress
-from dst_jax.robustness import (
-    CLEAN,
-    Batch,
-    Condition,
-    Predict,
-    Score,
-    read_scores,
-    score,
-    write_scores,
-)
+from dst_jax import data
+from dst_jax.errors import UserError
+from dst_jax.robustness import evaluation, storage, suites
+from dst_jax.robustness.result import Setting
 from dst_jax.saved_run import Run
 
 Config = Mapping[str, Any]
+PREFIX = "config.eval."
 
 
-def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[Condition]]:
-    """The suite's name and the conditions that a config asks for, clean images first.
+def plan(config: Config, data_dir: str | None) -> suites.Plan:
+    """What a config asks for: the suite and its conditions.
 
     Raises:
-      UserError: a corruption has no such name, or the prepared dataset is not there.
+      UserError: a name is wrong, or the prepared dataset is not there.
     """
-    dataset, options = data.get(config["data"]["name"]), config["eval"]
-    source = options["source"]
-    prepared: list[Condition] = []
-    if source == "auto":
-        source = dataset.corrupted.tfds_name if dataset.corrupted else "rendered"
-        if source != "rendered":
-            prepared = _prepared(dataset, data_dir, source)
-    elif source != "rendered":
-        prepared = _prepared(dataset, data_dir, source)
-        if not prepared:
-            raise UserError(
-                "config.eval.source",
-                f"{source}, not prepared",
-                "a prepared dataset, or rendered",
-                f"See python -m dst_jax.data.prepare {source} --help",
-            )
-    if prepared:
-        suite, available = f"tfds/{source}", prepared
-    else:
-        suite = f"rendered/{dataset.preset}/seed{options['seed']}"
-        names = [*corruptions.BENCHMARK, *corruptions.EXTRA]
-        if not _has_frost(options["frost_dir"]):
-            names.remove("frost")
-        available = [Condition(name, severity) for name in names for severity in range(1, 6)]
-    known = dict.fromkeys(condition.corruption for condition in available)
-    for name in options["corruptions"]:
-        if name not in known:
-            mend = "frost needs config.eval.frost_dir" if name == "frost" else ""
-            raise UserError("config.eval.corruptions", name, "among " + ", ".join(known), mend)
-    chosen = [
-        condition
-        for condition in available
-        if condition.corruption in (options["corruptions"] or known)
-        and condition.severity in options["severities"]
-    ]
-    return suite, [CLEAN, *chosen]
+    options, dataset = config["eval"], data.get(config["data"]["name"])
+    return suites.plan(
+        _suite(options),
+        dataset,
+        options["preset"] or dataset.preset,
+        source=options["source"],
+        only=options["corruptions"],
+        severities=options["severities"],
+        seed=options["seed"],
+        frost_dir=options["frost_dir"],
+        data_dir=data_dir,
+        prefix=PREFIX,
+    )
 
 
-def _prepared(dataset: data.Dataset, data_dir: str | None, name: str) -> list[Condition]:
-    known = [corrupted.tfds_name for corrupted in dataset.corrupted_sets]
-    if name not in known:
-        raise UserError(
-            "config.eval.source", name, "one of " + ", ".join(["auto", "rendered", *known])
-        )
-    return [Condition(*pair) for pair in data.prepared_conditions(dataset, data_dir, suite=name)]
-
-
-def _has_frost(directory: str) -> bool:
-    """Whether a directory of frost is named; it must hold all photographs."""
-    for name in FROST_FILES if directory else ():
-        if not (Path(directory) / name).is_file():
-            raise UserError("config.eval.frost_dir", f"no {name} in {directory}", "frost1.png ...")
-    return bool(directory)
+def _suite(options: Config) -> str | list[str]:
+    names = options["suite"].split(",")
+    return names if len(names) > 1 else names[0]
 
 
 def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) -> None:
@@ -113,106 +65,38 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
             "a finished training",
             "Finish it with --mode=train",
         )
-    dataset, options = data.get(config["data"]["name"]), config["eval"]
-    suite, wanted = wanted_conditions(config, data_dir)
+    if _is_done(config, run.workdir, data_dir, cache_dir):
+        return
+    options = config["eval"]
+    evaluation.evaluate(
+        run.predict,
+        config["data"]["name"],
+        _suite(options),
+        source=options["source"],
+        corruptions=options["corruptions"],
+        severities=options["severities"],
+        preset=options["preset"],
+        seed=options["seed"],
+        frost_dir=options["frost_dir"],
+        batch_size=options["batch_size"],
+        max_images=options["max_images"],
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        path=run.workdir,
+        prefix=PREFIX,
+    )
+
+
+def _is_done(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:
+    """Whether all that is asked for is scored: then nothing needs compiling."""
+    wanted = plan(config, data_dir)
+    dataset = data.get(config["data"]["name"])
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
-    count = min(count, options["max_images"] or count)
-
-    path = run.workdir / "robustness.csv"
-    scores = [row for row in read_scores(path) if row.suite == suite and row.n == count]
-    done = {Condition(row.corruption, row.severity) for row in scores}
-    missing = [condition for condition in wanted if condition not in done]
-    if not missing:
-        return
-
-    devices = Devices()
-    batch_size = -(-options["batch_size"] // devices.count) * devices.count  # rounded up
-    predict = devices.replicate_global(run.predict)
-    images = _Images(dataset, data_dir, cache_dir, count, batch_size, devices)
-    progress = Progress(len(wanted), len(scores), quiet=not is_main_process())
-    progress.show(len(scores), "evaluating", now=True)
-    with Interrupt() as interrupt:
-        for condition, n, accuracy in _score(predict, images, suite, missing, options):
-            if n != count:
-                raise RunError(f"{suite} {condition}: {n} images scored, {count} expected")
-            scores.append(Score(suite, *condition, n, accuracy))
-            if is_main_process():
-                write_scores(path, scores)
-            text = f"{condition.corruption} {condition.severity}  accuracy {accuracy:.3f}"
-            progress.show(len(scores), text, now=len(scores) == len(wanted))
-            if any_process(bool(interrupt.requested)):
-                raise InterruptedRunError(
-                    interrupt.requested, f"{len(scores)} of {len(wanted)} conditions scored"
-                )
-    progress.end()
-
-
-def _score(
-    predict: Predict, images: "_Images", suite: str, conditions: list[Condition], options: Config
-) -> Iterator[tuple[Condition, int, float]]:
-    if suite.startswith("rendered/"):
-        yield from score(
-            predict,
-            images.clean,
-            conditions,
-            preset=images.dataset.preset,
-            seed=options["seed"],
-            frost_dir=options["frost_dir"] or None,
-            at_once=not images.dataset.resident,
-        )
-        return
-    for condition in conditions:
-        batches = functools.partial(images.prepared, suite.removeprefix("tfds/"), condition)
-        for _, n, accuracy in score(predict, batches, [CLEAN], preset=images.dataset.preset):
-            yield condition, n, accuracy
-
-
-@dataclasses.dataclass
-class _Images:
-    """Test images as batches on the devices: clean ones, or those of a prepared corrupted set."""
-
-    dataset: data.Dataset
-    data_dir: str | None
-    cache_dir: Path
-    count: int
-    batch_size: int
-    devices: Devices
-    _kept: list[Batch] | None = None
-
-    def clean(self) -> Iterable[Batch]:
-        """The clean test images; a resident dataset stays on the devices from one call on."""
-        if not self.dataset.resident:
-            stream = data.stream_eval_batches(
-                self.dataset, self.data_dir, self.batch_size, limit=self.count
-            )
-            return map(self.devices.shard_rows, stream)
-        if self._kept is None:
-            arrays = data.load_arrays(
-                self.dataset, self.dataset.test_split, self.data_dir, self.cache_dir
-            )
-            self._kept = list(self._place(*arrays))
-        return self._kept
-
-    def prepared(self, suite: str, condition: Condition) -> Iterable[Batch]:
-        """The images of a condition of a prepared dataset, or the clean ones."""
-        if condition == CLEAN:
-            return self.clean()
-        if not self.dataset.resident:
-            stream = data.corrupted_batches(
-                self.dataset,
-                *condition,
-                self.batch_size,
-                self.data_dir,
-                limit=self.count,
-                suite=suite,
-            )
-            return map(self.devices.shard_rows, stream)
-        return self._place(
-            *data.load_corrupted(
-                self.dataset, *condition, self.data_dir, self.cache_dir, suite=suite
-            )
-        )
-
-    def _place(self, images: Any, labels: Any) -> Iterator[Batch]:
-        batches = data.eval_batches(images[: self.count], labels[: self.count], self.batch_size)
-        return map(self.devices.shard_rows, batches)
+    count = min(count, config["eval"]["max_images"] or count)
+    setting = Setting(wanted.suite, wanted.source, wanted.preset, wanted.seed)
+    return any(
+        result.setting == setting
+        and result.n == count
+        and set(wanted.conditions) <= set(result.hits)
+        for result in storage.load_all(workdir)
+    )

@@ -41,6 +41,19 @@ class Places:
     multihost: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A predict function that is scored instead of a run.
+
+    Attributes:
+      predict: "MODULE:ATTRIBUTE"; see `robustness.command.load_predict`.
+      dataset: a name in `data.DATASETS`.
+    """
+
+    predict: str
+    dataset: str
+
+
 def default_cache_dir() -> Path:
     """`$XDG_CACHE_HOME/dst_jax`, by default `~/.cache/dst_jax`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dst_jax"
@@ -53,6 +66,12 @@ def default_workdir(card: str, config: ConfigDict, sweep: str) -> Path:
     name = options.algorithm if dense else f"{options.algorithm}-{options.sparsity:g}"
     seeds = f"seed{config.seed}" if config.num_seeds == 1 else f"{config.num_seeds}seeds"
     return Path("runs") / Path(card).stem / (sweep or f"{name}-{seeds}")
+
+
+def default_scores_dir(function: Function) -> Path:
+    """`runs/evaluate/FUNCTION-DATASET`, where the scores of a function go."""
+    name = function.predict.removeprefix("./").replace("/", ".").replace(":", ".")
+    return Path("runs/evaluate") / f"{name}-{function.dataset}"
 
 
 def sweeps_of(card: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -99,6 +118,7 @@ def run(
     mode: str = "all",
     sweeps: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     sweep: str = "",
+    evaluation: Mapping[str, Any] | None = None,
 ) -> str:
     """Does what the command line asks for.
 
@@ -108,6 +128,7 @@ def run(
       mode: one of `MODES`.
       sweeps: the card's sweeps.
       sweep: the one to run, or "".
+      evaluation: options of the section `eval` that the command line changes, by their names.
 
     Returns:
       The report's table and where its page is, as text; without a report, where the run is; in
@@ -130,7 +151,10 @@ def run(
         _prepare_jax(places)
         # All configs first: a mistake in the last run of a sweep must not wait for the others.
         resolved = [
-            {path: _resolve(member, path, places) for path, member in group.items()}
+            {
+                path: _resolve(member, path, places, evaluation or {})
+                for path, member in group.items()
+            }
             for group in groups
         ]
         for group in resolved:
@@ -206,17 +230,62 @@ def _is_main_process(places: Places) -> bool:
     return is_main_process()
 
 
-def _resolve(config: ConfigDict | None, path: Path, places: Places) -> dict[str, Any]:
-    if config is None:
-        return workdir_lib.read_json(path / "config.json")
+def evaluate_function(
+    function: Function, places: Places, evaluation: Mapping[str, Any] | None = None
+) -> str:
+    """Scores a predict function that is no run of ours.
+
+    Args:
+      function: which, and on what.
+      places: directories; the scores go to `places.workdir`.
+      evaluation: options of the section `eval`, by their names; the rest have their defaults.
+
+    Returns:
+      The table of scores and where the files are; "" in all processes but the first.
+
+    Raises:
+      UserError, RunError, InterruptedRunError: see `robustness.evaluate`.
+    """
+    _prepare_jax(places)
+    from dst_jax.parallel import is_main_process
+    from dst_jax.robustness import command
+
+    options = config_lib.evaluation_options(evaluation or {}, "--")
+    names = options.pop("suite").split(",")
+    workdir_lib.make(places.workdir)
+    with workdir_lib.locked(places.workdir) if is_main_process() else contextlib.nullcontext():
+        text = command.run(
+            function.predict,
+            function.dataset,
+            places.workdir,
+            places.data_dir,
+            places.cache_dir,
+            suite=names if len(names) > 1 else names[0],
+            **options,
+        )
+    return text if is_main_process() else ""
+
+
+def _resolve(
+    config: ConfigDict | None, path: Path, places: Places, evaluation: Mapping[str, Any]
+) -> dict[str, Any]:
     from dst_jax import data, evaluate, saved_run
 
+    if config is None:
+        resolved = workdir_lib.read_json(path / "config.json")
+        options = {**resolved.get("eval", {}), **evaluation}
+        resolved["eval"] = config_lib.evaluation_options(options, evaluate.PREFIX)
+        if evaluation:
+            evaluate.plan(resolved, places.data_dir)
+        return resolved
+    for name, value in evaluation.items():
+        config_lib.set_option(config, f"eval.{name}", value)
     flat = _check_names(config)
     dataset = data.get(flat["data.name"])
     count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
     resolved = config_lib.resolve(config, count)
     saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
-    evaluate.wanted_conditions(resolved, places.data_dir)  # a wrong name must not wait for training
+    evaluate.plan(resolved, places.data_dir)  # a wrong name must not wait for training
     return resolved
 
 

@@ -230,17 +230,26 @@ OPTIONS: dict[str, Option] = {
     "log.tensorboard": Option(
         False, "also write TensorBoard events (imports TensorFlow; needs the extra `tf`)"
     ),
-    "eval.batch_size": Option(500, "images a batch, over all devices", low=1),
+    "eval.suite": Option(
+        "common",
+        "what is scored: a name in dst_jax.robustness.SUITES, names of corruptions, or a prepared "
+        "corrupted dataset, as imagenet_c",
+    ),
+    "eval.batch_size": Option(500, "images a batch, on each device", low=1),
     "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
     "eval.source": Option(
         "auto",
         "rendered: corrupted here, on the device; the name of a prepared corrupted dataset, as "
-        "imagenet_c; auto: the dataset's first one if it is prepared, else rendered",
+        "imagenet_c; auto: the dataset's first one if it is prepared and has what the suite asks "
+        "for, else rendered",
     ),
     "eval.corruptions": Option(
-        (), "names of corruptions; empty: all 19, frost only if its photographs are there"
+        (), "corruptions of the suite; empty: all, frost only if its photographs are there"
     ),
     "eval.frost_dir": Option("", "directory of ImageNet-C's photographs of frost, frost1.png ..."),
     "eval.severities": Option((1, 2, 3, 4, 5), "severities, 1 to 5"),
+    "eval.preset": Option(
+        "", "constants of the rendered corruptions; empty: those that fit the dataset's images"
+    ),
     "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
 }

@@ -114,6 +114,39 @@ class Devices:
             donate_argnums=donate,
         )
 
+    def map_rows(
+        self, program: Callable[[Tree, Tree], Tree], *, everywhere: bool = False
+    ) -> Callable[[Tree, Tree], Tree]:
+        """Compiles `program(shared, rows) -> rows` so that each device runs it on its own rows.
+
+        Every device runs the very program that one device alone would run on so many rows: what
+        comes out of a row does not depend on the number of devices, bit by bit.
+
+        Args:
+          program: pure. `shared` is whole on every device; the leaves of `rows` and of the result
+            are split over the devices along their first axis, as `shard_rows` lays them.
+          everywhere: whether the result is put whole on every device, so that all processes can
+            read it.
+        """
+        by_rows = PartitionSpec(_DATA)
+        mapped = jax.shard_map(
+            program,
+            mesh=self.mesh,
+            in_specs=(PartitionSpec(), by_rows),
+            out_specs=by_rows,
+            check_vma=False,  # a program given by a user need not say how its values vary
+        )
+        return jax.jit(mapped, out_shardings=self._replicated if everywhere else self._rows)
+
+    @property
+    def bytes_for_data(self) -> int:
+        """How many bytes of data may stay on the devices: a quarter of their memory."""
+        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in self.devices]
+        known = [limit for limit in limits if limit]
+        if len(known) == len(limits):
+            return sum(known) // 4
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+
     def replicate(self, tree: Tree) -> Tree:
         """Puts a copy of every leaf on every device; under `pmap` with a leading device axis."""
         if self._pmap:

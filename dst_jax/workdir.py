@@ -3,7 +3,8 @@
     config.json       the resolved config            metrics.jsonl    one line a log window
     environment.json  command, versions, hardware    model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
-    robustness.csv    accuracy a condition           report.html ...  what `report` draws
+    robustness.csv    accuracy a condition           robustness.npz   the same, image by image
+    robustness.json   what it is, and its means      report.html ...  what `report` draws
 
 Everything is written to a temporary name and renamed. Called by `train`, `robustness`,
 `experiment`.
@@ -28,10 +29,15 @@ from dst_jax.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text file; see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that every reader, also after a crash, sees the old or the new one whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
+    with open(temporary, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -57,6 +63,20 @@ def read_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(
             str(path), f"an unreadable file ({error})", "JSON", "Use another --workdir"
+        ) from None
+
+
+def make(workdir: Path) -> None:
+    """Makes a directory.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}", error.strerror or str(error), "a directory that can be written"
         ) from None
 
 

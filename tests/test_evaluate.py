@@ -4,8 +4,10 @@ import cifar10_c
 import pytest
 import runs
 
-from dst_jax import evaluate, load_run, robustness, train
+from dst_jax import evaluate, load_run, train
 from dst_jax.errors import RunError, UserError
+from dst_jax.robustness import storage
+from dst_jax.robustness.engine import Engine
 from dst_jax.workdir import claim
 
 TINY = {
@@ -31,7 +33,7 @@ def with_eval(config, **options):
 
 def scores(config, workdir, cache_dir, data_dir=None):
     evaluate.evaluate(config, load_run(workdir), data_dir, cache_dir)
-    return robustness.read_scores(workdir / "robustness.csv")
+    return storage.read_scores(workdir / "robustness.csv")
 
 
 def test_every_test_image_counts_and_a_restart_scores_only_what_is_missing(
@@ -44,51 +46,68 @@ def test_every_test_image_counts_and_a_restart_scores_only_what_is_missing(
         ("gaussian_noise", 1, 360),
         ("gaussian_noise", 5, 360),
     ]
-    robustness.write_scores(workdir / "robustness.csv", [rows[0], rows[2]])
-    asked = []
+    storage.write_scores(workdir / "robustness.csv", [rows[0], rows[2]])
+    score, asked = Engine.score, []
 
-    def spy(predict, batches, conditions, **options):
+    def spy(self, batches, conditions):
         asked.extend(conditions)
-        return robustness.score(predict, batches, conditions, **options)
+        return score(self, batches, conditions)
 
-    monkeypatch.setattr(evaluate, "score", spy)
+    monkeypatch.setattr(Engine, "score", spy)
     assert sorted(scores(config, workdir, cache_dir)) == sorted(rows)
-    assert asked == [("gaussian_noise", 1)]
+    assert asked == [("clean", 0), ("gaussian_noise", 1)]  # clean: is it still that model?
+    asked.clear()
+    assert sorted(scores(config, workdir, cache_dir)) == sorted(rows)
+    assert asked == []
+
+
+def test_other_suites_stand_beside_it(digits_run, cache_dir):
+    config, workdir = digits_run
+    before = scores(config, workdir, cache_dir)
+    options = {"suite": "c_bar_cifar", "corruptions": ["checkerboard_cutout"], "severities": [2]}
+    rows = scores(with_eval(config, **options), workdir, cache_dir)
+    assert set(before) < set(rows)
+    added = [(row.suite, row.corruption, row.severity) for row in rows if row not in before]
+    assert added == [("c_bar_cifar", "clean", 0), ("c_bar_cifar", "checkerboard_cutout", 2)]
 
 
 def test_fewer_images_or_another_seed_are_other_scores(digits_run, cache_dir):
     config, workdir = digits_run
     rows = scores(with_eval(config, max_images=50, seed=1), workdir, cache_dir)
-    assert {(row.suite, row.n) for row in rows} == {("rendered/cifar32/seed1", 50)}
+    new = [row for row in rows if row.seed == 1]
+    assert {(row.suite, row.source, row.preset, row.n) for row in new} == {
+        ("common", "rendered", "cifar32", 50)
+    }
+    assert len(new) == 3
 
 
 def test_without_photographs_frost_is_left_out_and_says_why(digits_run, tmp_path):
     config, _ = digits_run
-    _, wanted = evaluate.wanted_conditions(with_eval(config, corruptions=[]), None)
-    names = {condition.corruption for condition in wanted}
+    wanted = evaluate.plan(with_eval(config, corruptions=[]), None)
+    names = {condition.corruption for condition in wanted.conditions}
     assert len(names - {"clean"}) == 18
     assert "frost" not in names
     with pytest.raises(UserError, match=r"eval.corruptions: found frost; .*frost_dir"):
-        evaluate.wanted_conditions(with_eval(config, corruptions=["frost"]), None)
+        evaluate.plan(with_eval(config, corruptions=["frost"]), None)
     with pytest.raises(UserError, match=r"eval.frost_dir: found no frost1.png"):
-        evaluate.wanted_conditions(with_eval(config, frost_dir=str(tmp_path)), None)
+        evaluate.plan(with_eval(config, frost_dir=str(tmp_path)), None)
 
 
 def test_frost_is_scored_where_its_photographs_are(digits_run, cache_dir, shared_dir):
     config, workdir = digits_run
     options = {"corruptions": ["frost"], "frost_dir": str(shared_dir / "frost"), "max_images": 20}
     rows = scores(with_eval(config, **options), workdir, cache_dir)
-    assert [row.corruption for row in rows] == ["clean", "frost", "frost"]
+    assert [row.corruption for row in rows if row.n == 20] == ["clean", "frost", "frost"]
 
 
 def test_a_corrupted_dataset_must_be_one_of_the_dataset_and_prepared(digits_run, tmp_path):
     config, _ = digits_run
     with pytest.raises(UserError, match=r"eval.source: found fogs; expected one of auto, rendered"):
-        evaluate.wanted_conditions(with_eval(config, source="fogs"), None)
+        evaluate.plan(with_eval(config, source="fogs"), None)
     imagenet = with_eval({**config, "data": {**config["data"], "name": "imagenet2012"}})
     imagenet = with_eval(imagenet, source="imagenet_c")
     with pytest.raises(UserError, match=r"eval.source: found imagenet_c, not prepared"):
-        evaluate.wanted_conditions(imagenet, str(tmp_path))
+        evaluate.plan(imagenet, str(tmp_path))
 
 
 def test_a_run_that_is_not_finished_is_refused(digits_run, cache_dir):
@@ -116,7 +135,10 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
     claim(workdir, config)
     train.train([config], [workdir], str(data_dir), cache_dir)
     rows = scores(with_eval(config, max_images=20), workdir, cache_dir, str(data_dir))
-    assert {(row.suite, row.n) for row in rows} == {("tfds/cifar10_corrupted", cifar10_c.N)}
+    assert {(row.suite, row.source, row.preset, row.n) for row in rows} == {
+        ("common", "tfds/cifar10_corrupted", "", cifar10_c.N)
+    }
+    # Stored in our names, though TFDS calls two of them elastic and frosted_glass_blur.
     found = {(row.corruption, row.severity) for row in rows}
     assert found == {("clean", 0), *cifar10_c.CONDITIONS}
     with pytest.raises(RunError, match=r"20 images scored, 25 expected"):

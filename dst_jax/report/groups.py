@@ -11,27 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from dst_jax.estimate import Estimate, estimate
 from dst_jax.report.runs import CLEAN, Condition, Run
 
-# Options that change what is recorded and when, not what is computed.
-_RECORDS = ("checkpoint.", "log.", "train.steps_per_dispatch")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean over seeds; `std` is the sample standard deviation (n - 1), None for one seed."""
-
-    mean: float
-    std: float | None
-    n: int
-
-
-def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and sample standard deviation of values; None for no values."""
-    if not values:
-        return None
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Estimate(statistics.fmean(values), spread, len(values))
+# Options that change what is recorded and when, not what is trained; what was evaluated is told by
+# the scores themselves.
+_RECORDS = ("checkpoint.", "log.", "train.steps_per_dispatch", "eval.")
 
 
 @dataclass(frozen=True)

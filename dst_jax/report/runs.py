@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DENSE_NAMES = ("dense", "no_prune")
+# The columns without which there is no score. The others of `robustness.Score`, where they are
+# there, say which of several evaluations on one suite it belongs to.
 _ROBUSTNESS_COLUMNS = ("suite", "corruption", "severity", "n", "accuracy")
 
 
@@ -45,7 +47,7 @@ class Run:
       environment: command, commit, versions, hardware, started.
       structure: parameter counts, realised sparsity and FLOPs (model.json).
       metrics: one mapping a log window, ascending in "step", one a step.
-      scores: suite -> condition -> score.
+      scores: suite, with its source where the table tells it -> condition -> score.
       exists: False for a run that was planned and left nothing.
       finished: whether training reached its end.
       step: the last step known to be done.
@@ -256,10 +258,16 @@ def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[Condition, S
         ):
             bad += 1
             continue
-        scores.setdefault(row["suite"], {})[condition] = score
+        scores.setdefault(_suite(row), {})[condition] = score
     if bad:
         problems.append(f"robustness.csv has {_count(bad, 'unreadable row')}, left out")
     return scores
+
+
+def _suite(row: Mapping[str, str]) -> str:
+    """What may be compared, in words: `common, rendered (cifar32, seed 0)`."""
+    text = ", ".join(filter(None, (row["suite"], row.get("source"))))
+    return f"{text} ({row['preset']}, seed {row.get('seed')})" if row.get("preset") else text
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""Renders and predicts: one compiled program a corruption, one for the network, per image shape.
+
+Rendering and prediction are two programs, so that the network is compiled once and not once a
+corruption, and what is rendered does not depend on who looks at it. Severity and seed are
+arguments of the program. Randomness is keyed by (seed, corruption, severity, image id); each
+device runs the program that a single device would, so batch order and number of devices change
+nothing. Called by `evaluation`.
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dst_jax import corruptions
+from dst_jax.errors import RunError, UserError
+from dst_jax.parallel import Devices
+from dst_jax.robustness.images import Batch
+from dst_jax.robustness.suites import CLEAN, Condition, Plan
+
+Predict = Callable[[jax.Array], jax.Array]
+_AHEAD = 2  # batches that the host prepares while the devices are busy
+
+
+class Outcome(NamedTuple):
+    """What became of each image under one condition, in the order of the image ids.
+
+    Attributes:
+      correct: bool [N], whether the largest logit is that of the label.
+      confidence: float32 [N], the largest softmax probability.
+      id: int32 [N].
+      label: int32 [N].
+    """
+
+    correct: np.ndarray
+    confidence: np.ndarray
+    id: np.ndarray
+    label: np.ndarray
+
+
+class Engine:
+    """The compiled programs of one evaluation.
+
+    Args:
+      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]. If it is a pytree (for example
+        `jax.tree_util.Partial(function, variables)`), its weights are arguments of the program and
+        not constants in it.
+      plan: how images are rendered.
+      devices: on which.
+    """
+
+    def __init__(self, predict: Predict, plan: Plan, devices: Devices):
+        if not isinstance(predict, jax.tree_util.Partial):
+            function = predict  # which need not be hashable: a bound Flax module is not
+            predict = jax.tree_util.Partial(lambda images: function(images))
+        self._predict = devices.replicate_global(predict)
+        self._plan, self._devices = plan, devices
+        self._outcome = devices.map_rows(_outcome, everywhere=True)
+        self._renderers: dict[str, Callable] = {}
+
+    def render(self, condition: Condition, batch: Batch) -> jax.Array:
+        """The images of a batch under a condition: uint8 [B, H, W, 3]."""
+        if condition == CLEAN:
+            return batch.rows["image"]
+        name = condition.corruption
+        if name not in self._renderers:
+            self._renderers[name] = self._devices.map_rows(_renderer(name, self._plan))
+        numbers = (np.int32(condition.severity), np.int32(self._plan.seed))
+        rows = {"image": batch.rows["image"], "id": batch.rows["id"]}
+        try:
+            return self._renderers[name](numbers, rows)
+        except ValueError as error:  # `corruptions` stands alone and raises these
+            raise UserError(
+                name, f"images it cannot be rendered from ({error})", "others"
+            ) from None
+
+    def predict(self, images: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """(correct bool [B], confidence float32 [B]) of images that have the batch's labels."""
+        return self._outcome(self._predict, {"image": images, "label": batch.rows["label"]})
+
+    def score(
+        self, batches: Iterable[Batch], conditions: Sequence[Condition]
+    ) -> dict[Condition, Outcome]:
+        """Scores conditions in one pass over clean images, or over images as they are for `CLEAN`.
+
+        Raises:
+          RunError: `predict` gives NaN.
+        """
+        found: dict[Condition, list[tuple]] = {condition: [] for condition in conditions}
+        waiting: collections.deque = collections.deque()
+
+        def collect() -> None:
+            condition, batch, outcome = waiting.popleft()
+            correct, confidence = (np.asarray(array)[batch.real] for array in outcome)
+            numbers = (batch.id[batch.real], batch.label[batch.real])
+            found[condition].append((correct, confidence, *numbers))
+
+        for batch in batches:
+            for condition in conditions:
+                outcome = self.predict(self.render(condition, batch), batch)
+                waiting.append((condition, batch, outcome))
+                while len(waiting) > _AHEAD:
+                    collect()
+        while waiting:
+            collect()
+        return {condition: _in_order(condition, parts) for condition, parts in found.items()}
+
+
+def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
+    def program(numbers: Any, rows: dict[str, jax.Array]) -> jax.Array:
+        severity, seed = numbers
+        keys = corruptions.example_keys(seed, name, severity, rows["id"])
+        images = corruptions.corrupt(
+            name, rows["image"], keys, severity, plan.preset, frost_dir=plan.frost_dir
+        )
+        return corruptions.jpeg85(images) if plan.is_saved(name) else images
+
+    return program
+
+
+def _outcome(predict: Predict, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    logits = predict(rows["image"]).astype(jnp.float32)
+    confidence = jnp.max(jax.nn.softmax(logits, axis=-1), -1)
+    return jnp.argmax(logits, -1) == rows["label"], confidence
+
+
+def _in_order(condition: Condition, parts: list[tuple]) -> Outcome:
+    outcome = Outcome(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    if lost := int(np.isnan(outcome.confidence).sum()):
+        raise RunError(
+            f"predict gives NaN for {lost} of {len(outcome.id)} images of {condition.corruption} "
+            f"{condition.severity}"
+        )
+    if len(np.unique(outcome.id)) != len(outcome.id):
+        raise UserError("dataset", "images with the same id", "a number of its own for each")
+    order = np.argsort(outcome.id)
+    return Outcome(*(part[order] for part in outcome))
+
+
+def check_predict(predict: Any, shape: tuple[int, int, int, int], prefix: str = "") -> int:
+    """Checks that `predict` is a function of images that gives logits, without running it.
+
+    Args:
+      predict: what shall be scored.
+      shape: [B, H, W, 3] of the images.
+      prefix: what stands before an argument's name in the text of an error.
+
+    Returns:
+      The number of classes.
+
+    Raises:
+      UserError: it is no such function.
+    """
+    where, expected = f"{prefix}predict", "a function of images uint8 [B, H, W, 3] -> logits"
+    if not callable(predict):
+        raise UserError(where, f"an object of type {type(predict).__name__}", expected)
+    try:
+        logits = jax.eval_shape(
+            lambda images: predict(images), jax.ShapeDtypeStruct(shape, jnp.uint8)
+        )
+    except UserError:
+        raise
+    except Exception as error:  # whatever a stranger's function raises
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise UserError(
+            where, f"{type(error).__name__} when called with {list(shape)}: {reason}", expected
+        ) from error
+    found = jax.tree.map(lambda leaf: f"{leaf.dtype} {list(leaf.shape)}", logits)
+    if (
+        not isinstance(logits, jax.ShapeDtypeStruct)
+        or logits.ndim != 2
+        or logits.shape[0] != shape[0]
+    ):
+        raise UserError(where, f"{found} for {shape[0]} images", "logits [B, classes]")
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise UserError(where, f"{found} for {shape[0]} images", "logits, floating-point numbers")
+    return logits.shape[1]

@@ -1,0 +1,265 @@
+"""`evaluate`: any predict function on a suite of corruptions, from names to a `Result`.
+
+The order of things: what to score (`suites`), the clean images (`images`), the check of the
+function, clean accuracy, then condition after condition (`engine`), each on disk (`storage`) before
+the next. Our own runs take the same way (`dst_jax.evaluate`), and so does the command (`command`).
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dst_jax.errors import RunError, UserError
+from dst_jax.interrupt import Interrupt, InterruptedRunError
+from dst_jax.parallel import Devices, any_process, is_main_process
+from dst_jax.progress import Progress
+from dst_jax.robustness import images, metrics, storage, suites
+from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
+from dst_jax.robustness.result import Hits, Result, Score, Setting
+from dst_jax.robustness.suites import CLEAN, Condition, Plan
+
+# What one model on one set of images may differ in between two starts, by rounding: the share of
+# clean images whose correctness changes, and the calibration error.
+_SAME_HITS, _SAME_ECE = 0.002, 0.002
+
+
+def evaluate(
+    predict: Predict,
+    dataset: Any,
+    suite: str | Sequence[str] = "common",
+    *,
+    source: str = "rendered",
+    corruptions: Sequence[str] = (),
+    severities: Sequence[int] = suites.SEVERITIES,
+    preset: str = "",
+    seed: int = 0,
+    jpeg85: bool | None = None,
+    frost_dir: str | os.PathLike | None = None,
+    batch_size: int = 128,
+    max_images: int = 0,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    name: str = "",
+    path: str | os.PathLike | None = None,
+    devices: Devices | None = None,
+    quiet: bool = False,
+    prefix: str = "",
+) -> Result:
+    """Scores a classifier on clean and on corrupted images.
+
+    Clean images go to the devices once and stay there if they fit in a quarter of their memory;
+    else they are read once a corruption. Corruptions are rendered there. The result is the same,
+    bit by bit, for any number of devices and any order of the images, and the randomness is the
+    same for any batch size too; rendered grey levels then differ by compiled rounding at most.
+
+    Args:
+      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]; pure JAX. It normalises by
+        itself. As `jax.tree_util.Partial(function, variables)` its weights are arguments of the
+        compiled program; otherwise they may be constants in it.
+      dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or arrays (images uint8
+        [N, H, W, 3], labels [N]); or an iterable of batches, see `images.open_source`.
+      suite: a name in `SUITES`; or names of corruptions, one or a list; or the name of a prepared
+        corrupted set of the dataset, such as "cifar10_corrupted".
+      source: "rendered"; a prepared corrupted set; or "auto", see `suites.plan`.
+      corruptions: the suite restricted to these; empty: all.
+      severities: among 1..5.
+      preset: constants of the corruptions, one of `dst_jax.corruptions.PRESETS`; "": what fits the
+        size of the images.
+      seed: of the corruptions.
+      jpeg85: whether rendered images are saved as JPEG of quality 85, as those of ImageNet-C were;
+        None: as the published set, see `suites.plan`.
+      frost_dir: directory of the photographs of frost; without it a suite leaves frost out.
+      batch_size: images a device.
+      max_images: the first so many images only; 0: all.
+      data_dir: where TFDS datasets are prepared; None: TFDS's own default.
+      cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
+      name: what images without a name are, such as "imagenet2012", without which there is no mCE.
+      path: a directory for `robustness.csv`, `.npz` and `.json`, written after each condition; the
+        same call goes on from there. It may hold other suites, but one model only.
+      devices: None: all.
+      quiet: show no progress.
+      prefix: what stands before an argument's name in the text of an error.
+
+    Raises:
+      UserError: an argument is wrong, or `path` holds the scores of another model.
+      RunError: a prepared corrupted set holds another number of images, or `predict` gives NaN.
+      InterruptedRunError: SIGTERM or Ctrl-C, with a path; what was scored is on disk.
+    """
+    if batch_size < 1:
+        raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
+    opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
+    if not (preset or opened.preset):
+        side = "x".join(map(str, opened.side))
+        raise UserError(f"{prefix}preset", f"nothing, for images of {side}", "a preset's name")
+    plan = suites.plan(
+        suite,
+        opened.dataset,
+        preset or opened.preset,
+        source=source,
+        only=corruptions,
+        severities=severities,
+        seed=seed,
+        jpeg85=jpeg85,
+        frost_dir=frost_dir,
+        data_dir=data_dir,
+        prefix=prefix,
+    )
+    devices = devices or Devices()
+    size = min(batch_size, opened.total or batch_size)
+    classes = check_predict(predict, (size, *opened.side, 3), prefix)
+    if opened.dataset and classes < opened.dataset.num_classes:
+        raise UserError(
+            f"{prefix}predict",
+            f"logits of {classes} classes",
+            f"at least {opened.dataset.num_classes}, those of {opened.name}",
+        )
+    scorer = _Scorer(Engine(predict, plan, devices), plan, opened, devices, size)
+    book = _Book(opened.name, plan, Path(path) if path is not None else None)
+    progress = Progress(len(plan.conditions), quiet=quiet or not is_main_process())
+    with Interrupt() if path is not None else contextlib.nullcontext() as interrupt:
+        outcome = scorer.clean()
+        if outcome.label.max() >= classes or outcome.label.min() < 0:
+            found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
+            raise UserError(
+                f"{prefix}predict", f"logits of {classes} classes for {found}", "a logit each"
+            )
+        book.begin(outcome)
+        missing = book.missing()
+        done = len(plan.conditions) - len(missing)
+        progress = Progress(len(plan.conditions), done, quiet=quiet or not is_main_process())
+        progress.show(done, f"clean  accuracy {outcome.correct.mean():.3f}", now=True)
+        for condition, outcome in scorer.conditions(missing, data_dir, cache_dir):
+            book.add(condition, outcome)
+            done += 1
+            text = f"{condition.corruption} {condition.severity}"
+            accuracy = f"accuracy {outcome.correct.mean():.3f}"
+            progress.show(done, f"{text}  {accuracy}", now=done == len(plan.conditions))
+            if interrupt is not None and any_process(bool(interrupt.requested)):
+                raise InterruptedRunError(
+                    interrupt.requested, f"{done} of {len(plan.conditions)} conditions scored"
+                )
+    progress.end()
+    return book.result()
+
+
+class _Scorer:
+    """Conditions one after another, from the images that each needs."""
+
+    def __init__(
+        self, engine: Engine, plan: Plan, source: images.Source, devices: Devices, size: int
+    ):
+        self._engine, self._plan, self._source = engine, plan, source
+        self._devices, self._size = devices, size
+        self._clean = images.CleanImages(source, devices, size)
+        self._count = 0
+
+    def clean(self) -> Outcome:
+        outcome = self._engine.score(self._clean(), [CLEAN])[CLEAN]
+        self._count = len(outcome.id)
+        return outcome
+
+    def conditions(self, wanted: list[Condition], data_dir: Any, cache_dir: Any) -> Any:
+        """Yields (condition, outcome)."""
+        if self._plan.prepared:
+            for condition in wanted:
+                yield condition, self._of_prepared(condition, data_dir, cache_dir)
+            return
+        groups = [[condition] for condition in wanted]
+        if not self._clean.kept:  # reading is dear: all severities in one pass
+            by_name = itertools.groupby(wanted, key=lambda condition: condition.corruption)
+            groups = [list(members) for _, members in by_name]
+        for group in groups:
+            yield from self._engine.score(self._clean(), group).items()
+
+    def _of_prepared(self, condition: Condition, data_dir: Any, cache_dir: Any) -> Outcome:
+        assert self._source.dataset is not None
+        batches = images.prepared_batches(
+            self._source.dataset,
+            condition,
+            self._plan.prepared,
+            self._count,
+            self._size * self._devices.count,
+            data_dir,
+            cache_dir,
+        )
+        placed = (images.put(batch, self._devices) for batch in batches)
+        outcome = self._engine.score(placed, [CLEAN])[CLEAN]
+        if len(outcome.id) != self._count:
+            where = f"{self._plan.prepared} {condition.corruption} {condition.severity}"
+            raise RunError(f"{where}: {len(outcome.id)} images scored, {self._count} expected")
+        return outcome
+
+
+class _Book:
+    """The result as it grows, and its copy on disk; only the first process writes."""
+
+    def __init__(self, dataset: str, plan: Plan, path: Path | None):
+        self._dataset, self._plan, self._path = dataset, plan, path
+        self._setting = Setting(plan.suite, plan.source, plan.preset, plan.seed)
+        self._scores: dict[Condition, Score] = {}
+        self._hits: dict[Condition, Hits] = {}
+        found = storage.load_all(path) if path else []
+        self._others = [result for result in found if result.setting != self._setting]
+        same = [result for result in found if result.setting == self._setting]
+        self._old = same[0] if same else None
+
+    def begin(self, clean: Outcome) -> None:
+        """Takes over what is on disk if it is of the same images and the same model."""
+        old = self._old
+        if old is not None and old.n == len(clean.id) and CLEAN in old.hits:
+            self._refuse_other_model(old, clean)
+            self._scores = {row.condition: row for row in old.scores if row.condition in old.hits}
+            self._hits = dict(old.hits)
+            return
+        self.add(CLEAN, clean)
+
+    def _refuse_other_model(self, old: Result, clean: Outcome) -> None:
+        hits = Hits.pack(clean.correct, clean.id, clean.label)
+        changed = (old.hits[CLEAN].unpack(old.n) != clean.correct).mean()
+        ece = metrics.expected_calibration_error(clean.confidence, clean.correct)
+        if old.hits[CLEAN].images != hits.images or (old.dataset and old.dataset != self._dataset):
+            found = "scores of other images"
+        elif changed > max(_SAME_HITS, 1 / old.n) or abs((old.clean_ece or 0) - ece) > max(
+            _SAME_ECE, 1 / old.n
+        ):
+            found = f"scores of another model (clean accuracy {old.clean_accuracy:.4f}, now "
+            found += f"{clean.correct.mean():.4f})"
+        else:
+            return
+        raise UserError(str(self._path), found, "an empty directory, or one with this model's")
+
+    def missing(self) -> list[Condition]:
+        """The conditions of the plan that are not scored yet."""
+        return [condition for condition in self._plan.conditions if condition not in self._scores]
+
+    def add(self, condition: Condition, outcome: Outcome) -> None:
+        """Records a condition and writes the files."""
+        self._hits[condition] = Hits.pack(outcome.correct, outcome.id, outcome.label)
+        self._scores[condition] = Score(
+            suite=self._setting.suite,
+            source=self._setting.source,
+            corruption=condition.corruption,
+            severity=condition.severity,
+            n=len(outcome.id),
+            accuracy=float(outcome.correct.mean()),
+            ece=metrics.expected_calibration_error(outcome.confidence, outcome.correct),
+            preset=self._setting.preset,
+            seed=self._setting.seed,
+        )
+        if self._path is not None and is_main_process():
+            storage.write(self._path, [*self._others, self._result(list(self._scores))])
+
+    def result(self) -> Result:
+        """The conditions of the plan, in its order."""
+        return self._result(list(self._plan.conditions))
+
+    def _result(self, conditions: list[Condition]) -> Result:
+        return Result(
+            self._dataset,
+            tuple(self._scores[condition] for condition in conditions),
+            {condition: self._hits[condition] for condition in conditions},
+            self._plan.notes,
+        )

@@ -1,0 +1,174 @@
+"""`--mode=evaluate --predict=...` as somebody meets it who has a network and no run of ours."""
+
+import json
+import re
+import sys
+
+import pytest
+import runs
+
+from dst_jax.errors import UserError
+from dst_jax.robustness import command, storage
+
+DOCS = (runs.ROOT / "docs" / "robustness.md").read_text()
+MODULE = """
+import jax
+import jax.numpy as jnp
+
+def predict(images):
+    return jax.nn.one_hot(images[:, 0, 0, 0] % 10, 10)
+
+def make_predict(scale=1):
+    return lambda images: scale * predict(images)
+
+def make_number():
+    return 3
+
+def make_error():
+    raise OSError("no such weights")
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "their_module.py").write_text(MODULE)
+    (tmp_path / "broken_module.py").write_text("import nothing_of_that_name\n")
+    (tmp_path / "syntax_module.py").write_text("def f(:\n")
+    yield tmp_path
+    for name in ("their_module", "broken_module", "syntax_module"):
+        sys.modules.pop(name, None)
+    sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["their_module:predict", "their_module:make_predict", "./their_module.py:make_predict"]
+)
+def test_a_function_or_what_makes_it(module, text):
+    import numpy as np
+
+    logits = command.load_predict(text)(np.full((2, 4, 4, 3), 13, np.uint8))
+    assert np.argmax(logits, -1).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("their_module", "found their_module; expected MODULE:ATTRIBUTE"),
+        (":predict", "found :predict; expected MODULE:ATTRIBUTE"),
+        ("no_module:predict", "found no module no_module; expected MODULE:ATTRIBUTE"),
+        ("none.py:predict", "found no file none.py"),
+        ("broken_module:f", "broken_module fails: ModuleNotFoundError: No module named 'nothing"),
+        ("syntax_module:f", "syntax_module fails: SyntaxError"),
+        (
+            "their_module:predikt",
+            r"found no predikt in their_module; expected one of its functions \(predict, make_pr",
+        ),
+        ("their_module:NUMBER", "found NUMBER of type int"),
+        ("their_module:make_number", r"found make_number\(\) gives a int"),
+        ("their_module:make_error", r"make_error\(\) fails: OSError: no such weights"),
+    ],
+)
+def test_what_is_no_function_is_one_line(module, text, expected):
+    with pytest.raises(UserError, match=f"--predict: {expected}|{expected}") as caught:
+        command.load_predict(text)
+    assert "\n" not in str(caught.value)
+
+
+def example():
+    """The ten lines of the documentation."""
+    (block,) = re.findall(r"```python\n(# my_module.py\n.*?)```", DOCS, re.DOTALL)
+    return block
+
+
+def main(*arguments):
+    return runs.run([sys.executable, "run.py", "--mode=evaluate", *arguments])
+
+
+@pytest.mark.slow
+def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cache_dir):
+    assert len(example().strip().splitlines()) <= 12
+    (tmp_path / "my_module.py").write_text(example())
+    arguments = [
+        f"--predict={tmp_path / 'my_module.py'}:make_predict",
+        "--dataset=digits",
+        f"--workdir={tmp_path / 'scores'}",
+        f"--cache_dir={cache_dir}",
+        "--suite=gaussian_noise,contrast",
+        "--severities=1,5",
+        "--max_images=50",
+    ]
+    done = main(*arguments)
+    assert done.returncode == 0, done.stderr
+    result = storage.load(tmp_path / "scores")
+    assert result.n == 50
+    assert result.conditions == (
+        *(("gaussian_noise", s) for s in (1, 5)),
+        *(("contrast", s) for s in (1, 5)),
+    )
+    assert result.dataset == "digits"
+    assert result.table() in done.stdout
+    assert "mCE is not defined: the dataset is digits" in done.stdout
+    (figure,) = (tmp_path / "scores" / "figures").glob("*.svg")
+    assert str(figure) in done.stdout
+    assert "<svg" in figure.read_text()
+    facts = json.loads((tmp_path / "scores" / "robustness.json").read_text())
+    assert facts[0]["clean_accuracy"] == result.clean_accuracy
+    again = main(*arguments)
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert "5/5" in again.stderr  # nothing but the clean images was scored again
+
+
+MISTAKES = {
+    "no dataset": (["--predict=a:b"], "--dataset: found nothing; expected the name of a dataset"),
+    "no predict": (["--dataset=digits"], "--predict: found nothing; expected MODULE:ATTRIBUTE"),
+    "mode": (
+        ["--predict=a:b", "--dataset=digits", "--mode=all"],
+        "--mode: found all; expected evaluate",
+    ),
+    "config": (
+        ["--predict=a:b", "--dataset=digits", f"--config={runs.CARD}"],
+        "--predict: found --config or --sweep as well",
+    ),
+    "severities": (
+        ["--predict=a:b", "--dataset=digits", "--severities=a"],
+        "--severities: found a; expected whole numbers from 1 to 5",
+    ),
+    "batch size": (
+        ["--predict=a:b", "--dataset=digits", "--batch_size=a"],
+        "--batch_size: found a; expected a whole number, at least 1",
+    ),
+    "seed": (
+        ["--predict=a:b", "--dataset=digits", "--eval_seed=-1"],
+        "--eval_seed: found -1; expected a whole number, at least 0",
+    ),
+    "no card": (
+        ["--workdir=x", "--config.eval.suite=c"],
+        "--config.eval.suite: found no --config; expected a card whose option it changes",
+    ),
+    "suite": (
+        ["--predict=MODULE", "--dataset=digits", "--suite=comon"],
+        "--suite: found comon; expected one of common, c,",
+    ),
+    "dataset": (
+        ["--predict=MODULE", "--dataset=digts"],
+        "--dataset: found digts; expected one of cifar10, cifar100, digits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_with_exit_code_2(name, tmp_path, cache_dir):
+    arguments, text = MISTAKES[name]
+    (tmp_path / "their_module.py").write_text(MODULE)
+    path = f"--predict={tmp_path / 'their_module.py'}:predict"
+    arguments = [argument.replace("--predict=MODULE", path) for argument in arguments]
+    if name != "no card":
+        arguments.append(f"--workdir={tmp_path / 'scores'}")
+    done = main(f"--cache_dir={cache_dir}", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""

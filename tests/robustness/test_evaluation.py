@@ -1,0 +1,274 @@
+"""`evaluate` against a plain loop; what may not change it; where it goes on; what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dst_jax import corruptions, robustness
+from dst_jax.errors import RunError, UserError
+from dst_jax.parallel import Devices
+from dst_jax.robustness import images as images_lib
+from dst_jax.robustness import storage, suites
+from dst_jax.robustness.engine import Engine
+from dst_jax.robustness.suites import CLEAN, Condition
+
+NAMES = ["gaussian_noise", "contrast"]
+ONE = Devices(devices=jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (23, 32, 32, 3), dtype=np.uint8)
+    return images, random.integers(0, 4, 23).astype(np.int32)
+
+
+def predict(images):
+    """Four classes by the brightness of the four quarters; no network is needed to count."""
+    x = images.astype(jnp.float32)
+    quarters = [x[:, :16, :16], x[:, :16, 16:], x[:, 16:, :16], x[:, 16:, 16:]]
+    return jnp.stack([quarter.mean((1, 2, 3)) for quarter in quarters], -1)
+
+
+def evaluated(dataset, function=predict, **options):
+    options = {"severities": (3, 5), "seed": 3, "batch_size": 7, "devices": ONE, **options}
+    return robustness.evaluate(function, dataset, NAMES, quiet=True, **options)
+
+
+def records(result):
+    return {c: (hits.images, *hits.bits) for c, hits in result.hits.items()}
+
+
+def test_it_counts_as_a_plain_loop_does(dataset):
+    images, labels = dataset
+    found = evaluated(dataset)
+    assert found.setting == ("gaussian_noise+contrast", "rendered", "cifar32", 3)
+    assert found.conditions == tuple(Condition(name, s) for name in NAMES for s in (3, 5))
+    for condition in (CLEAN, *found.conditions):
+        hits, confidence = [], []
+        for index, label in enumerate(labels):
+            image = images[index : index + 1]
+            if condition != CLEAN:
+                keys = corruptions.example_keys(3, *condition, np.array([index]))
+                image = corruptions.corrupt(
+                    condition.corruption, image, keys, condition.severity, "cifar32"
+                )
+            logits = np.asarray(predict(jnp.asarray(image)), np.float64)[0]
+            hits.append(logits.argmax() == label)
+            confidence.append(1 / np.exp(logits - logits.max()).sum())
+        assert found.accuracy(*condition) == np.mean(hits)
+        assert np.array_equal(found.hits[condition].unpack(23), hits)
+        ece = robustness.expected_calibration_error(np.array(confidence), np.array(hits))
+        row = next(row for row in found.scores if row.condition == condition)
+        assert row.ece == pytest.approx(ece, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_batch_size_changes_nothing(dataset, size):
+    assert records(evaluated(dataset, batch_size=size)) == records(evaluated(dataset))
+
+
+def test_devices_change_nothing(dataset):
+    four, one = evaluated(dataset, devices=Devices()), evaluated(dataset)
+    assert Devices().count == 4
+    assert four.scores == one.scores  # calibration too, to the bit
+    assert records(four) == records(one)
+
+
+def test_images_are_the_same_on_one_and_four_devices(dataset):
+    plan = suites.plan("common", None, "cifar32")
+    rendered = {}
+    for devices in (ONE, Devices()):
+        engine = Engine(predict, plan, devices)
+        source = images_lib.open_source(dataset, "", 0, None, None)
+        clean = images_lib.CleanImages(source, devices, 3)
+        for condition in (Condition("gaussian_noise", 4), Condition("contrast", 4)):
+            parts = [(np.asarray(engine.render(condition, b))[b.real]) for b in clean()]
+            rendered.setdefault(condition, []).append(np.concatenate(parts))
+    for one, four in rendered.values():
+        np.testing.assert_array_equal(one, four)
+
+
+def test_order_and_form_of_the_images_change_nothing(dataset):
+    images, labels = dataset
+    expected = records(evaluated(dataset))
+    order = np.random.default_rng(1).permutation(23)
+    shuffled = [
+        {"image": images[part], "label": labels[part], "id": part}
+        for part in np.split(order, [4, 5, 16])
+    ]
+    assert records(evaluated(shuffled)) == expected
+    pairs = [(images[:10], labels[:10]), (images[10:], labels[10:].astype(np.int64))]
+    assert records(evaluated(pairs)) == expected
+    assert records(evaluated(iter(pairs))) == expected  # once is enough: they stay on the device
+    assert records(evaluated((jnp.asarray(images), labels))) == expected
+
+
+def test_images_that_do_not_fit_are_read_once_a_corruption(dataset, monkeypatch):
+    passes = []
+
+    class Stream:
+        def __iter__(self):
+            passes.append(1)
+            yield {"image": dataset[0], "label": dataset[1]}
+
+    monkeypatch.setattr(Devices, "bytes_for_data", 1000)
+    assert records(evaluated(Stream())) == records(evaluated(dataset))
+    assert len(passes) <= 2 + 1 + len(NAMES)  # two looks at the kind, clean images, corruptions
+    with pytest.raises(UserError, match="iterated again"):
+        evaluated(iter(list(Stream())))
+
+
+def test_the_first_images_only(dataset):
+    images, labels = dataset
+    expected = records(evaluated((images[:9], labels[:9])))
+    assert records(evaluated(dataset, max_images=9)) == expected
+    assert records(evaluated([dataset], max_images=9)) == expected
+
+
+def test_a_predict_function_may_be_a_pytree_of_its_weights(dataset):
+    partial = jax.tree_util.Partial(lambda w, images: predict(images) @ w, jnp.eye(4))
+    assert records(evaluated(dataset, partial)) == records(evaluated(dataset))
+
+
+def test_it_goes_on_where_it_was_cut_off(dataset, tmp_path, monkeypatch):
+    whole = evaluated(dataset, path=tmp_path / "whole")
+    score, asked = Engine.score, []
+
+    def spy(self, batches, conditions):
+        asked.extend(conditions)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return score(self, batches, conditions)
+
+    monkeypatch.setattr(Engine, "score", spy)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(dataset, path=tmp_path / "cut")
+    assert len(storage.load(tmp_path / "cut").scores) == 3
+    # What a kill in the middle of writing leaves: a temporary file that is not whole.
+    (tmp_path / "cut" / ".robustness.csv.1.tmp").write_text("suite,sou")
+    asked.clear()
+    rest = evaluated(dataset, path=tmp_path / "cut")
+    assert asked == [CLEAN, *whole.conditions[2:]]
+    assert rest.scores == whole.scores
+    for name in ("robustness.csv", "robustness.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    # Rows that were lost, and records that were lost, are scored again.
+    lines = (tmp_path / "cut" / "robustness.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "cut" / "robustness.csv").write_text("".join(lines[:-2]))
+    asked.clear()
+    assert evaluated(dataset, path=tmp_path / "cut").scores == whole.scores
+    assert asked == [CLEAN, *whole.conditions[2:]]
+
+
+def test_another_model_or_other_images_do_not_mix(dataset, tmp_path):
+    images, labels = dataset
+    evaluated(dataset, path=tmp_path)
+    before = (tmp_path / "robustness.csv").read_bytes()
+    with pytest.raises(UserError, match="found scores of another model"):
+        evaluated(dataset, lambda x: -predict(x), path=tmp_path)
+    with pytest.raises(UserError, match="found scores of other images"):
+        evaluated((images, (labels + 1) % 4), path=tmp_path)
+    assert (tmp_path / "robustness.csv").read_bytes() == before
+
+
+def test_frost_is_left_out_without_its_photographs_and_told():
+    plan = suites.plan("common", None, "cifar32")
+    names = dict.fromkeys(c.corruption for c in plan.conditions[1:])
+    assert len(names) == 18
+    assert "frost" not in names
+    assert plan.notes == ("frost is left out: frost_dir names no photographs.",)
+
+
+def test_a_nan_is_no_prediction(dataset):
+    with pytest.raises(RunError, match="predict gives NaN for 23 of 23 images of clean 0"):
+        evaluated(dataset, lambda x: predict(x) * jnp.nan)
+
+
+def test_published_sets_were_saved_as_jpeg(dataset):
+    assert suites.plan("c", None, "imagenet224").source == "rendered+jpeg85"
+    assert suites.plan("c", None, "imagenet224", jpeg85=False).source == "rendered"
+    assert suites.plan("c", None, "cifar32").source == "rendered"
+    assert suites.plan("3dcc", None, "imagenet224").source == "rendered"
+    plan = suites.plan(["brightness"], None, "cifar32", jpeg85=True)
+    source = images_lib.open_source(dataset, "", 0, None, None)
+    (batch,) = images_lib.CleanImages(source, ONE, 23)()
+    condition = Condition("brightness", 2)
+    plain = Engine(predict, suites.plan(["brightness"], None, "cifar32"), ONE)
+    expected = corruptions.jpeg85(plain.render(condition, batch))
+    found = Engine(predict, plan, ONE).render(condition, batch)
+    np.testing.assert_array_equal(found, expected)
+
+
+IMAGES, LABELS = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int32)
+WRONG = {
+    "no function": ({"predict": 3}, "predict: found an object of type int"),
+    "one number an image": (
+        {"predict": lambda x: x.mean((1, 2, 3))},
+        r"found float32 \[4\] for 4 images; expected logits \[B, classes\]",
+    ),
+    "whole numbers": ({"predict": lambda x: x[:, 0, :, 0]}, "expected logits, floating-point"),
+    "no JAX": (
+        {"predict": lambda x: np.asarray(x).mean((1, 2))},
+        "predict: found TracerArrayConversionError when called with",
+    ),
+    "too few classes": (
+        {"dataset": (IMAGES, LABELS + 4)},
+        "logits of 4 classes for labels from 4 to 4",
+    ),
+    "dataset": ({"dataset": "cifar11"}, "dataset: found cifar11; expected one of cifar10"),
+    "no images": ({"dataset": 5}, "dataset: found int; expected a dataset's name"),
+    "no batch": ({"dataset": []}, "dataset: found no batch at all"),
+    "batch": ({"dataset": [3]}, "dataset: found a batch that is a int"),
+    "keys": ({"dataset": [{"x": 1}]}, "a batch that is a mapping with the keys x"),
+    "floats": ({"dataset": (IMAGES / 255, LABELS)}, r"images float64 \[4, 32, 32, 3\]; .*uint8"),
+    "labels": ({"dataset": (IMAGES, LABELS[:3])}, r"labels int32 \[3\] for 4 images"),
+    "ids": (
+        {"dataset": [{"image": IMAGES, "label": LABELS, "id": LABELS}]},
+        "images with the same id",
+    ),
+    "size": ({"dataset": (IMAGES[:, :31], LABELS)}, "preset: found nothing, for images of 31x32"),
+    "preset": ({"preset": "cifar"}, "preset: found cifar; expected one of cifar32, tiny64"),
+    "suite": ({"suite": "commen"}, "suite: found commen; expected one of common, c,"),
+    "corruption": ({"suite": ["fog", "fogg"]}, "suite: found fogg; expected one of common, c,"),
+    "none": ({"suite": []}, "suite: found no corruption"),
+    "frost": ({"suite": "frost"}, "suite: found frost; .* frost needs frost_dir"),
+    "codec": ({"suite": "h265_crf"}, "suite: found h265_crf; .*prepared dataset only"),
+    "map": ({"suite": "flash", "preset": "imagenet224"}, "found flash; .*a map of its scene"),
+    "constants": ({"suite": "3dcc"}, "found cifar32, for which iso_noise has no constants"),
+    "severity": ({"severities": (0,)}, "severities: found 0; expected severities from 1 to 5"),
+    "seed": ({"seed": -1}, "seed: found -1"),
+    "batch size": ({"batch_size": 0}, "batch_size: found 0"),
+    "source": ({"source": "fogs"}, "source: found fogs; expected one of auto, rendered"),
+    "only": ({"corruptions": ["snow"]}, "corruptions: found snow; expected among gaussian_noise"),
+    "prepared": (
+        {"dataset": "cifar10", "suite": "imagenet_c"},
+        "(imagenet_c|the TFDS dataset cifar10, prepared)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_is_one_line(name, tmp_path):
+    changes, text = WRONG[name]
+    options = {
+        "predict": predict,
+        "dataset": (IMAGES, LABELS),
+        "suite": NAMES,
+        "severities": (1,),
+        "devices": ONE,
+        "data_dir": tmp_path,
+        "cache_dir": tmp_path,
+        **changes,
+    }
+    arguments = [options.pop(part) for part in ("predict", "dataset", "suite")]
+    with pytest.raises(UserError, match=text) as caught:
+        robustness.evaluate(*arguments, quiet=True, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_several_sizes_are_refused():
+    batches = [(IMAGES, LABELS), (np.zeros((4, 64, 64, 3), np.uint8), LABELS)]
+    with pytest.raises(UserError, match=r"found images of \[64, 64, 3\] after \[32, 32, 3\]"):
+        evaluated(batches)

@@ -1,0 +1,109 @@
+"""Results survive their files; files that are damaged are one line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tables
+
+from dst_jax.errors import UserError
+from dst_jax.robustness import storage
+from dst_jax.robustness.suites import Condition
+
+
+def some(seed, setting=tables.SETTING, n=37):
+    random = np.random.default_rng(seed)
+    conditions = [Condition("fog", 1), Condition("fog", 5), Condition("glass_blur", 2)]
+    return tables.of_hits({c: random.random(n) < 0.4 for c in conditions}, setting=setting)
+
+
+def same(one, two):
+    assert (one.dataset, one.scores, one.notes) == (two.dataset, two.scores, two.notes)
+    assert one.hits.keys() == two.hits.keys()
+    for condition, hits in one.hits.items():
+        assert np.array_equal(hits.bits, two.hits[condition].bits)
+        assert hits.images == two.hits[condition].images
+
+
+def test_save_and_load(tmp_path):
+    assert storage.load_all(tmp_path) == []
+    result = some(0)
+    storage.save(tmp_path / "new", result)
+    same(storage.load(tmp_path / "new"), result)
+    columns = "suite,source,corruption,severity,n,accuracy,ece,preset,seed"
+    lines = (tmp_path / "new" / "robustness.csv").read_text().splitlines()
+    assert lines[0] == columns
+    (facts,) = json.loads((tmp_path / "new" / "robustness.json").read_text())
+    assert facts["robust_accuracy"] == result.robust_accuracy
+    assert (facts["suite"], facts["severities"], facts["n"]) == ("c", [1, 2, 5], 37)
+
+
+def test_a_directory_holds_several_suites_and_the_last_of_each(tmp_path):
+    prepared = ("common", "tfds/cifar10_corrupted", "", 0)
+    storage.save(tmp_path, some(0), some(1, prepared))
+    storage.save(tmp_path, some(2))
+    first, second = sorted(storage.load_all(tmp_path), key=lambda r: r.setting.suite)
+    same(first, some(2))
+    same(second, some(1, prepared))
+    same(storage.load(tmp_path, "common"), some(1, prepared))
+    with pytest.raises(UserError, match=r"found c, .*; expected one result|; c, .*"):
+        storage.load(tmp_path)
+    with pytest.raises(UserError, match="found no result; expected one result of 3dcc"):
+        storage.load(tmp_path, "3dcc")
+
+
+def test_without_the_record_there_are_still_the_accuracies(tmp_path):
+    storage.save(tmp_path, some(0))
+    (tmp_path / "robustness.npz").unlink()
+    (tmp_path / "robustness.json").unlink()
+    loaded = storage.load(tmp_path)
+    assert loaded.scores == some(0).scores
+    assert not loaded.hits
+
+
+def test_a_record_that_is_not_of_its_row_is_left_out(tmp_path):
+    storage.save(tmp_path, some(0))
+    path = tmp_path / "robustness.csv"
+    rows = list(csv.reader(path.read_text().splitlines()))
+    rows[2][5] = "0.123"
+    path.write_text("\n".join(map(",".join, rows)) + "\n")
+    assert Condition(rows[2][2], int(rows[2][3])) not in storage.load(tmp_path).hits
+    assert len(storage.load(tmp_path).hits) == 3
+
+
+HEAD = "suite,source,corruption,severity,n,accuracy,ece,preset,seed\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "suite\nx\n",
+        HEAD + "a,b,c,d,e,f,g,h,i\n",
+        HEAD + "a,b,fog,1,10,0.5,0,p,0\n" * 2,
+        HEAD + "a,b,fog,1,10,0.5,0,p,0\na,b,fog,2,11,0.5,0,p,0\n",
+        HEAD + "a,b,fog,1,10,0.",
+        "suite,corruption,severity,n,accuracy\na,fog,1,10,0.5\n",
+    ],
+)
+def test_a_damaged_table_is_one_line(tmp_path, text):
+    path = tmp_path / "robustness.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"robustness.csv: found a damaged table .*Delete"):
+        storage.load_all(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["robustness.npz", "robustness.json"])
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_a_truncated_file_is_one_line(tmp_path, name, keep):
+    storage.save(tmp_path, some(0))
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:keep] if keep >= 0 else path.read_bytes()[: keep - 40])
+    with pytest.raises(UserError, match=rf"{name}: found .*Delete"):
+        storage.load_all(tmp_path)
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="expected a directory that can be written"):
+        storage.write(tmp_path / "file" / "x", [some(0)])
