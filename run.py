@@ -46,7 +46,7 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "all",
     experiment.MODES,
-    "all: train, evaluate, report. The others do one of them. An existing --workdir needs no "
+    "all: train, evaluate, analyze, report. The others do one of them. An existing --workdir needs no "
     "--config: it holds its own.",
 )
 _SWEEP = flags.DEFINE_string(

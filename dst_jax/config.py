@@ -14,10 +14,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax.errors import UserError
-from dst_jax.options import DURATION, OPTIONS, Option
+from dst_jax.options import ANALYSES, DURATION, OPTIONS, Option
 
 # What may differ between two starts on one workdir: it does not change the trained network.
-NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.steps_per_dispatch")
+NOT_PART_OF_TRAINING = (
+    *("eval.", "analysis.", "log.tensorboard", "checkpoint.keep"),
+    "train.steps_per_dispatch",
+)
 
 
 # Algorithms without masks; `sparsity.sparsity` is 0 for them.
@@ -151,11 +154,18 @@ def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     for name in (
         "train.milestones",
         "eval.corruptions",
+        "analysis.parts",
     ):  # the command line gives `a,b` as one text
         flat[name] = tuple(part for text in flat[name] for part in str(text).split(",") if part)
     for severity in flat["eval.severities"]:
         if severity not in (1, 2, 3, 4, 5):
             raise UserError("config.eval.severities", severity, "severities from 1 to 5")
+    for part in flat["analysis.parts"]:
+        if part not in ANALYSES:
+            raise UserError("config.analysis.parts", part, "among " + ", ".join(ANALYSES))
+    for radius in flat["analysis.radii"]:
+        if not isinstance(radius, int | float) or radius < 0:
+            raise UserError("config.analysis.radii", radius, "numbers, at least 0")
     try:
         re.compile(flat["sparsity.exclude"])
     except re.error as error:

@@ -4,6 +4,7 @@ Gives everything that a notebook, `robustness`, `analysis` and `report` ask of a
 whatever it was trained on.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from dst_jax import checkpoint, data, models
 from dst_jax.workdir import read_json
@@ -79,18 +81,16 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     """Reads a run back from its directory.
 
     Args:
-      workdir: the run directory.
+      workdir: the run directory, local or on any storage that Orbax reads, as gs://bucket/run.
       step: the checkpoint to read; None: the latest.
 
     Raises:
       UserError: a file is missing or damaged; the text names it.
     """
-    workdir = Path(workdir)
+    workdir = epath.Path(workdir)
     config = read_json(workdir / "config.json")
     state = checkpoint.read(workdir / "checkpoints", step)
     masks = state["sparse"].get("masks", {})
-    history = workdir / "metrics.jsonl"
-    lines = history.read_text().splitlines() if history.exists() else []
     return Run(
         workdir=workdir,
         config=config,
@@ -100,8 +100,17 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         batch_stats=state.get("batch_stats", {}),
         masks=masks,
         union=state.get("union", {}),
-        metrics=[json.loads(line) for line in lines],
+        metrics=_history(workdir / "metrics.jsonl"),
     )
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, without those that a kill has cut short."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def _masked(params: Any, masks: Any) -> Any:

@@ -4,6 +4,7 @@
     environment.json  command, versions, hardware    model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
     robustness.csv    accuracy a condition           report.html ...  what `report` draws
+    analysis/         one file a part of `analyze`
 
 Everything is written to a temporary name and renamed. Called by `train`, `robustness`,
 `experiment`.
@@ -18,9 +19,13 @@ import os
 import platform
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import dst_jax
 from dst_jax import config as config_lib
@@ -40,6 +45,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz file atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads an .npz file; {} if there is none, or none that can be read. Unpickles nothing."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return {}
 
 
 def read_json(path: Path) -> Any:

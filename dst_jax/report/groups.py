@@ -14,7 +14,7 @@ from functools import cached_property
 from dst_jax.report.runs import CLEAN, Condition, Run
 
 # Options that change what is recorded and when, not what is computed.
-_RECORDS = ("checkpoint.", "log.", "train.steps_per_dispatch")
+_RECORDS = ("checkpoint.", "log.", "analysis.", "train.steps_per_dispatch")
 
 
 @dataclass(frozen=True)

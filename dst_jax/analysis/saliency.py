@@ -1,0 +1,188 @@
+"""Where in the image a decision comes from: Grad-CAM for convolutions, rollout for attention.
+
+Both look into any linen model by name, without a hook in its code. Maps are small, at the
+resolution of the layer or of the patches; `enlarged` brings them to the image's. Called by
+`analyze`, and by notebooks.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dst_jax.errors import UserError
+
+
+def feature_layers(module: nn.Module, images: Any) -> list[str]:
+    """Names of the modules that give feature maps of more than one position, in calling order.
+
+    Args:
+      module: a linen model of images.
+      images: normalised images [B, H, W, C], or a `jax.ShapeDtypeStruct` of them.
+    """
+    names: list[str] = []
+
+    def note(next_call, args, kwargs, context):
+        result = next_call(*args, **kwargs)
+        shape = getattr(result, "shape", ())
+        if context.method_name == "__call__" and context.module.path and len(shape) == 4:
+            if shape[1] * shape[2] > 1:
+                names.append("/".join(context.module.path))
+        return result
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(module.init, jax.random.key(0), images)
+    return names
+
+
+def grad_cam(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    labels: jax.Array,
+    layer: str = "",
+) -> jax.Array:
+    """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) of each image for a class.
+
+    The rectified sum of a layer's feature maps, each weighed by the mean over positions of the
+    gradient of the class's logit.
+
+    Args:
+      module: a linen model, `module.apply(variables, images)` -> logits [B, classes].
+      variables: its variables.
+      images: normalised images [B, H, W, C].
+      labels: int32 [B], the class that is explained.
+      layer: a name of `feature_layers`; "": the last, for a residual network its last block.
+
+    Returns:
+      float32 [B, h, w], >= 0, not scaled.
+
+    Raises:
+      UserError: the model has no such feature maps.
+    """
+    names = feature_layers(module, jax.ShapeDtypeStruct(images.shape, images.dtype))
+    if not names or (layer and layer not in names):
+        known = ", ".join(dict.fromkeys(names)) or "none: no layer has feature maps"
+        raise UserError("layer", layer or "no feature maps", f"one of {known}")
+    layer = layer or names[-1]
+    path = tuple(layer.split("/"))
+
+    def score(shift: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+        seen = []
+
+        def shifted(next_call, args, kwargs, context):
+            result = next_call(*args, **kwargs)
+            if context.module.path != path or context.method_name != "__call__":
+                return result
+            seen.append(result)
+            return result + jnp.asarray(shift, result.dtype)
+
+        with nn.intercept_methods(shifted):
+            logits = module.apply(variables, images)
+        chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)
+        return jnp.sum(chosen), seen[-1]
+
+    shape = jax.eval_shape(score, 0.0)[1].shape
+    gradient, features = jax.grad(score, has_aux=True)(jnp.zeros(shape))
+    weights = gradient.mean((1, 2), keepdims=True)
+    return nn.relu(jnp.sum(weights * features.astype(jnp.float32), -1))
+
+
+def rollout(attentions: Sequence[jax.Array]) -> jax.Array:
+    """Attention rollout (Abnar & Zuidema 2020, section 3) from the class token to the patches.
+
+    Args:
+      attentions: one a block, in order, [B, heads, T, T], rows sum to 1; the first of the tokens is
+        the class token, the last ones are the patches, a square of them row by row; tokens between
+        (a distillation token) are left out of the result.
+
+    Returns:
+      float32 [B, h, w]: how much of the class token comes from each patch.
+    """
+    tokens = attentions[0].shape[-1]
+    flow = jnp.eye(tokens)[None]
+    for attention in attentions:
+        # Half of a token goes round the block, through the residual connection.
+        mixed = (attention.astype(jnp.float32).mean(1) + jnp.eye(tokens)[None]) / 2
+        flow = mixed / mixed.sum(-1, keepdims=True) @ flow
+    side = math.isqrt(tokens - 1)
+    return flow[:, 0, tokens - side * side :].reshape(-1, side, side)
+
+
+def attention_rollout(
+    module: nn.Module, variables: Mapping[str, Any], images: jax.Array, name: str = ""
+) -> jax.Array:
+    """`rollout` of a model that sows its attention weights.
+
+    Args:
+      module: a linen model whose blocks `sow("intermediates", name, weights)` [B, heads, T, T], as
+        `flax.linen.MultiHeadDotProductAttention` does with `sow_weights=True`.
+      variables: its variables.
+      images: normalised images [B, H, W, C].
+      name: what they are sown as; "": anything with "attention" in its name.
+
+    Returns:
+      float32 [B, h, w].
+
+    Raises:
+      UserError: the model sows no such weights.
+    """
+    _, state = module.apply(variables, images, mutable=["intermediates"])
+    found = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree.leaves_with_path(state.get("intermediates", {}))
+    ]
+    chosen = [
+        (_natural(path), leaf)
+        for path, leaf in found
+        if (name or "attention") in path
+        and getattr(leaf, "ndim", 0) == 4
+        and leaf.shape[-1] == leaf.shape[-2]
+    ]
+    if not chosen:
+        raise UserError(
+            "attention weights", "none that the model sows", f"`{name or '...attention...'}`"
+        )
+    return rollout([leaf for _, leaf in sorted(chosen, key=lambda pair: pair[0])])
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """A key that sorts block_2 before block_10."""
+    parts = "".join(c if c.isdigit() else " " for c in path).split()
+    return [(int(part), "") for part in parts] or [(0, path)]
+
+
+def saliency(
+    module: nn.Module, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array
+) -> tuple[str, jax.Array]:
+    """The method that fits a model, and its maps: Grad-CAM, or attention rollout.
+
+    Args:
+      module: a linen model.
+      variables: its variables.
+      images: normalised images [B, H, W, C].
+      labels: int32 [B]; rollout does not depend on it.
+
+    Returns:
+      ("Grad-CAM" or "attention rollout", float32 [B, h, w]).
+
+    Raises:
+      UserError: the model has neither feature maps nor attention.
+    """
+    try:
+        return "attention rollout", attention_rollout(module, variables, images)
+    except UserError:
+        return "Grad-CAM", grad_cam(module, variables, images, labels)
+
+
+def enlarged(maps: np.ndarray, size: int) -> np.ndarray:
+    """Scales each map [B, h, w] to 0..1 and, bilinearly, to [B, size, size]."""
+    maps = np.asarray(maps, np.float32)
+    low = maps.min((1, 2), keepdims=True)
+    span = maps.max((1, 2), keepdims=True) - low
+    maps = (maps - low) / np.where(span > 0, span, 1)
+    return np.asarray(jax.image.resize(maps, (len(maps), size, size), "bilinear"))
