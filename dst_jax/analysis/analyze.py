@@ -61,9 +61,7 @@ class Analysis:
       cache_dir: where decoded arrays are cached.
     """
 
-    def __init__(
-        self, config: Mapping[str, Any], run: Run, data_dir: str | None, cache_dir: Path
-    ):
+    def __init__(self, config: Mapping[str, Any], run: Run, data_dir: str | None, cache_dir: Path):
         self.run, self._config, self._options = run, config, options_of(config)
         self._data_dir, self._cache_dir = data_dir, cache_dir
         self._dataset = data.get(config["data"]["name"])
@@ -237,10 +235,12 @@ class Analysis:
         dtype = jnp.dtype(self._config["model"]["dtype"])
         variables = {"params": self.run.params, "batch_stats": self.run.batch_stats}
         arrays = {"labels": np.asarray(labels), "ids": batch["id"][rows]}
+        method, explain = saliency.method_for(self.run.model, variables, images)
+        explain, classify = jax.jit(explain), jax.jit(logits_function(self._config))
         for kind, pictures in (("clean", images), ("corrupted", corrupted)):
             normal = data.normalise(pictures, self._dataset, dtype)
-            method, maps = saliency.saliency(self.run.model, variables, normal, labels)
-            logits = jax.jit(logits_function(self._config))(variables, pictures)
+            maps = explain(variables, normal, labels)
+            logits = classify(variables, pictures)
             arrays |= {
                 f"{kind}_images": np.asarray(pictures),
                 f"{kind}_maps": np.asarray(maps, np.float32),
@@ -318,7 +318,9 @@ def analyze(
                 path = part_path(run.workdir, part)
                 write_arrays(path, {**arrays, "settings": np.array(json.dumps(settings))})
                 if interrupt.requested:
-                    raise InterruptedRunError(interrupt.requested, f"analysis saved in {path.parent}")
+                    raise InterruptedRunError(
+                        interrupt.requested, f"analysis saved in {path.parent}"
+                    )
 
             if part == "heat_map":
                 same = begun[part] and json.loads(str(begun[part]["settings"])) == settings

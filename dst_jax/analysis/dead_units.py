@@ -40,9 +40,7 @@ def _boolean(x: jax.Array) -> jax.Array:
     return (x > 0).astype(x.dtype)
 
 
-_boolean.defvjp(
-    lambda x: (_boolean(x), None), lambda _, ct: ((ct > 0).astype(ct.dtype),)
-)
+_boolean.defvjp(lambda x: (_boolean(x), None), lambda _, ct: ((ct > 0).astype(ct.dtype),))
 
 
 def path_dead(
@@ -66,10 +64,7 @@ def path_dead(
       Path of the weights -> what paths say; None for a network with LayerNorm, whose attention
       mixes signs.
     """
-    flat = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
+    flat = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
     ones = {
         path: jnp.asarray(masks[path], jnp.float32) if path in masks else jnp.ones(leaf.shape)
         for path, leaf in flat.items()
@@ -79,7 +74,9 @@ def path_dead(
     inputs: dict[str, jax.Array] = {}
     outputs: dict[str, jax.Array] = {}
 
-    def forward(probes: Mapping[str, jax.Array]) -> tuple[jax.Array, Any]:
+    def forward(
+        probes: Mapping[str, jax.Array], ones: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, Any]:
         reached: dict[str, jax.Array] = {}
         results: dict[str, jax.Array] = {}
 
@@ -99,21 +96,19 @@ def path_dead(
             return results[path] + probes[path] if path in probes else results[path]
 
         tree = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: ones.get(
-                jax.tree_util.keystr(path, simple=True, separator="/"), jnp.zeros(leaf.shape)
-            ),
-            params,
+            lambda path, leaf: ones.get(_name(path), jnp.zeros(leaf.shape)), params
         )
         images = jnp.ones((1, *image_shape))
         with nn.intercept_methods(step):
             logits = module.apply({"params": tree}, images)
         return jnp.sum(logits), (reached, results)
 
-    _, (inputs, outputs) = jax.eval_shape(forward, {})
+    _, (inputs, outputs) = jax.eval_shape(forward, {}, ones)
     if mixes:
         return None
     zeros = {path: jnp.zeros(result.shape) for path, result in outputs.items()}
-    (_, (inputs, outputs)), useful = jax.jit(jax.value_and_grad(forward, has_aux=True))(zeros)
+    gradient = jax.jit(jax.value_and_grad(forward, has_aux=True))
+    (_, (inputs, outputs)), useful = gradient(zeros, ones)
 
     found = {}
     for path, result in outputs.items():
@@ -128,3 +123,7 @@ def path_dead(
         effective = active & known[:, None] & feeds
         found[path] = PathDead(~alive, int(active.sum()), int(effective.sum()))
     return found
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -5,8 +5,10 @@ resolution of the layer or of the patches; `enlarged` brings them to the image's
 `analyze`, and by notebooks.
 """
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -29,9 +31,9 @@ def feature_layers(module: nn.Module, images: Any) -> list[str]:
     def note(next_call, args, kwargs, context):
         result = next_call(*args, **kwargs)
         shape = getattr(result, "shape", ())
-        if context.method_name == "__call__" and context.module.path and len(shape) == 4:
-            if shape[1] * shape[2] > 1:
-                names.append("/".join(context.module.path))
+        called = context.method_name == "__call__" and context.module.path
+        if called and len(shape) == 4 and shape[1] * shape[2] > 1:
+            names.append("/".join(context.module.path))
         return result
 
     with nn.intercept_methods(note):
@@ -156,33 +158,27 @@ def _natural(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") for part in parts] or [(0, path)]
 
 
-def saliency(
-    module: nn.Module, variables: Mapping[str, Any], images: jax.Array, labels: jax.Array
-) -> tuple[str, jax.Array]:
-    """The method that fits a model, and its maps: Grad-CAM, or attention rollout.
+def method_for(
+    module: nn.Module, variables: Mapping[str, Any], images: jax.Array
+) -> tuple[str, Callable[..., jax.Array]]:
+    """The method that fits a model: attention rollout where it sows its attention, else Grad-CAM.
 
     Args:
       module: a linen model.
       variables: its variables.
-      images: normalised images [B, H, W, C].
-      labels: int32 [B]; rollout does not depend on it.
+      images: [B, H, W, C], for their shape.
 
     Returns:
-      ("Grad-CAM" or "attention rollout", float32 [B, h, w]).
+      ("Grad-CAM" or "attention rollout", (variables, normalised images, labels) -> maps float32
+      [B, h, w]); rollout does not depend on the labels.
 
     Raises:
-      UserError: the model has neither feature maps nor attention.
+      UserError: the model has neither attention nor feature maps.
     """
-    try:
-        return "attention rollout", attention_rollout(module, variables, images)
-    except UserError:
-        return "Grad-CAM", grad_cam(module, variables, images, labels)
-
-
-def enlarged(maps: np.ndarray, size: int) -> np.ndarray:
-    """Scales each map [B, h, w] to 0..1 and, bilinearly, to [B, size, size]."""
-    maps = np.asarray(maps, np.float32)
-    low = maps.min((1, 2), keepdims=True)
-    span = maps.max((1, 2), keepdims=True) - low
-    maps = (maps - low) / np.where(span > 0, span, 1)
-    return np.asarray(jax.image.resize(maps, (len(maps), size, size), "bilinear"))
+    example = jax.ShapeDtypeStruct(images.shape, jnp.float32)
+    with contextlib.suppress(UserError):
+        jax.eval_shape(functools.partial(attention_rollout, module), variables, example)
+        return "attention rollout", lambda v, x, _: attention_rollout(module, v, x)
+    labels = jax.ShapeDtypeStruct(images.shape[:1], jnp.int32)
+    jax.eval_shape(functools.partial(grad_cam, module), variables, example, labels)
+    return "Grad-CAM", functools.partial(grad_cam, module)

@@ -80,8 +80,7 @@ def stripe_score(counts: np.ndarray, room: int) -> float | None:
 
 
 def stripe_scores(mask: np.ndarray) -> tuple[float | None, float | None]:
-    """`stripe_score` over the output channels and over the input channels of a mask [..., in, out].
-    """
+    """`stripe_score` over the output and over the input channels of a mask [..., in, out]."""
     fan_in, fan_out = fans(mask)
     return stripe_score(fan_in, mask.size // len(fan_in)), stripe_score(
         fan_out, mask.size // len(fan_out)

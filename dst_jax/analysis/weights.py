@@ -78,9 +78,7 @@ def describe_weights(run: Run, image_shape: tuple[int, int, int], wanted: str) -
         "maskable": np.array([path in masks for path in kernels]),
         "size": np.array([kernel.size for kernel in kernels.values()]),
         "active": np.array([mask.sum(dtype=np.int64) for mask in full.values()]),
-        "explored": np.array(
-            [union.get(path, full[path]).sum(dtype=np.int64) for path in kernels]
-        ),
+        "explored": np.array([union.get(path, full[path]).sum(dtype=np.int64) for path in kernels]),
         "outputs": np.array([kernel.shape[-1] for kernel in kernels.values()]),
         "dead_outputs": np.array([outputs for outputs, _ in dead]),
         "dead_inputs": np.array([inputs for _, inputs in dead]),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.errors import UserError
-from dst_jax.report import figures, findings, groups, page, tables
+from dst_jax.report import analysis_figures, figures, findings, groups, page, tables
 from dst_jax.report import runs as run_directories
 
 __all__ = ["Report", "write"]
@@ -60,23 +60,29 @@ def write(
     result_tables = [tables.build(comparison) for comparison in comparisons]
     summaries = [findings.paragraph(comparison) for comparison in comparisons]
     drawings = figures.draw(comparisons)
+    explained, remarks = analysis_figures.draw(comparisons)
+    drawings += explained
 
     report = Report(
         text="\n".join(
-            f"{tables.to_text(table)}\n{tables.wrapped(summary)}\n"
-            for table, summary in zip(result_tables, summaries, strict=True)
+            [
+                f"{tables.to_text(table)}\n{tables.wrapped(summary)}\n"
+                for table, summary in zip(result_tables, summaries, strict=True)
+            ]
+            + [f"{tables.wrapped(remark)}\n" for remark in remarks]
         ),
         html_path=out_dir / "report.html",
         csv_path=out_dir / "report.csv",
         markdown_path=out_dir / "report.md",
         figure_paths=tuple(out_dir / "figures" / f"{d.name}.svg" for d in drawings),
     )
-    _replace(report.html_path, page.render(result_tables, summaries, drawings, members))
+    _replace(report.html_path, page.render(result_tables, summaries, drawings, members, remarks))
     _replace(report.csv_path, tables.to_csv(result_tables))
     markdown = [
         f"{tables.to_markdown(table)}\n{summary}\n"
         for table, summary in zip(result_tables, summaries, strict=True)
     ]
+    markdown += [f"{remark}\n" for remark in remarks]
     _replace(report.markdown_path, "\n".join(markdown))
     for path, drawing in zip(report.figure_paths, drawings, strict=True):
         _replace(path, drawing.svg)

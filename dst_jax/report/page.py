@@ -52,6 +52,7 @@ def render(
     summaries: Sequence[str],
     drawings: Sequence[Drawing],
     runs: Sequence[Run],
+    remarks: Sequence[str] = (),
 ) -> str:
     """Renders the page.
 
@@ -60,6 +61,7 @@ def render(
       summaries: one paragraph a table.
       drawings: the figures, in order.
       runs: all runs, for their provenance.
+      remarks: what the figures lack, in sentences.
 
     Returns:
       A whole HTML document without references to anything outside it.
@@ -69,6 +71,7 @@ def render(
     body += [f'<p class="lead">{escape(summary)}</p>' for summary in summaries]
     body.append("<h2>Results</h2>")
     body += [_table(table) for table in tables]
+    body += [f'<p class="note warn">{escape(remark)}</p>' for remark in remarks]
     body += [_figure(drawing) for drawing in drawings]
     body += ["<h2>Runs</h2>", *[_run(run, len(runs) <= _OPEN_DETAILS) for run in runs]]
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _TERMS)

@@ -30,6 +30,10 @@ def rates(masks: Sequence[np.ndarray], union: Sequence[np.ndarray]) -> dict[str,
     if sizes:
         found["explored"] = sum(seen) / sum(sizes)
     if any(sparse):
-        counted = [layer for layer, chosen in zip(zip(seen, sizes, strict=True), sparse, strict=True) if chosen]
+        counted = [
+            layer
+            for layer, chosen in zip(zip(seen, sizes, strict=True), sparse, strict=True)
+            if chosen
+        ]
         found["explored_sparse"] = sum(n for n, _ in counted) / sum(size for _, size in counted)
     return found
