@@ -97,14 +97,15 @@ def looks_of(groups: Sequence[Group]) -> dict[str, Look]:
         for rank, name in enumerate(names):
             pale = 0.55 * rank / max(1, len(names) - 1)
             looks[name] = Look(
-                _paler(colours[algorithm], pale),
+                paler(colours[algorithm], pale),
                 LINES[rank % len(LINES)],
                 MARKERS[rank % len(MARKERS)],
             )
     return looks
 
 
-def _paler(colour: str, share: float) -> str:
+def paler(colour: str, share: float) -> str:
+    """A colour mixed with that share, in [0, 1], of light grey."""
     channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     return "#" + "".join(f"{round(c + (235 - c) * share):02x}" for c in channels)
 

@@ -107,13 +107,16 @@ def saliency(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
     first = runs[0][1]
     count, columns = len(first["ids"]), 2 * (1 + len(runs))
     figure = new_figure(9.6, 0.6 + count * (9.6 / columns + 0.15))
-    grid = figure.subplots(count, columns, squeeze=False)
+    ratios = [1.0] * (1 + len(runs)) + [0.15] + [1.0] * (1 + len(runs))
+    grid = figure.subplots(count, columns + 1, squeeze=False, width_ratios=ratios)
+    for ax in grid[:, 1 + len(runs)]:
+        ax.set_visible(False)  # a gap between clean and corrupted
     condition = f"{words(str(first['corruption']))} {int(first['severity'])}"
     hits = {s.group.name: [0, 0] for s, _ in runs}
     for row in range(count):
         label = int(first["labels"][row])
         for half, kind in enumerate(("clean", "corrupted")):
-            at = half * (1 + len(runs))
+            at = half * (2 + len(runs))
             picture = _shrunk(first[f"{kind}_images"][row] / 255)
             _picture(grid[row, at], picture, f"class {label}" if half == 0 else "")
             if row == 0:

@@ -256,10 +256,16 @@ def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[Condition, S
         ):
             bad += 1
             continue
-        scores.setdefault(row["suite"], {})[condition] = score
+        scores.setdefault(suite_of(row), {})[condition] = score
     if bad:
         problems.append(f"robustness.csv has {_count(bad, 'unreadable row')}, left out")
     return scores
+
+
+def suite_of(row: Mapping[str, str]) -> str:
+    """What may be compared, in words: `common, rendered (cifar32, seed 0)`."""
+    text = ", ".join(filter(None, (row["suite"], row.get("source"))))
+    return f"{text} ({row['preset']}, seed {row.get('seed')})" if row.get("preset") else text
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

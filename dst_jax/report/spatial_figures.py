@@ -30,7 +30,9 @@ def kernel_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
     texts = []
     for column, (sample, run) in enumerate(firsts):
         scores = _stripes(run, mapped)
-        numbers = "" if scores is None else f"\nstripes: out {scores[0]:.2f}, in {scores[1]:.2f}"
+        numbers = (
+            "" if scores is None else f"\nstripes: out {_two(scores[0])}, in {_two(scores[1])}"
+        )
         texts.append(f"{sample.group.name}{numbers.replace(chr(10), ' ')}")
         for row, (values, top) in enumerate(
             ((run["nonzero"], max(taps, 1)), (run["magnitude"], highest))
@@ -58,6 +60,11 @@ def kernel_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
     )
 
 
+def _two(value: float) -> str:
+    """Two digits, without a minus before 0.00."""
+    return f"{value + 0.0 if abs(value) >= 0.005 else 0.0:.2f}"
+
+
 def _stripes(run: Arrays, layer: str) -> tuple[float, float] | None:
     index = run["layers"].tolist().index(layer)
     scores = float(run["stripes_out"][index]), float(run["stripes_in"][index])
@@ -80,7 +87,9 @@ def layers(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
         ("stripes, inputs", lambda run: run["stripes_in"]),
         ("dead outputs, %", _dead),
     ]
-    figure = new_figure(9.6, 6.4)
+    if not any(_dead(run).any() for _, alike in runs for run in alike):
+        measures.pop()  # the caption says that there is none
+    figure = new_figure(9.6, 1.2 + 1.3 * len(measures))
     panels = figure.subplots(len(measures), 1, sharex=True)
     width = 0.8 / len(runs)
     for ax, (label, measure) in zip(panels, measures, strict=True):
@@ -100,21 +109,20 @@ def layers(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
         ax.axhline(0, color="#7f7f7f", linewidth=0.6)
         ax.set_ylabel(label)
         ax.grid(False, axis="x")
-    panels[3].set_ylim(0, max(1.0, panels[3].get_ylim()[1]))
     every = -(-len(names) // _LABELS)
     ticks = range(0, len(names), every)
-    panels[3].set_xticks(ticks, [names[i].removesuffix("/kernel") for i in ticks])
-    for text in panels[3].get_xticklabels():
+    panels[-1].set_xticks(ticks, [names[i].removesuffix("/kernel") for i in ticks])
+    for text in panels[-1].get_xticklabels():
         text.set(rotation=40, ha="right", rotation_mode="anchor")
-    panels[3].set_xlim(-0.6, len(names) - 0.4)
+    panels[-1].set_xlim(-0.6, len(names) - 0.4)
     add_legend(figure, panels[0])
     totals = "; ".join(_totals(sample.group.name, alike) for sample, alike in runs if alike)
     name = "layers" + suffix
     return Drawing(
         name=name,
         heading="Layer by layer",
-        alt=f"Four rows of bars over {len(names)} layers: sparsity, stripe score of outputs and of "
-        f"inputs, and dead outputs. {totals}.",
+        alt=f"Rows of bars over {len(names)} layers: sparsity, stripe score of outputs and of "
+        f"inputs, and dead outputs where there are any. {totals}.",
         caption=f"{what}mean over seeds. A dead output lies on no path of active weights from the "
         "image to a logit (where the network has attention: it has no active input). No bar: the "
         f"layer is full. {totals}.",

@@ -86,8 +86,9 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
     grid = figure.subplots(2 if against else 1, columns, squeeze=False)
     for ax in grid.ravel():
         ax.set_visible(False)
+    top = max(10.0, *(float(np.nanmax(100 * square)) for *_, square in maps))
     for ax, (sample, run, square) in zip(grid[0], maps, strict=False):
-        shown = _show(ax, run, 100 * square, sample.group.name, "viridis", 0, 100)
+        shown = _show(ax, run, 100 * square, sample.group.name, "viridis", 0, top)
     figure.colorbar(shown, ax=grid[0].tolist(), label="error, %", shrink=0.8)
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
