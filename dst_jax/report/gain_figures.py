@@ -100,19 +100,22 @@ def _gains(
         ax.set_ylabel("relative gain, %")
         ax.set_title(_numbers(c, group, base), loc="left")
         ax.grid(False, axis="x")
+    slanted = len(names) > 8
     labels = [
-        words(name) + (f"\n{100 * shares[name]:.0f} % high" if name in shares else "")
+        words(name).replace(" ", " " if slanted else "\n")
+        + (f"{', ' if slanted else chr(10)}{100 * shares[name]:.0f} %" if name in shares else "")
         for name in names
     ]
     panels[-1].set_xticks(range(len(names)), labels)
     panels[-1].tick_params(axis="x", length=0)
-    if len(names) > 8:
+    if slanted:
         for text in panels[-1].get_xticklabels():
             text.set(rotation=40, ha="right", rotation_mode="anchor")
     panels[-1].set_xlim(-0.6, len(names) - 0.4)
     order = (
-        "Corruptions with the most high frequencies first: the share of the energy of (corrupted "
-        "minus clean image) beyond half of the highest frequency, measured on rendered images"
+        "Corruptions with the most high frequencies first; the percentage is the share of the "
+        "energy of (corrupted minus clean image) beyond half of the highest frequency, measured "
+        "on rendered images"
         if shares
         else "Corruptions in the order of evaluation; --mode=analyze orders them by frequency"
     )
