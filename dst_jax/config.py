@@ -298,6 +298,23 @@ def _check_density(flat: dict[str, Any], algorithm: str) -> None:
         )
 
 
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config of any version with the defaults of what it lacks, durations as they are.
+
+    Raises:
+      UserError: it is no config at all.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
+        raise UserError("config.json", "no section `model`", "the resolved config of a run")
+    found = {name: value for name, value in config.items() if not isinstance(value, Mapping)}
+    for name, option in OPTIONS.items():
+        section, _, field = name.rpartition(".")
+        own = config.get(section) if section else config
+        value = own.get(field, option.default) if isinstance(own, Mapping) else option.default
+        (found.setdefault(section, dict(own or {})) if section else found)[field] = value
+    return found
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lists the options by which two resolved configs train different networks, in words."""
     before, after = dict(flatten(old)), dict(flatten(new))

@@ -259,9 +259,9 @@ def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, sever
             from dst_jax.analysis import analyze
 
             for path, config in configs.items():
-                parts = analyze.options_of(config)["parts"]
-                saved = load_run(path)
-                if main and parts:
+                saved = load_run(path)  # its config is complete, whatever version wrote it
+                config = {**saved.config, "analysis": analyze.options_of(config)}
+                if main and (parts := config["analysis"]["parts"]):
                     analyze.analyze(config, saved, places.data_dir, places.cache_dir, parts)
 
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from etils import epath
 
 from dst_jax import checkpoint, data, models
+from dst_jax import config as config_lib
+from dst_jax.errors import UserError
 from dst_jax.workdir import read_json
 
 
@@ -88,20 +90,51 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
       UserError: a file is missing or damaged; the text names it.
     """
     workdir = epath.Path(workdir)
-    config = read_json(workdir / "config.json")
+    config = config_lib.completed(read_json(workdir / "config.json"))
     state = checkpoint.read(workdir / "checkpoints", step)
+    model = create_model(config)
+    _check_network(workdir, model, data.get(config["data"]["name"]).image_shape, state)
     masks = state["sparse"].get("masks", {})
     return Run(
         workdir=workdir,
         config=config,
         step=int(state["step"]),
-        model=create_model(config),
+        model=model,
         params=_masked(state["params"], masks),
         batch_stats=state.get("batch_stats", {}),
         masks=masks,
         union=state.get("union", {}),
         metrics=_history(workdir / "metrics.jsonl"),
     )
+
+
+def _check_network(
+    workdir: Path, model: Any, image_shape: tuple[int, ...], state: Mapping[str, Any]
+) -> None:
+    """Raises UserError unless a checkpoint holds a state of ours, of the config's network."""
+    where, mend = f"{workdir}/checkpoints", "Is it the checkpoint of another program or config?"
+    if lacking := [name for name in ("step", "params", "sparse") if name not in state]:
+        raise UserError(where, f"a checkpoint without {', '.join(lacking)}", "one of dst_jax", mend)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    wanted = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    expected, found = map(_shapes, (wanted, state["params"]))
+    if expected != found:
+        name = min(
+            path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)
+        )
+        raise UserError(
+            f"{where}: {name}",
+            f"shape {found.get(name, 'nothing')}",
+            f"{expected.get(name, 'nothing')}, as the network of config.json has it",
+            mend,
+        )
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(params)
+    }
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

@@ -5,11 +5,13 @@ import os
 
 import jax
 import numpy as np
+import pytest
 import runs
 
 from dst_jax import models, saved_run, step
 from dst_jax import optimizer as optimizer_lib
 from dst_jax.checkpoint import Checkpoints
+from dst_jax.errors import UserError
 from dst_jax.parallel import Devices
 from dst_jax.train import create_updater
 
@@ -54,6 +56,47 @@ def test_one_device_reads_what_four_saved(tmp_path):
     active = sum(int(mask.sum()) for mask in jax.tree.leaves(state.sparse.masks))
     assert found[:4] == ["0", str(active), "[8,", "16]"]
     np.testing.assert_allclose(np.array(found[4:], float), np.ravel(expected), rtol=1e-5, atol=1e-6)
+
+
+def saved(tmp_path, state, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(1, state)
+    checkpoints.close()
+
+
+def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path):
+    config = runs.small_config(model__name="mlp", model__width=4)
+    saved(tmp_path, {"weights": np.zeros(3)}, config)
+    with pytest.raises(UserError, match="a checkpoint without step, params, sparse"):
+        saved_run.load_run(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
+    config = runs.small_config(model__name="mlp", model__width=4)
+    other = models.init(
+        saved_run.create_model({**config, "model": {**config["model"], "width": 5}}), 0, (32, 32, 3)
+    )
+    state = {"step": np.int32(1), "params": other["params"], "sparse": {"count": np.int32(0)}}
+    saved(tmp_path, state, config)
+    with pytest.raises(UserError, match=r"found shape .*5.*; expected .*4.*config.json has it"):
+        saved_run.load_run(tmp_path)
+
+
+def test_a_config_of_another_version_is_completed(tmp_path):
+    config = runs.small_config(model__name="mlp", model__width=4)
+    variables = models.init(saved_run.create_model(config), 0, (32, 32, 3))
+    state = {"step": np.int32(1), "params": variables["params"], "sparse": {"count": np.int32(0)}}
+    del config["analysis"], config["log"]["tensorboard"]
+    config["model"]["since_removed"] = 1
+    saved(tmp_path, state, config)
+    run = saved_run.load_run(tmp_path)
+    assert run.config["analysis"]["images"] == 256
+    assert run.config["log"]["tensorboard"] is False
+    assert run.predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 10)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(UserError, match="the resolved config of a run"):
+        saved_run.load_run(tmp_path)
 
 
 def test_a_bucket_stays_one():
