@@ -117,11 +117,14 @@ def rollout(attentions: Sequence[jax.Array]) -> jax.Array:
 def attention_rollout(
     module: nn.Module, variables: Mapping[str, Any], images: jax.Array, name: str = ""
 ) -> jax.Array:
-    """`rollout` of a model that sows its attention weights.
+    """`rollout` of a model whose attention weights can be seen.
+
+    They can where a module called `...DotProductAttention` is given queries, keys and values [B, T,
+    heads, d] (softmax of Q K^T / sqrt(d)), or where blocks `sow("intermediates", name, weights)`
+    [B, heads, T, T], as `flax.linen.MultiHeadDotProductAttention` does with `sow_weights=True`.
 
     Args:
-      module: a linen model whose blocks `sow("intermediates", name, weights)` [B, heads, T, T], as
-        `flax.linen.MultiHeadDotProductAttention` does with `sow_weights=True`.
+      module: a linen model.
       variables: its variables.
       images: normalised images [B, H, W, C].
       name: what they are sown as; "": anything with "attention" in its name.
@@ -130,9 +133,22 @@ def attention_rollout(
       float32 [B, h, w].
 
     Raises:
-      UserError: the model sows no such weights.
+      UserError: the model shows no such weights.
     """
-    _, state = module.apply(variables, images, mutable=["intermediates"])
+    seen: list[jax.Array] = []
+
+    def note(next_call, args, kwargs, context):
+        named = type(context.module).__name__.endswith("DotProductAttention")
+        if named and len(args) == 3 and all(getattr(a, "ndim", 0) == 4 for a in args):
+            query, key = args[0], args[1]
+            scores = jnp.einsum("bqhd,bkhd->bhqk", query / math.sqrt(query.shape[-1]), key)
+            seen.append(nn.softmax(scores.astype(jnp.float32)))
+        return next_call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        _, state = module.apply(variables, images, mutable=["intermediates"])
+    if seen:
+        return rollout(seen)
     found = [
         (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
         for path, leaf in jax.tree.leaves_with_path(state.get("intermediates", {}))
@@ -146,7 +162,7 @@ def attention_rollout(
     ]
     if not chosen:
         raise UserError(
-            "attention weights", "none that the model sows", f"`{name or '...attention...'}`"
+            "attention weights", "none that the model shows", f"`{name or '...attention...'}`"
         )
     return rollout([leaf for _, leaf in sorted(chosen, key=lambda pair: pair[0])])
 

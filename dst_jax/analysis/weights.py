@@ -63,9 +63,10 @@ def describe_weights(run: Run, image_shape: tuple[int, int, int], wanted: str) -
     """
     masks, union, params = map(_by_path, (run.masks, run.union, run.params))
     order = dict.fromkeys(cost.path for cost in flops.layer_costs(run.model, image_shape))
-    kernels = {path: params[path] for path in order}
+    # What multiplies without weights of its own, as attention does, has a cost but no kernel.
+    kernels = {path: params[path] for path in order if path in params and params[path].ndim > 1}
     full = {path: masks.get(path, np.ones(k.shape, np.uint8)) for path, k in kernels.items()}
-    paths = dead_units.path_dead(run.model, masks, run.params, image_shape)
+    paths = dead_units.path_dead(run.model, masks, run.params, image_shape) or {}
     stripes = [spatial.stripe_scores(mask) for mask in full.values()]
     dead = [spatial.dead_channels(mask) for mask in full.values()]
     mapped = layer_to_map(kernels, wanted)
@@ -82,8 +83,8 @@ def describe_weights(run: Run, image_shape: tuple[int, int, int], wanted: str) -
         "outputs": np.array([kernel.shape[-1] for kernel in kernels.values()]),
         "dead_outputs": np.array([outputs for outputs, _ in dead]),
         "dead_inputs": np.array([inputs for _, inputs in dead]),
-        "path_dead": np.array([int(paths[p].outputs.sum()) if paths else -1 for p in kernels]),
-        "effective": np.array([paths[p].effective if paths else -1 for p in kernels]),
+        "path_dead": np.array([int(paths[p].outputs.sum()) if p in paths else -1 for p in kernels]),
+        "effective": np.array([paths[p].effective if p in paths else -1 for p in kernels]),
         "stripes_out": np.array([score[0] for score in stripes], float),
         "stripes_in": np.array([score[1] for score in stripes], float),
         "mapped": np.array(mapped),

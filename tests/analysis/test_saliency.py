@@ -108,6 +108,47 @@ def test_rollout_of_a_network_with_flax_attention():
     assert (found.sum((1, 2)) < 1).all()  # the rest stays with the class token
 
 
+class DotProductAttention(nn.Module):
+    @nn.compact
+    def __call__(self, query, key, value):
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query / jnp.sqrt(4.0), key)
+        return jnp.einsum("bhqk,bkhd->bqhd", nn.softmax(scores), value)
+
+
+class Plain(nn.Module):
+    """Attention that sows nothing: a class token and four patches."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        tokens = nn.Conv(8, (3, 3), strides=3)(images).reshape(len(images), -1, 8)
+        tokens = jnp.concatenate([tokens.mean(1, keepdims=True), tokens], 1)
+        for _ in range(2):
+            qkv = nn.Dense(24)(tokens).reshape(len(images), 5, 3, 2, 4)
+            mixed = DotProductAttention()(*jnp.moveaxis(qkv, 2, 0))
+            self.sow("intermediates", "known", qkv)
+            tokens += mixed.reshape(tokens.shape)
+        return nn.Dense(3)(tokens[:, 0])
+
+
+def test_rollout_of_a_network_that_sows_nothing():
+    module = Plain()
+    variables = {"params": module.init(jax.random.key(0), IMAGES)["params"]}
+    _, state = module.apply(variables, IMAGES, mutable=["intermediates"])
+    expected = np.tile(np.eye(5), (3, 1, 1))
+    for qkv in np.asarray(state["intermediates"]["known"]):
+        for image in range(3):
+            heads = []
+            for head in range(2):
+                query, key, _ = np.moveaxis(qkv[image, :, :, head], 1, 0)
+                powers = np.exp(query @ key.T / 2)
+                heads.append(powers / powers.sum(1, keepdims=True))
+            expected[image] = (np.mean(heads, 0) + np.eye(5)) / 2 @ expected[image]
+    method, explain = saliency.method_for(module, variables, IMAGES)
+    assert method == "attention rollout"
+    found = jax.jit(explain)(variables, IMAGES, LABELS)
+    np.testing.assert_allclose(found, expected[:, 0, 1:].reshape(3, 2, 2), rtol=1e-4)
+
+
 def test_rollout_leaves_a_distillation_token_out():
     uniform = jnp.full((1, 2, 6, 6), 1 / 6)  # class, distillation, four patches
     maps = saliency.rollout([uniform])
