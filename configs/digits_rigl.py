@@ -51,4 +51,7 @@ def get_config(argument: str = "") -> ConfigDict:
         "pixelate",
         "jpeg_compression",
     )
+    config.analysis.images = 128  # and few frequencies: seconds a run, not minutes
+    config.analysis.radii = (0, 4, 8, 12, 16, 20, 24, 28, 32)
+    config.analysis.heat_map_step = 3
     return config_lib.with_argument(config, argument)

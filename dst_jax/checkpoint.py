@@ -9,6 +9,7 @@ leaves whole checkpoints only. Called by `train` and by everything that reads a 
 import contextlib
 import io
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,7 +131,9 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
         raise UserError(
             str(directory), "no checkpoint", "a run directory", "Train it first with --mode=train"
         )
-    path = directory.absolute() / str(steps[-1] if step is None else step)
+    if "://" not in os.fspath(directory):  # a bucket is absolute already
+        directory = directory.absolute()
+    path = directory / str(steps[-1] if step is None else step)
     _quiet()
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _one_line(path, "Train the run again, or use another --workdir"):

@@ -14,10 +14,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax.errors import UserError
-from dst_jax.options import DURATION, OPTIONS, Option
+from dst_jax.options import ANALYSES, DURATION, OPTIONS, Option
 
 # What may differ between two starts on one workdir: it does not change the trained network.
-NOT_PART_OF_TRAINING = ("eval.", "log.tensorboard", "checkpoint.keep", "train.steps_per_dispatch")
+NOT_PART_OF_TRAINING = (
+    *("eval.", "analysis.", "log.tensorboard", "checkpoint.keep"),
+    "train.steps_per_dispatch",
+)
 
 
 # Algorithms without masks; `sparsity.sparsity` is 0 for them.
@@ -148,9 +151,15 @@ def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
         raise UserError(f"config.{missing[0]}", "nothing", OPTIONS[missing[0]].expected())
     for name, option in OPTIONS.items():
         _check(name, flat[name], option)
-    for name in ("train.milestones", "eval.corruptions"):
+    for name in ("train.milestones", "eval.corruptions", "analysis.parts"):
         flat[name] = _split(flat[name])
     _check_severities("config.eval.severities", flat["eval.severities"])
+    for part in flat["analysis.parts"]:
+        if part not in ANALYSES:
+            raise UserError("config.analysis.parts", part, "among " + ", ".join(ANALYSES))
+    for radius in flat["analysis.radii"]:
+        if not isinstance(radius, int | float) or radius < 0:
+            raise UserError("config.analysis.radii", radius, "numbers, at least 0")
     try:
         re.compile(flat["sparsity.exclude"])
     except re.error as error:
@@ -357,6 +366,23 @@ def _check_density(flat: dict[str, Any], algorithm: str) -> None:
             f"a step with a mask update before it: {algorithm} reaches the target density by "
             f"updates at multiples of {freq} steps from step {start} on",
         )
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config of any version with the defaults of what it lacks, durations as they are.
+
+    Raises:
+      UserError: it is no config at all.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
+        raise UserError("config.json", "no section `model`", "the resolved config of a run")
+    found = {name: value for name, value in config.items() if not isinstance(value, Mapping)}
+    for name, option in OPTIONS.items():
+        section, _, field = name.rpartition(".")
+        own = config.get(section) if section else config
+        value = own.get(field, option.default) if isinstance(own, Mapping) else option.default
+        (found.setdefault(section, dict(own or {})) if section else found)[field] = value
+    return found
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,10 +1,10 @@
-"""What `run.py` asks for: one run or a sweep of runs, through train, evaluate and report.
+"""What `run.py` asks for: one run or a sweep of runs, through train, evaluate, analyze and report.
 
 With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
 their own for everything else. A run goes through `claim` (its directory), `train`, `describe`
-(layers, realised sparsity, FLOPs) and `evaluate`; the report is drawn over all runs of the call.
-Parts that are done are skipped, so the same command finishes what was interrupted. Called by
-`run.py`, tests and notebooks.
+(layers, realised sparsity, FLOPs), `evaluate` and `analyze`; the report is drawn over all runs of
+the call. Parts that are done are skipped, so the same command finishes what was interrupted. Called
+by `run.py`, tests and notebooks.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from dst_jax import config as config_lib
 from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
 
-MODES = ("all", "train", "evaluate", "report", "describe")
+MODES = ("all", "train", "evaluate", "analyze", "report", "describe")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,12 @@ def run(
             for group in groups
         ]
         for group in resolved:
-            _do(group, places, mode, several=len(runs) > 1)
+            try:
+                _do(group, places, mode, several=len(runs) > 1)
+            except UserError as error:
+                if mode != "analyze" or len(runs) == 1:
+                    raise
+                print(f"not analysed: {error}", flush=True)  # the others do not wait for it
     if not _is_main_process(places):
         return ""
     if mode in ("all", "report"):
@@ -344,6 +349,14 @@ def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, sever
                 if main:
                     describe.write(saved)
                 evaluate.evaluate(config, saved, places.data_dir, places.cache_dir)
+        if mode in ("all", "analyze"):
+            from dst_jax.analysis import analyze
+
+            for path, config in configs.items():
+                saved = load_run(path)  # its config is complete, whatever version wrote it
+                config = {**saved.config, "analysis": analyze.options_of(config)}
+                if main and (parts := config["analysis"]["parts"]):
+                    analyze.analyze(config, saved, places.data_dir, places.cache_dir, parts)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import Interrupt
 from dst_jax.parallel import Devices, any_process, is_main_process
 from dst_jax.progress import Progress
+from dst_jax.sparsity import exploration
 from dst_jax.step import TrainState, Window
 from dst_jax.workdir import write_text
 
@@ -104,6 +106,7 @@ class Log:
         check_finite(state)
         window = jax.tree.map(_first, state.window)
         masks = [local(mask) for mask in jax.tree.leaves(state.sparse.masks)]
+        union = jax.tree.leaves(state.union)
         active = sum(int(mask.sum(dtype=np.int64)) for mask in masks)
         maskable = sum(mask.size for mask in masks)
         values = {
@@ -115,9 +118,8 @@ class Log:
             "learning_rate": float(self._rate(step - 1)),
             "density": active / maskable if maskable else 1.0,
         }
-        if window.updates:
-            # the share of the active weights that one update replaced, on average
-            values["mask_churn"] = int(window.fresh) / (active * int(window.updates))
+        values |= exploration.rates(masks, [local(seen) for seen in union])
+        values |= of_updates(window, active)
         now = time.monotonic()
         pace = (step - self._since_step) / (now - self._since)
         images = pace * self._config["train"]["batch_size"]
@@ -150,6 +152,36 @@ class Log:
             self._file.close()
         if self._board:
             self._board.close()
+
+
+def of_updates(window: Any, active: int) -> dict[str, float]:
+    """What the mask updates of a log window did; {} without updates.
+
+    Args:
+      window: `step.Window` of host numbers.
+      active: active maskable weights at its end.
+
+    Returns:
+      "mask_churn": the share of the active weights that an update replaced, on average;
+      "regrown_same": of the weights that updates grew, those that the same update had dropped;
+      "grown_survival": of the weights that the update before activated, those still active;
+      "gradient_norm_active", "gradient_norm_inactive": norms of the dense gradient of the maskable
+      weights at the updates, on average. What an algorithm does not tell, or happened to nothing,
+      is left out.
+    """
+    updates = int(window.updates)
+    if not updates:
+        return {}
+    found = {
+        "mask_churn": int(window.fresh) / (active * updates),
+        "gradient_norm_active": float(window.gradient_active) / updates,
+        "gradient_norm_inactive": float(window.gradient_inactive) / updates,
+    }
+    if window.grown:
+        found["regrown_same"] = 1 - int(window.fresh) / int(window.grown)
+    if window.newcomers:
+        found["grown_survival"] = int(window.survivors) / int(window.newcomers)
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def local(leaf: jax.Array) -> np.ndarray:

@@ -7,6 +7,7 @@ cards and the rest of the library use. Nothing here imports JAX, so `run.py --he
 import dataclasses
 from typing import Any
 
+ANALYSES = ("weights", "attenuation", "heat_map", "noise", "corruptions", "saliency")
 DURATION = "a duration: `300` or `300 steps`, `5 epochs`, `75%` of the training"
 
 
@@ -252,4 +253,18 @@ OPTIONS: dict[str, Option] = {
         "", "constants of the rendered corruptions; empty: those that fit the dataset's images"
     ),
     "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
+    "analysis.parts": Option(
+        ANALYSES,
+        "what is analysed after the evaluation, one or more of " + ", ".join(ANALYSES),
+    ),
+    "analysis.images": Option(256, "clean test images used, the first ones; 0: all", low=0),
+    "analysis.radii": Option(
+        (), "radii of the frequency attenuation, in periods an image; empty: 17 up to the side"
+    ),
+    "analysis.heat_map_step": Option(
+        1, "1: a Fourier heat map of every frequency; 2: of every second along both axes", low=1
+    ),
+    "analysis.layer": Option(
+        "", "layer whose kernels are mapped, as layer3_3/conv2; empty: the last of several pixels"
+    ),
 }

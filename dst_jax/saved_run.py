@@ -4,6 +4,7 @@ Gives everything that a notebook, `robustness`, `analysis` and `report` ask of a
 whatever it was trained on.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -12,8 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from dst_jax import checkpoint, data, models
+from dst_jax import config as config_lib
+from dst_jax.errors import UserError
 from dst_jax.workdir import read_json
 
 
@@ -89,30 +93,68 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     """Reads a run back from its directory.
 
     Args:
-      workdir: the run directory.
+      workdir: the run directory, local or on any storage that Orbax reads, as gs://bucket/run.
       step: the checkpoint to read; None: the latest.
 
     Raises:
       UserError: a file is missing or damaged; the text names it.
     """
-    workdir = Path(workdir)
-    config = read_json(workdir / "config.json")
+    workdir = epath.Path(workdir)
+    config = config_lib.completed(read_json(workdir / "config.json"))
     state = checkpoint.read(workdir / "checkpoints", step)
+    model = create_model(config)
+    _check_network(workdir, model, data.get(config["data"]["name"]).image_shape, state)
     masks = state["sparse"].get("masks", {})
     evaluated = state.get("ema") or state
-    history = workdir / "metrics.jsonl"
-    lines = history.read_text().splitlines() if history.exists() else []
     return Run(
         workdir=workdir,
         config=config,
         step=int(state["step"]),
-        model=create_model(config),
+        model=model,
         params=_masked(evaluated["params"], masks),
         batch_stats=evaluated.get("batch_stats", {}),
         masks=masks,
         union=state.get("union", {}),
-        metrics=[json.loads(line) for line in lines],
+        metrics=_history(workdir / "metrics.jsonl"),
     )
+
+
+def _check_network(
+    workdir: Path, model: Any, image_shape: tuple[int, ...], state: Mapping[str, Any]
+) -> None:
+    """Raises UserError unless a checkpoint holds a state of ours, of the config's network."""
+    where, mend = f"{workdir}/checkpoints", "Is it the checkpoint of another program or config?"
+    if lacking := [name for name in ("step", "params", "sparse") if name not in state]:
+        raise UserError(where, f"a checkpoint without {', '.join(lacking)}", "one of dst_jax", mend)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    wanted = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    expected, found = map(_shapes, (wanted, state["params"]))
+    if expected != found:
+        name = min(
+            path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)
+        )
+        raise UserError(
+            f"{where}: {name}",
+            f"shape {found.get(name, 'nothing')}",
+            f"{expected.get(name, 'nothing')}, as the network of config.json has it",
+            mend,
+        )
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(params)
+    }
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, without those that a kill has cut short."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def _masked(params: Any, masks: Any) -> Any:

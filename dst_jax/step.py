@@ -45,6 +45,13 @@ class Window:
       gradient_norm: sum over batches of the norm of the gradient of the active weights.
       fresh: weights that mask updates activated, summed over updates.
       updates: mask updates.
+      grown: weights that mask updates grew, those just dropped included; 0 where the algorithm does
+        not say (`SET.count_grown`).
+      newcomers: weights that the update before activated, summed over updates.
+      survivors: those of them that were still active after the next update.
+      gradient_active: sum over updates of the norm of the dense gradient of the maskable weights
+        that were active.
+      gradient_inactive: the same of those that were not.
       bad_step: the first step whose loss or gradient was not finite, or -1.
     """
 
@@ -55,13 +62,32 @@ class Window:
     gradient_norm: jax.Array
     fresh: jax.Array
     updates: jax.Array
+    grown: jax.Array
+    newcomers: jax.Array
+    survivors: jax.Array
+    gradient_active: jax.Array
+    gradient_inactive: jax.Array
     bad_step: jax.Array
 
     @classmethod
     def empty(cls) -> "Window":
         """A window that has seen nothing."""
         zero, none = jnp.int32(0), jnp.float32(0)
-        return cls(zero, none, zero, zero, none, zero, zero, jnp.int32(-1))
+        return cls(
+            steps=zero,
+            loss=none,
+            correct=zero,
+            examples=zero,
+            gradient_norm=none,
+            fresh=zero,
+            updates=zero,
+            grown=zero,
+            newcomers=zero,
+            survivors=zero,
+            gradient_active=none,
+            gradient_inactive=none,
+            bad_step=jnp.int32(-1),
+        )
 
 
 @flax.struct.dataclass
@@ -75,6 +101,7 @@ class TrainState:
       sparse: masks (uint8 like params, None where a leaf is never masked), optimizer state
         (`inner_state`), target sparsities, count.
       union: uint8, 1 where a weight has been active so far; None as in the masks.
+      newest: uint8, 1 where the last mask update activated a weight; None as in the masks.
       window: the sums of the open log window.
       ema: running averages of params (masked) and batch_stats, {} without averaging.
     """
@@ -84,6 +111,7 @@ class TrainState:
     batch_stats: Tree
     sparse: sparsity.SparseState
     union: Tree
+    newest: Tree
     window: Window
     ema: Tree = dataclasses.field(default_factory=dict)
 
@@ -128,6 +156,7 @@ def init_state(recipe: Recipe, variables: Tree) -> TrainState:
         batch_stats=batch_stats,
         sparse=sparse,
         union=jax.tree.map(jnp.asarray, sparse.masks),
+        newest=jax.tree.map(jnp.zeros_like, sparse.masks),
         window=Window.empty(),
         ema=averaging.first(recipe.ema, masked, batch_stats, sparse.masks),
     )
@@ -240,10 +269,37 @@ def learn(
         gradient_norm=window.gradient_norm + norm,
         bad_step=jnp.where(finite | (window.bad_step >= 0), window.bad_step, state.step),
     )
+    if update:  # only here: the gradient of inactive weights costs an ordinary step a pass over it
+        active, inactive = _norms(dense, state.sparse.masks)
+        window = dataclasses.replace(
+            window,
+            gradient_active=window.gradient_active + active,
+            gradient_inactive=window.gradient_inactive + inactive,
+        )
     current = averaging.first(recipe.ema, params, batch_stats, sparse.masks)
-    ema = averaging.advance(recipe.ema, state.ema, current, state.step)
-    state = TrainState(state.step + 1, params, batch_stats, sparse, state.union, window, ema)
+    state = dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        batch_stats=batch_stats,
+        sparse=sparse,
+        window=window,
+        ema=averaging.advance(recipe.ema, state.ema, current, state.step),
+    )
     return state, dense
+
+
+def _norms(grads: Tree, masks: Tree) -> tuple[jax.Array, jax.Array]:
+    """Norms of the gradient of the maskable weights that are active, and of those that are not."""
+
+    def norm(chosen: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        return optax.tree.norm(
+            sparsity.mask_trees.map_masks(
+                lambda mask, grad: None if mask is None else grad * chosen(mask), masks, grads
+            )
+        )
+
+    return norm(lambda mask: mask), norm(lambda mask: 1 - mask)
 
 
 def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
@@ -256,17 +312,30 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
       dense: its dense gradient.
       recipe: the run's recipe.
     """
-    old = state.sparse.masks
+    old, updater, window = state.sparse.masks, recipe.updater, state.window
     sparse = state.sparse._replace(count=state.step - 1)
-    params, sparse = recipe.updater.update_params_and_state(sparse, state.params, dense)
-    fresh = _count(jax.tree.map(lambda mask, before: mask & (1 - before), sparse.masks, old))
+    params, sparse = updater.update_params_and_state(sparse, state.params, dense)
+    newest = jax.tree.map(lambda mask, before: mask & (1 - before), sparse.masks, old)
+    survivors = jax.tree.map(lambda before, mask: before & mask, state.newest, sparse.masks)
+    grown = jnp.int32(0)
+    if hasattr(updater, "count_grown"):
+        grown = updater.count_grown(sparse, params)
     window = dataclasses.replace(
-        state.window, fresh=state.window.fresh + fresh, updates=state.window.updates + 1
+        window,
+        fresh=window.fresh + _count(newest),
+        updates=window.updates + 1,
+        grown=window.grown + grown,
+        newcomers=window.newcomers + _count(state.newest),
+        survivors=window.survivors + _count(survivors),
     )
-    union = jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks)
-    ema = averaging.masked(state.ema, sparse.masks)
     return dataclasses.replace(
-        state, params=params, sparse=sparse, union=union, window=window, ema=ema
+        state,
+        params=params,
+        sparse=sparse,
+        union=jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks),
+        newest=newest,
+        window=window,
+        ema=averaging.masked(state.ema, sparse.masks),
     )
 
 

@@ -4,7 +4,8 @@
     environment.json  command, versions, hardware    model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
     robustness.csv    accuracy a condition           robustness.npz   the same, image by image
-    robustness.json   what it is, and its means      report.html ...  what `report` draws
+    robustness.json   what it is, and its means      analysis/        one file a part of `analyze`
+    report.html ...   what `report` draws
 
 Everything is written to a temporary name and renamed. Called by `train`, `robustness`,
 `experiment`.
@@ -19,9 +20,13 @@ import os
 import platform
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import dst_jax
 from dst_jax import config as config_lib
@@ -46,6 +51,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz file atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Reads an .npz file; {} if there is none, or none that can be read. Unpickles nothing."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return {}
 
 
 def read_json(path: Path) -> Any:

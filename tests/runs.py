@@ -19,6 +19,7 @@ SMALL = {
     "sparsity.update_freq": "7",
     "checkpoint.every": "5",
     "log.every": "8",
+    "analysis.parts": (),
     "eval.corruptions": ("gaussian_noise",),
     "eval.severities": (1, 5),
 }

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.errors import UserError
-from dst_jax.report import figures, findings, groups, page, tables
+from dst_jax.report import (
+    analysis_figures,
+    figures,
+    findings,
+    gain_figures,
+    groups,
+    latex,
+    page,
+    published,
+    tables,
+)
 from dst_jax.report import runs as run_directories
 
 __all__ = ["Report", "write"]
@@ -31,7 +41,7 @@ class Report:
 def write(
     runs: Sequence[Path], out_dir: Path, expected: Sequence[Mapping[str, Any]] = ()
 ) -> Report:
-    """Writes report.html, report.csv, report.md and figures/*.svg into `out_dir`.
+    """Writes report.html, .csv, .md, .tex, published.csv and figures/*.svg into `out_dir`.
 
     Runs that differ only in their seed are averaged. A run that is missing, unfinished or damaged
     is told in words and does not keep the others from being drawn. Files are replaced whole.
@@ -59,24 +69,34 @@ def write(
     comparisons = groups.compare(members)
     result_tables = [tables.build(comparison) for comparison in comparisons]
     summaries = [findings.paragraph(comparison) for comparison in comparisons]
-    drawings = figures.draw(comparisons)
+    drawings = [*gain_figures.draw(comparisons), *figures.draw(comparisons)]
+    explained, remarks = analysis_figures.draw(comparisons)
+    drawings += explained
 
     report = Report(
         text="\n".join(
-            f"{tables.to_text(table)}\n{tables.wrapped(summary)}\n"
-            for table, summary in zip(result_tables, summaries, strict=True)
+            [
+                f"{tables.to_text(table)}\n{tables.wrapped(summary)}\n"
+                for table, summary in zip(result_tables, summaries, strict=True)
+            ]
+            + [f"{tables.wrapped(remark)}\n" for remark in remarks]
         ),
         html_path=out_dir / "report.html",
         csv_path=out_dir / "report.csv",
         markdown_path=out_dir / "report.md",
         figure_paths=tuple(out_dir / "figures" / f"{d.name}.svg" for d in drawings),
     )
-    _replace(report.html_path, page.render(result_tables, summaries, drawings, members))
+    beside = published.beside(comparisons)
+    html = page.render(result_tables, summaries, drawings, members, remarks, beside)
+    _replace(report.html_path, html)
     _replace(report.csv_path, tables.to_csv(result_tables))
+    _replace(out_dir / "report.tex", latex.render(result_tables, beside))
+    _replace(out_dir / "published.csv", published.to_csv(beside))
     markdown = [
         f"{tables.to_markdown(table)}\n{summary}\n"
         for table, summary in zip(result_tables, summaries, strict=True)
     ]
+    markdown += [f"{remark}\n" for remark in remarks]
     _replace(report.markdown_path, "\n".join(markdown))
     for path, drawing in zip(report.figure_paths, drawings, strict=True):
         _replace(path, drawing.svg)

@@ -16,7 +16,7 @@ from dst_jax.report.runs import CLEAN, Condition, Run
 
 # Options that change what is recorded and when, not what is trained; what was evaluated is told by
 # the scores themselves.
-_RECORDS = ("checkpoint.", "log.", "train.steps_per_dispatch", "eval.")
+_RECORDS = ("checkpoint.", "log.", "analysis.", "train.steps_per_dispatch", "eval.")
 
 
 @dataclass(frozen=True)

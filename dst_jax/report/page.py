@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dst_jax import __version__
+from dst_jax.report import published
 from dst_jax.report.assets import CSS, SCRIPT
 from dst_jax.report.figures import Drawing
 from dst_jax.report.groups import percent
@@ -52,6 +53,8 @@ def render(
     summaries: Sequence[str],
     drawings: Sequence[Drawing],
     runs: Sequence[Run],
+    remarks: Sequence[str],
+    beside: Sequence[published.Beside],
 ) -> str:
     """Renders the page.
 
@@ -60,6 +63,8 @@ def render(
       summaries: one paragraph a table.
       drawings: the figures, in order.
       runs: all runs, for their provenance.
+      remarks: what the figures lack, in sentences.
+      beside: the paper's numbers with ours.
 
     Returns:
       A whole HTML document without references to anything outside it.
@@ -69,7 +74,9 @@ def render(
     body += [f'<p class="lead">{escape(summary)}</p>' for summary in summaries]
     body.append("<h2>Results</h2>")
     body += [_table(table) for table in tables]
+    body += [f'<p class="note warn">{escape(remark)}</p>' for remark in remarks]
     body += [_figure(drawing) for drawing in drawings]
+    body += ["<h2>The paper's numbers beside ours</h2>", _published(beside)]
     body += ["<h2>Runs</h2>", *[_run(run, len(runs) <= _OPEN_DETAILS) for run in runs]]
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _TERMS)
     body += ["<h2>Definitions</h2>", f'<dl class="terms">{terms}</dl>']
@@ -134,6 +141,22 @@ def _row(row: Row) -> str:
 def _cell(cell: Cell) -> str:
     value = "" if cell.value is None else f"{cell.value!r}"
     return f'<td data-value="{value}">{escape(cell.text)}</td>'
+
+
+def _published(beside: Sequence[published.Beside]) -> str:
+    """The paper's numbers, open where a run answers to one of them."""
+    answered = sum(row.ours != published.NOT_RUN for row in beside)
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in published.HEADS)
+    rows = "\n".join(
+        f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in published.cells(row))}</tr>"
+        for row in beside
+    )
+    return f"""<details{" open" if answered else ""}><summary>{len(beside)} robust accuracies of
+Wu et al. 2025 <span>theirs; {answered} of them answered by these runs</span></summary>
+<div class="scroll" tabindex="0" role="region" aria-label="The paper's numbers beside ours">
+<table><thead><tr>{heads}</tr></thead><tbody>
+{rows}
+</tbody></table></div></details>"""
 
 
 def _figure(drawing: Drawing) -> str:

@@ -258,13 +258,13 @@ def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[Condition, S
         ):
             bad += 1
             continue
-        scores.setdefault(_suite(row), {})[condition] = score
+        scores.setdefault(suite_of(row), {})[condition] = score
     if bad:
         problems.append(f"robustness.csv has {_count(bad, 'unreadable row')}, left out")
     return scores
 
 
-def _suite(row: Mapping[str, str]) -> str:
+def suite_of(row: Mapping[str, str]) -> str:
     """What may be compared, in words: `common, rendered (cifar32, seed 0)`."""
     text = ", ".join(filter(None, (row["suite"], row.get("source"))))
     return f"{text} ({row['preset']}, seed {row.get('seed')})" if row.get("preset") else text

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dst_jax.report import significance
 from dst_jax.report.groups import Comparison, Estimate, Group, percent
 from dst_jax.report.runs import Run
 
@@ -19,7 +20,7 @@ MANY_IMAGES = 10_000  # from here on a hundredth of a percentage point is one im
 
 
 class Column(NamedTuple):
-    """A column: key in CSV, title where there is room, short title for the terminal."""
+    """A column: key in CSV, title where there is room, short title for the terminal or none."""
 
     key: str
     title: str
@@ -34,13 +35,19 @@ COLUMNS = (
     Column("robust_accuracy", "Robust accuracy, %", "robust %"),
     Column("gain", "Gain over dense, pp", "gain pp"),
     Column("relative_gain", "Gain over dense, relative %", "gain %"),
+    Column("gain_low", "Gain, 95 % interval, pp", ""),
     Column("realised_sparsity", "Sparsity (realised), %", "realised %"),
+    Column("parameter_ratio", "Active parameters ratio", ""),
     Column("inference_flops_ratio", "Inference FLOPs ratio", "FLOPs"),
     Column("training_flops_ratio", "Training FLOPs ratio", "train FLOPs"),
 )
 _TERMINAL = 100  # characters a line
-# Columns whose cells are means over seeds, with a standard deviation.
-_ESTIMATES = ("clean_accuracy", "robust_accuracy")
+# Columns whose cells hold two numbers, and the second's key in CSV.
+_SECOND = {
+    "clean_accuracy": "clean_accuracy_std",
+    "robust_accuracy": "robust_accuracy_std",
+    "gain_low": "gain_high",
+}
 SPARSITY_NOTE = (
     "Sparsity, requested and realised, is the share of removed weights among the maskable "
     "weights (not biases, not normalisation). FLOPs ratios are relative to the dense model."
@@ -48,7 +55,10 @@ SPARSITY_NOTE = (
 
 
 class Cell(NamedTuple):
-    """What is printed, and the numbers behind it (fractions, not percentages)."""
+    """What is printed, and the numbers behind it (fractions, not percentages).
+
+    The second number is the standard deviation of an accuracy, or the upper end of an interval.
+    """
 
     text: str = MISSING
     value: float | None = None
@@ -77,10 +87,14 @@ class Table:
 def build(comparison: Comparison) -> Table:
     """Builds the table of a comparison."""
     digits = 2 if comparison.images >= MANY_IMAGES else 1
-    rows = [_result_row(comparison, group, digits) for group in comparison.groups]
+    intervals = [significance.interval(comparison, group) for group in comparison.groups]
+    rows = [
+        _result_row(comparison, group, digits, interval)
+        for group, interval in zip(comparison.groups, intervals, strict=True)
+    ]
     rows += _idle_rows(comparison)
     rows.sort(key=_row_order)
-    notes = [*comparison.notes, SPARSITY_NOTE]
+    notes = [*comparison.notes, *filter(None, [significance.note(intervals)]), SPARSITY_NOTE]
     if any(len(group.runs) > 1 for group in comparison.groups):
         notes.append("± is the sample standard deviation over seeds.")
     return Table(title(comparison), comparison, tuple(rows), tuple(notes))
@@ -101,19 +115,20 @@ def title(comparison: Comparison) -> str:
 
 def to_text(table: Table) -> str:
     """The table for a terminal, titles and notes included."""
+    shown = [i for i, column in enumerate(COLUMNS) if column.short]
     # A remark runs on over the empty cells, so it does not widen a column.
     widths = [
         max(
-            [len(column.short)]
+            [len(COLUMNS[i].short)]
             + [len(r.cells[i].text) for r in table.rows if i < 3 or not r.remark]
         )
-        for i, column in enumerate(COLUMNS)
+        for i in shown
     ]
     lines = [table.title, ""]
-    header = _aligned([column.short for column in COLUMNS], widths)
+    header = _aligned([COLUMNS[i].short for i in shown], widths)
     lines += [header, "-" * len(header)]
     for row in table.rows:
-        texts = [cell.text for cell in row.cells]
+        texts = [row.cells[i].text for i in shown]
         line = (
             _aligned(texts[:3], widths) + "  " + row.remark
             if row.remark
@@ -146,11 +161,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = [
-        name
-        for column in COLUMNS
-        for name in (
-            [column.key, f"{column.key}_std"] if column.key in _ESTIMATES else [column.key]
-        )
+        name for column in COLUMNS for name in filter(None, (column.key, _SECOND.get(column.key)))
     ]
     writer.writerow(["dataset", "model", "suite", "conditions", "images", *names, "remark"])
     for table in tables:
@@ -160,7 +171,7 @@ def to_csv(tables: Sequence[Table]) -> str:
             values: list[object] = []
             for column, cell in zip(COLUMNS, row.cells, strict=True):
                 values.append(cell.text if column.key == "method" else _plain(cell.value))
-                if column.key in _ESTIMATES:
+                if column.key in _SECOND:
                     values.append(_plain(cell.std))
             writer.writerow([*place, *values, row.remark])
     return buffer.getvalue()
@@ -180,7 +191,12 @@ def seeds_text(seeds: Iterable[int | None]) -> str:
     return ("seed " if len(known) == 1 else "seeds ") + ", ".join(known)
 
 
-def _result_row(comparison: Comparison, group: Group, digits: int) -> Row:
+def _result_row(
+    comparison: Comparison,
+    group: Group,
+    digits: int,
+    interval: significance.Interval | None,
+) -> Row:
     clean, robust = comparison.clean(group), comparison.robust(group)
     shown = robust or clean
     count = shown.n if shown else len(group.runs)
@@ -194,7 +210,9 @@ def _result_row(comparison: Comparison, group: Group, digits: int) -> Row:
         _accuracy_cell(robust, digits),
         Cell(f"{100 * gain[0]:+.{digits}f}", gain[0]) if gain else Cell(),
         Cell(f"{100 * relative:+.{digits}f}", relative) if relative is not None else Cell(),
+        _interval_cell(interval, digits),
         _fact_cell(group.fact("sparsity"), 100.0, 1),
+        _parameter_cell(group),
         _fact_cell(group.fact("flops_ratio"), 1.0, 2),
         _fact_cell(group.fact("training_flops_ratio"), 1.0, 2),
     )
@@ -240,6 +258,22 @@ def _accuracy_cell(value: Estimate | None, digits: int) -> Cell:
 
 def _fact_cell(value: Estimate | None, scale: float, digits: int) -> Cell:
     return Cell(f"{scale * value.mean:.{digits}f}", value.mean) if value else Cell()
+
+
+def _interval_cell(interval: significance.Interval | None, digits: int) -> Cell:
+    if interval is None:
+        return Cell()
+    text = f"{100 * interval.low:+.{digits}f} to {100 * interval.high:+.{digits}f}"
+    return Cell(text, interval.low, interval.high)
+
+
+def _parameter_cell(group: Group) -> Cell:
+    """Parameters that are left, those that are never masked included, over all of them."""
+    total, maskable, active = map(group.fact, ("parameters", "maskable", "active"))
+    if not (total and maskable and active and total.mean):
+        return Cell()
+    ratio = (total.mean - maskable.mean + active.mean) / total.mean
+    return Cell(f"{ratio:.2f}", ratio)
 
 
 def _aligned(texts: Sequence[str], widths: Sequence[int]) -> str:

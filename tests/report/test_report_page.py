@@ -78,7 +78,7 @@ def test_page_refers_to_nothing_outside_itself(written, page):
 
 
 def test_every_figure_is_described(written, page):
-    assert page.figures == len(page.svgs) == len(written.figure_paths) == 3
+    assert page.figures == len(page.svgs) == len(written.figure_paths) == 5
     for attributes in page.svgs:
         assert attributes["role"] == "img"
         assert len(attributes["aria-label"]) > 40
@@ -129,9 +129,11 @@ def test_writing_again_gives_the_same_bytes_and_leaves_nothing_else(tmp_path):
         "figures/corruptions.svg",
         "figures/severity.svg",
         "figures/training.svg",
+        "published.csv",
         "report.csv",
         "report.html",
         "report.md",
+        "report.tex",
     ]
 
 

@@ -223,6 +223,11 @@ class GradualMagnitudePruning(_Gradual, sparse_trainers.SET):
         del sparse_state, grads
         return params
 
+    def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
+        """Returns 0."""
+        del sparse_state, params
+        return jnp.int32(0)
+
     def _drop_and_grow(
         self,
         old_masks: list[Any],

@@ -204,6 +204,26 @@ class SET(StaticRandomSparse):
         kept = jnp.round(n_active.astype(jnp.float32) * (1 - jnp.float32(drop_fraction)))
         return jnp.clip(kept.astype(jnp.int32), jnp.minimum(1, n_active), n_active), n_active
 
+    def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
+        """Counts the weights that the last update grew, those that it had just dropped included.
+
+        With the number that is newly active it gives the share that was dropped for nothing.
+
+        Args:
+          sparse_state: the state right after the update, `count` being the step of the update.
+          params: the params.
+
+        Returns:
+          int32 [].
+        """
+        masks = sparse_state.masks
+        if self.use_packed_masks:
+            masks = mask_trees.unpack_masks(masks, params)
+        active = _count_active(jax.tree.leaves(masks))
+        fraction = jax.lax.optimization_barrier(jax.jit(self.drop_fraction_fn)(sparse_state.count))
+        kept, new = self._layer_counts(active, fraction, sparse_state, params)
+        return jnp.sum(new - kept, dtype=jnp.int32)
+
     def _drop_and_grow(
         self,
         old_masks: list[jax.Array],

@@ -1,0 +1,44 @@
+"""All figures that explain a result, in the order of the report. Called by `report.write`."""
+
+from collections.abc import Sequence
+
+from dst_jax.report import exploration_figures, spatial_figures, spectral_figures
+from dst_jax.report.analyses import lacking, samples
+from dst_jax.report.drawing import STYLE, Drawing, looks_of, slug
+from dst_jax.report.groups import Comparison
+
+_FIGURES = (
+    spectral_figures.attenuation,
+    spectral_figures.heat_maps,
+    spectral_figures.noise,
+    spatial_figures.kernel_maps,
+    spatial_figures.layers,
+    spatial_figures.fans,
+    exploration_figures.exploration,
+    exploration_figures.saliency,
+)
+
+
+def draw(comparisons: Sequence[Comparison]) -> tuple[list[Drawing], list[str]]:
+    """Draws what was analysed, once for each dataset and model.
+
+    Args:
+      comparisons: several of one dataset and model are of the same trainings.
+
+    Returns:
+      The drawings, and sentences about what was not analysed.
+    """
+    import matplotlib
+
+    looks = looks_of([group for comparison in comparisons for group in comparison.families])
+    places = {(c.dataset, c.model): c for c in comparisons if c.dataset or c.model}
+    drawings, notes = [], []
+    with matplotlib.rc_context(STYLE):
+        for (dataset, model), comparison in places.items():
+            found = samples(comparison, looks)
+            what = " on ".join(filter(None, (model, dataset)))
+            suffix = slug(model, dataset) if len(places) > 1 else ""
+            made = [figure(found, f"{what}: ", suffix) for figure in _FIGURES]
+            drawings += [drawing for drawing in made if drawing is not None]
+            notes += filter(None, [lacking(found)])
+    return drawings, notes

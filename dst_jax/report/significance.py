@@ -1,0 +1,109 @@
+"""Whether a gain is more than the choice of test images: a paired bootstrap over images.
+
+Needs which images each run classified correctly, `robustness.npz`; without it there is no interval.
+Called by `tables`.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dst_jax.report.groups import Comparison, Group
+from dst_jax.report.runs import Condition, suite_of
+from dst_jax.workdir import read_arrays
+
+RESAMPLES, LEVEL = 1000, 0.95
+
+
+class Interval(NamedTuple):
+    """A percentile interval of a difference of robust accuracies, in [-1, 1]."""
+
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    differences: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap of the mean of paired differences (Efron 1979).
+
+    Images are drawn with replacement, each with all its conditions and seeds, because those share
+    the image.
+
+    Args:
+      differences: [N], one number an image.
+      resamples: how many.
+      level: of the interval, in (0, 1).
+      seed: of the draws.
+    """
+    draw = np.random.default_rng(seed)
+    n = len(differences)
+    means = [differences[draw.integers(0, n, n)].mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def interval(comparison: Comparison, group: Group) -> Interval | None:
+    """The interval of a group's gain over its dense baseline; None where images are not known."""
+    base = comparison.baseline(group)
+    if base is None or not comparison.conditions:
+        return None
+    shares = [_share_correct(comparison, side) for side in (group, base)]
+    if any(share is None for share in shares) or shares[0].shape != shares[1].shape:
+        return None
+    return paired_bootstrap(shares[0] - shares[1])
+
+
+def _share_correct(comparison: Comparison, group: Group) -> np.ndarray | None:
+    """For each image the share of conditions and seeds under which it is right: [N]."""
+    runs = []
+    for run in group.runs:
+        hits = _hits(run.directory).get(comparison.suite, {})
+        wanted = [hits.get(condition) for condition in comparison.conditions]
+        sizes = {run.scores[comparison.suite][c].n for c in comparison.conditions}
+        if any(bits is None for bits in wanted) or len(sizes) != 1:
+            return None
+        n = sizes.pop()
+        if any(8 * len(bits) < n for bits in wanted):
+            return None
+        right = np.mean([np.unpackbits(bits, count=n) for bits in wanted], axis=0)
+        stated = statistics.fmean(
+            run.scores[comparison.suite][c].accuracy for c in comparison.conditions
+        )
+        if abs(right.mean() - stated) > 1e-6:  # a crash may have left one file older
+            return None
+        runs.append(right)
+    alike = {len(right) for right in runs}
+    return np.mean(runs, axis=0) if len(alike) == 1 else None
+
+
+@cache
+def _hits(directory: Path) -> Mapping[str, Mapping[Condition, np.ndarray]]:
+    """Packed bits, one an image, by suite (as the scores name it) and condition."""
+    found: dict[str, dict[Condition, np.ndarray]] = {}
+    for name, bits in read_arrays(directory / "robustness.npz").items():
+        parts = name.split("/")
+        if parts[-1] != "bits" or len(parts) < 6 or bits.dtype != np.uint8 or bits.ndim != 1:
+            continue
+        suite, source = parts[0], "/".join(parts[1:-5])
+        preset, seed, corruption, severity = parts[-5:-1]
+        row = {"suite": suite, "source": source, "preset": preset, "seed": seed}
+        if severity.isdigit():
+            condition = Condition(corruption, int(severity))
+            found.setdefault(suite_of(row), {})[condition] = bits
+    return found
+
+
+def note(intervals: Sequence[Interval | None]) -> str:
+    """What the intervals are, for under the table; empty without any."""
+    if not any(intervals):
+        return ""
+    return (
+        f"Intervals are {100 * LEVEL:.0f} % percentile intervals of the gain, from {RESAMPLES:,} "
+        "paired bootstrap samples of the test images: they hold the chance in the images, not that "
+        "in the training."
+    )

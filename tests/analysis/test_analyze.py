@@ -1,0 +1,128 @@
+"""The parts of a run's analysis: what is written, kept, resumed and redone."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+import runs
+
+from dst_jax import models, saved_run
+from dst_jax.analysis import analyze
+from dst_jax.errors import UserError
+from dst_jax.options import ANALYSES
+from dst_jax.workdir import read_arrays
+
+SMALL = {"analysis.images": 24, "analysis.heat_map_step": 10, "analysis.radii": (0, 40)}
+
+
+def run_of(workdir, config):
+    """A run that was never trained: fresh weights, random masks of half of them."""
+    model = saved_run.create_model(config)
+    variables = models.init(model, 0, (32, 32, 3))
+    draw = np.random.default_rng(0)
+    masks = jax.tree.map(
+        lambda leaf: (draw.random(leaf.shape) < 0.5).astype(np.uint8),
+        {name: part for name, part in variables["params"].items() if "kernel" in part},
+    )
+    masks = {name: {"kernel": part["kernel"]} for name, part in masks.items()}
+    return saved_run.Run(
+        workdir=workdir,
+        config=config,
+        step=44,
+        model=model,
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        masks=masks,
+        union=masks,
+        metrics=[],
+    )
+
+
+@pytest.fixture(scope="module")
+def config():
+    return runs.small_config(model__name="mlp", model__width=0, **SMALL)
+
+
+def files(workdir):
+    return {path.stem: path.stat().st_mtime_ns for path in (workdir / "analysis").glob("*")}
+
+
+def test_everything_is_written_once(tmp_path, cache_dir, config):
+    run = run_of(tmp_path, config)
+    analyze.analyze(config, run, None, cache_dir, ANALYSES)
+    first = files(tmp_path)
+    assert set(first) == set(ANALYSES)
+    analyze.analyze(config, run, None, cache_dir, ANALYSES)
+    assert files(tmp_path) == first
+
+    curves = read_arrays(tmp_path / "analysis" / "attenuation.npz")
+    # Nothing removed: the accuracy of the network; everything removed: one answer for all.
+    images, labels = (
+        part[:24]
+        for part in analyze.data.load_arrays(analyze.data.get("digits"), "test", None, cache_dir)
+    )
+    said = np.argmax(run.predict(images), -1)
+    assert curves["low"][0] == curves["high"][0] == np.mean(said == labels)
+    empty = int(np.argmax(run.predict(np.zeros((1, 32, 32, 3), np.uint8)), -1)[0])
+    assert curves["low"][1] == curves["high"][1] == np.mean(labels == empty)
+    assert curves["n"] == 24
+
+    weights = read_arrays(tmp_path / "analysis" / "weights.npz")
+    assert weights["size"].sum() == sum(m.size for m in jax.tree.leaves(run.masks))
+    assert weights["active"].sum() == sum(int(m.sum()) for m in jax.tree.leaves(run.masks))
+    shares = read_arrays(tmp_path / "analysis" / "corruptions.npz")
+    assert shares["names"].tolist() == ["gaussian_noise"]
+    # White noise: the share of the square of frequencies that lies outside the circle of half the
+    # highest one, a little less because clipping follows the image.
+    assert abs(shares["high_share"] - (1 - math.pi / 16)).max() < 0.1
+    assert "no layer has feature maps" in str(
+        read_arrays(tmp_path / "analysis" / "saliency.npz")["reason"]
+    )
+
+
+def test_what_is_missing_damaged_or_of_other_settings_is_redone(tmp_path, cache_dir, config):
+    run = run_of(tmp_path, config)
+    parts = ["weights", "heat_map"]
+    analyze.analyze(config, run, None, cache_dir, parts)
+    path = tmp_path / "analysis" / "heat_map.npz"
+    whole, first = read_arrays(path), files(tmp_path)
+    assert not np.isnan(whole["errors"]).any()
+
+    path.write_bytes(path.read_bytes()[:100])  # cut short
+    analyze.analyze(config, run, None, cache_dir, parts)
+    again = read_arrays(path)
+    np.testing.assert_array_equal(again["errors"], whole["errors"])
+    assert files(tmp_path)["weights"] == first["weights"]
+
+    half = {**whole, "errors": whole["errors"].copy()}
+    half["errors"][::2] = np.nan  # what an interrupted run leaves
+    half["errors"][1] = 0.123  # a mark: what is there is not done again
+    analyze.write_arrays(path, half)
+    analyze.analyze(config, run, None, cache_dir, parts)
+    resumed = read_arrays(path)["errors"]
+    assert resumed[1] == 0.123
+    np.testing.assert_array_equal(np.delete(resumed, 1), np.delete(whole["errors"], 1))
+
+    other = {**config, "analysis": {**config["analysis"], "heat_map_step": 15}}
+    analyze.analyze(other, run, None, cache_dir, parts)
+    assert len(read_arrays(path)["errors"]) < len(whole["errors"])
+    assert json.loads(str(read_arrays(path)["settings"]))["step"] == 15
+
+
+def test_an_older_config_gets_the_defaults(config):
+    assert analyze.options_of({})["images"] == 256
+    assert analyze.options_of(config)["images"] == 24
+
+
+def test_a_layer_that_is_not_there(tmp_path, cache_dir, config):
+    wrong = {**config, "analysis": {**config["analysis"], "layer": "conv9"}}
+    with pytest.raises(UserError, match=r"config.analysis.layer: found conv9; expected one of "):
+        analyze.analyze(wrong, run_of(tmp_path, config), None, cache_dir, ["weights"])
+
+
+def test_first_image_of_each_class():
+    labels, weights = np.array([3, 3, 1, 7, 0]), np.array([1, 1, 1, 0, 1])
+    assert analyze.first_of_each(labels, weights, 9).tolist() == [0, 2, 4]
+    assert analyze.first_of_each(labels, weights, 2).tolist() == [0, 2]

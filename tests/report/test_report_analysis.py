@@ -1,0 +1,246 @@
+"""Figures of analyses from synthetic files, what is said of missing ones, intervals, LaTeX."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from run_directories import CORRUPTIONS, SEVERITIES, conditions, make
+
+from dst_jax import report
+from dst_jax.options import ANALYSES
+from dst_jax.report import drawing, groups, published, runs, significance, spectral_figures
+from dst_jax.report.analyses import read, samples
+from dst_jax.report.tables import build
+from dst_jax.workdir import write_arrays
+
+RANDOM = np.random.default_rng(0)
+
+
+def analysed(directory, level=0.5, parts=ANALYSES):
+    """Writes files as `analyze` does, with accuracies about `level`."""
+    cells = np.array([(0, 0), (0, 1), (1, -1), (1, 0), (1, 1)])
+    pictures = RANDOM.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    of_layers = {
+        "layers": np.array(["conv/kernel", "classifier/kernel"]),
+        "size": np.array([72, 20]),
+        "active": np.array([36, 20]),
+        "explored": np.array([50, 20]),
+        "outputs": np.array([4, 10]),
+        "dead_outputs": np.array([1, 0]),
+        "path_dead": np.array([2, 0]),
+        "stripes_out": np.array([0.25, np.nan]),
+        "stripes_in": np.array([-0.001, np.nan]),
+    }
+    files = {
+        "weights": {
+            **of_layers,
+            "mapped": np.array("conv/kernel"),
+            "taps": np.array(9),
+            "nonzero": RANDOM.integers(0, 10, (4, 2)),
+            "magnitude": RANDOM.random((4, 2)),
+            "fan_in": np.array([9, 9, 9, 9]),
+            "fan_out": np.array([18, 18]),
+            "first": np.array("conv/kernel"),
+            "frequency": np.linspace(0.05, 0.45, 5),
+            "power": np.ones(5),
+        },
+        "attenuation": {"radii": np.array([0, 4, 8]), "low": np.full(3, level / 2)}
+        | {"high": np.full(3, level), "n": np.array(50)},
+        "heat_map": {"axis": np.array([-1, 0, 1]), "cells": cells, "size": np.array(8)}
+        | {"errors": np.linspace(0, level, 5), "norm": np.array(1.0), "n": np.array(50)},
+        "noise": {"bandwidths": np.array([0, 4, 8]), "low": np.full(3, level)}
+        | {"high": np.full(3, level), "norm": np.array(2.0), "n": np.array(50)},
+        "corruptions": {"names": np.array(CORRUPTIONS), "severities": np.array(SEVERITIES)}
+        | {"high_share": np.array([[0.1, 0.1], [0.8, np.nan]]), "n": np.array(50)},
+        "saliency": {"method": np.array("Grad-CAM"), "corruption": np.array("impulse_noise")}
+        | {"severity": np.array(3), "ids": np.array([0, 5]), "labels": np.array([3, 1])}
+        | {f"{kind}_images": pictures for kind in ("clean", "corrupted")}
+        | {f"{kind}_maps": RANDOM.random((2, 3, 3)) for kind in ("clean", "corrupted")}
+        | {f"{kind}_predictions": np.array([3, 7]) for kind in ("clean", "corrupted")},
+    }
+    (directory / "analysis").mkdir()
+    for part in parts:
+        write_arrays(directory / "analysis" / f"{part}.npz", files[part])
+    return directory
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    root = tmp_path_factory.mktemp("analysed")
+    return [
+        analysed(make(root, "dense", 0.0, 0, conditions(0.9, 0.5)), 0.5),
+        analysed(make(root, "rigl", 0.5, 0, conditions(0.9, 0.6)), 0.6),
+        analysed(make(root, "rigl", 0.3, 0, conditions(0.9, 0.4)), 0.7),
+    ]
+
+
+def test_every_figure_is_drawn_and_stands_alone(directories, tmp_path):
+    written = report.write(directories, tmp_path / "out")
+    names = [path.stem for path in written.figure_paths]
+    assert names == [
+        *("gains", "sparsity", "corruptions", "severity", "training"),
+        *("attenuation", "fourier", "noise", "kernels", "layers", "fans", "saliency"),
+    ]
+    assert "Not analysed" not in written.text
+    page = written.html_path.read_text()
+    references = re.findall(r'\b(?:href|src)="([^"]{0,40})', page)
+    assert all(r.startswith(("#", "data:image/png;base64,")) for r in references)
+    assert page.count("data:image/png;base64,") >= 3 + 6 + 12
+    assert written.html_path.stat().st_size < 1_000_000
+    gains = next(p for p in written.figure_paths if p.stem == "gains").read_text()
+    # gaussian_noise comes first in the evaluation, fog has more high frequencies here.
+    assert gains.index("fog") < gains.index("gaussian")
+    assert "mean stripe score 0.124" in page  # (0.25 - 0.001) / 2
+    assert "14.29 % of the outputs dead" in page  # 2 of 14
+    again = report.write(directories, tmp_path / "out")
+    assert page == again.html_path.read_text()
+
+
+def test_what_is_missing_is_said_and_the_rest_is_drawn(directories, tmp_path):
+    root = tmp_path / "runs"
+    some = [
+        directories[0],
+        analysed(make(root, "set", 0.5, 0, conditions(0.9, 0.6)), parts=["weights", "noise"]),
+        analysed(make(root, "static", 0.5, 0, conditions(0.9, 0.6)), parts=["attenuation"]),
+    ]
+    (some[2] / "analysis" / "attenuation.npz").write_bytes(b"PK\x03\x04 cut short")
+    (some[1] / "analysis" / "heat_map.npz").write_bytes(b"")
+    write_arrays(some[1] / "analysis" / "saliency.npz", {"method": np.array("")})
+    written = report.write(some, tmp_path / "out")
+    text = " ".join(written.text.split())
+    assert (
+        "Not analysed: set-0.5-0 without attenuation, heat_map, corruptions; static-0.5-0 without "
+        "weights, attenuation, heat_map, noise, corruptions, saliency (--mode=analyze)." in text
+    )
+    assert "Not analysed: set-0.5-0" in written.html_path.read_text()
+    assert {"attenuation", "kernels", "layers"} <= {path.stem for path in written.figure_paths}
+
+
+def test_runs_without_any_analysis_are_not_scolded(tmp_path):
+    written = report.write(
+        [make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5))], tmp_path / "out"
+    )
+    assert "Not analysed" not in written.text
+
+
+def test_a_heat_map_is_mirrored(directories):
+    square = spectral_figures._square(read(directories[0])["heat_map"])
+    np.testing.assert_array_equal(square, square[::-1, ::-1])
+    assert square[1, 1] == 0
+    assert square[1, 2] == square[1, 0] == 0.125
+
+
+def test_seeds_become_a_band(directories, tmp_path):
+    more = analysed(make(tmp_path, "dense", 0.0, 1, conditions(0.9, 0.5)), 0.7)
+    (comparison,) = groups.compare([runs.read(directories[0]), runs.read(more)])
+    found = samples(comparison, drawing.looks_of(comparison.families))
+    ((_, curve),) = spectral_figures.curves(found, "attenuation", "radii", "high")
+    np.testing.assert_allclose(curve["mean"], 0.6)
+    np.testing.assert_allclose(curve["std"], 0.1 * np.sqrt(2))
+
+
+def test_exploration_is_drawn_from_the_record(tmp_path):
+    directory = make(tmp_path, "set", 0.5)
+    lines = [f'{{"step": {s}, "explored": {s / 100}, "mask_churn": 0.1}}\n' for s in (10, 20)]
+    (directory / "metrics.jsonl").write_text("".join(lines))
+    written = report.write([directory], tmp_path / "out")
+    assert "exploration" in {path.stem for path in written.figure_paths}
+    assert "Explored in the end: set 50 % 20.0 %." in written.html_path.read_text()
+
+
+def with_bits(root, algorithm, sparsity, right, seed=0):
+    """A run with robustness.npz: `right` is bool [conditions, images]."""
+    names = [(c, s) for c in CORRUPTIONS for s in SEVERITIES]
+    accuracies = {name: row.mean() for name, row in zip(names, right, strict=True)}
+    rows = conditions(0.9, accuracies, n=right.shape[1])
+    path = make(root, algorithm, sparsity, seed)
+    head = "suite,source,corruption,severity,n,accuracy,preset,seed"
+    table = [f"digits-c,rendered,{c},{s},{n},{a},cifar32,0" for _, c, s, n, a in rows]
+    (path / "robustness.csv").write_text("\n".join([head, *table]) + "\n")
+    arrays = {
+        f"digits-c/rendered/cifar32/0/{c}/{s}/bits": np.packbits(row)
+        for (c, s), row in zip(names, right, strict=True)
+    }
+    write_arrays(path / "robustness.npz", arrays)
+    return path
+
+
+def test_a_gain_has_an_interval_where_images_are_known(tmp_path):
+    draw = np.random.default_rng(1)
+    dense, sparse = draw.random((4, 203)) < 0.5, draw.random((4, 203)) < 0.7
+    paths = [with_bits(tmp_path, "dense", 0.0, dense), with_bits(tmp_path, "rigl", 0.5, sparse)]
+    (comparison,) = groups.compare(list(map(runs.read, paths)))
+    table = build(comparison)
+    cell = table.rows[1].cells[7]
+    difference = sparse.mean(0) - dense.mean(0)
+    # The normal interval of a mean of 203 independent numbers, to a tenth of its width.
+    error = 1.96 * difference.std() / np.sqrt(203)
+    assert cell.value == pytest.approx(difference.mean() - error, abs=0.2 * error)
+    assert cell.std == pytest.approx(difference.mean() + error, abs=0.2 * error)
+    assert re.fullmatch(r"\+\d+\.\d to \+\d+\.\d", cell.text)
+    assert any("paired bootstrap" in note for note in table.notes)
+    assert table.rows[0].cells[7].text == "–"
+
+    bits = dict(np.load(paths[1] / "robustness.npz"))
+    first = next(iter(bits))
+    write_arrays(paths[1] / "robustness.npz", {**bits, first: ~bits[first]})  # of another state
+    significance._hits.cache_clear()
+    assert significance.interval(comparison, comparison.groups[1]) is None
+
+
+def test_intervals_hold_the_true_difference_as_often_as_they_say():
+    draw = np.random.default_rng(2)
+    held = 0
+    for trial in range(200):
+        sample = (draw.random(150) < 0.6).astype(float) - (draw.random(150) < 0.5)
+        low, high = significance.paired_bootstrap(sample, resamples=300, seed=trial)
+        held += low <= 0.1 <= high
+    # Binomial of 200 and 0.95: mean 190, standard deviation 3.1.
+    assert 178 <= held <= 199
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path):
+    def of(path, model, dataset):
+        text = (path / "config.json").read_text()
+        path.joinpath("config.json").write_text(
+            text.replace('"mlp"', f'"{model}"').replace('"digits"', f'"{dataset}"')
+        )
+        return path
+
+    paths = [
+        of(make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5)), "resnet50", "imagenet2012"),
+        of(make(tmp_path, "rigl", 0.1, 0, conditions(0.8, 0.6)), "resnet50", "imagenet2012"),
+        of(make(tmp_path, "mest_g", 0.5, 0, conditions(0.8, 0.7)), "resnet50", "imagenet2012"),
+    ]
+    written = report.write(paths, tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "published.csv").read_text().splitlines()))
+    assert len(rows) == 9 * 4
+    first = [(r["Method"], r["Paper: robust, %"], r["Ours: robust, %"]) for r in rows[:4]]
+    assert first == [
+        ("dense", "38.38", "50.00 (n = 1)"),
+        ("rigl", "38.7", "60.00 (n = 1)"),
+        ("mest_g", "38.64", "not run"),  # 50 % is not the paper's 10 %
+        ("granet_g", "38.72", "not run"),
+    ]
+    assert rows[1]["Ours: clean, %"] == "80.00"
+    assert {r["Ours: robust, %"] for r in rows[4:]} == {"not run"}
+    assert "2 of them answered by these runs" in written.html_path.read_text()
+    assert published.PUBLISHED[0].source == "figure 3"
+
+
+def test_latex_is_balanced_and_escaped(tmp_path):
+    report.write(
+        [
+            make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5)),
+            make(tmp_path, "mest_g", 0.5, upto=40),
+        ],
+        tmp_path / "out",
+    )
+    lines = (tmp_path / "out" / "report.tex").read_text().splitlines()
+    body = [line for line in lines if not line.startswith("%")]
+    assert body.count(r"\bottomrule") == body.count(r"\end{tabular}") == 2
+    cells = [line.replace(r"\&", "").count("&") for line in body if line.endswith(r"\\")]
+    assert set(cells) == {11, 8}
+    assert r"mest\_g" in "\n".join(body)
+    assert not re.search(r"(?<!\\)[_%#]", "\n".join(body).replace("{lrrr", ""))
