@@ -5,6 +5,7 @@ config (`run.py --mode=describe`): counts as the layers will have them, without 
 Called by `experiment`.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax import data, models
+from dst_jax import data, models, train
 from dst_jax.analysis import flops
-from dst_jax.config import DENSE
-from dst_jax.errors import UserError
+from dst_jax.analysis.training_cost import training_flops_ratio
+from dst_jax.config import CHANGING_DENSITY, DENSE
 from dst_jax.saved_run import Run, create_model
 from dst_jax.sparsity import sparsity_distributions
 from dst_jax.workdir import write_json
@@ -29,7 +30,7 @@ def describe(run: Run) -> dict[str, Any]:
       {"parameters", "maskable", "active": numbers of weights; "sparsity": share of the maskable
       weights that is inactive; "flops": operations of one dense forward pass for one image;
       "flops_ratio": sparse over dense forward pass; "training_flops_ratio": over dense training of
-      as many steps, None where it is not known for the algorithm; "layers": one entry a parameter,
+      as many steps; "layers": one entry a parameter,
       {"path", "shape", "maskable", "size", "active", "macs"}, macs None where it is no layer's}.
     """
     masks = {path: np.asarray(mask) for path, mask in _by_path(run.masks).items()}
@@ -63,24 +64,43 @@ def describe(run: Run) -> dict[str, Any]:
         "sparsity": 1 - active / maskable if maskable else 0.0,
         "flops": dense,
         "flops_ratio": ratio,
-        "training_flops_ratio": _training_ratio(run.config, ratio),
+        "training_flops_ratio": _training_ratio(run.config, run.params, costs, densities),
         "layers": layers,
     }
 
 
-def _training_ratio(config: Mapping[str, Any], ratio: float) -> float | None:
-    options, total = config["sparsity"], config["train"]["steps"]
-    updating = options["update_end_step"] - options["update_start_step"]
-    try:
-        return flops.training_flops_ratio(
-            options["algorithm"],
-            ratio,
-            update_freq=max(1, options["update_freq"]),
-            update_share=min(1.0, max(0.0, updating / total)),
-            timing=options["update_timing"],
-        )
-    except UserError:  # densities that change during training: known only from its history
-        return None
+def _training_ratio(
+    config: Mapping[str, Any],
+    params: Any,
+    costs: list[flops.LayerCost],
+    densities: Mapping[str, float],
+) -> float:
+    """Cost of a config's training over a dense one, with `densities` its last, by path."""
+    options = config["sparsity"]
+    # For JaxPruner's own methods too: ours of the same name cost the same.
+    updater = train.create_updater({**config, "sparsity": {**options, "library": "dst_jax"}})
+    first = {
+        path: float(np.mean(mask, dtype=np.float64))
+        for path, mask in _by_path(_first_masks(updater, params)).items()
+    }
+    trained = {
+        path: min(1.0, density * getattr(updater, "backward_ratio", 1.0))
+        for path, density in densities.items()
+    }
+    dense = flops.inference_flops(costs)
+    ratios = [flops.inference_flops(costs, d) / dense for d in (first, densities, trained)]
+    return training_flops_ratio(
+        updater,
+        config["train"]["steps"],
+        *ratios[:2],
+        backward=ratios[2],
+        snip=options["initial_mask"] == "snip",
+    )
+
+
+def _first_masks(updater: Any, params: Any) -> Any:
+    """Masks as dense or sparse as those that the training started from."""
+    return dataclasses.replace(updater, use_packed_masks=False).init_state(params).masks
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
@@ -142,7 +162,7 @@ def table(config: Mapping[str, Any], sparsity: float) -> str:
         f"active: {round((1 - sparsity) * total):,} of the maskable",
         f"FLOPs of a forward pass for one input: {dense:.5g} dense, "
         + ", ".join(f"{ratio:.4f} of it with {kind}" for kind, ratio in ratios.items()),
-        _training_line(config, ratios[options["dist_type"]]),
+        _training_line(config, params, costs, densities[options["dist_type"]]),
     ]
     return "\n".join(lines)
 
@@ -157,12 +177,22 @@ def _densities(params: Any, sparsity: float, distribution: Any, rule: Any) -> di
     return {path: count / sizes[path] for path, count in counts.items()}
 
 
-def _training_line(config: Mapping[str, Any], ratio: float) -> str:
-    options = config["sparsity"]
-    training = _training_ratio(config, ratio)
-    text = "known only after training" if training is None else f"{training:.4f} of dense"
-    kind = "" if options["algorithm"] in DENSE else f" with {options['dist_type']}"
-    return f"FLOPs of training by {options['algorithm']}{kind}: {text}"
+def _training_line(
+    config: Mapping[str, Any],
+    shapes: Any,
+    costs: list[flops.LayerCost],
+    densities: Mapping[str, float],
+) -> str:
+    algorithm, kind = config["sparsity"]["algorithm"], config["sparsity"]["dist_type"]
+    if algorithm in DENSE:
+        return f"FLOPs of training by {algorithm}: 1 of dense"
+    # Numbers of active weights do not depend on the weights, so zeros do.
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    ratio = _training_ratio(config, zeros, costs, densities)
+    text = f"FLOPs of training by {algorithm} with {kind}: {ratio:.4f} of dense"
+    if algorithm in CHANGING_DENSITY and not algorithm.startswith("mest"):
+        text += f", if magnitudes share the sparsity as {kind} does"
+    return text
 
 
 def _natural(path: str) -> list[Any]:

@@ -17,13 +17,21 @@ import numpy as np
 import optax
 
 from dst_jax.sparsity import (
+    host_arrays,
     mask_calculator,
-    optimizer_state,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    wrapping,
 )
-from dst_jax.sparsity.mask_trees import apply_mask, map_masks, pack_masks, topk_tree, zero_weights
+from dst_jax.sparsity.mask_trees import (
+    apply_mask,
+    map_masks,
+    pack_masks,
+    topk_tree,
+    unpack_masks,
+    zero_weights,
+)
 
 FilterFnType = sparsity_distributions.FilterFnType
 SparsityDistributionFnType = Callable[..., Any]
@@ -103,7 +111,11 @@ class BaseUpdater:
           is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
         """
         packed = self.use_packed_masks if is_packed is None else is_packed
-        return map_masks(lambda m, p: apply_mask(p, m, packed), masks, params)
+        leaves, treedef = jax.tree.flatten(masks, is_leaf=lambda m: m is None)
+        parts = treedef.flatten_up_to(params)
+        return treedef.unflatten(
+            host_arrays.each(lambda p, m: apply_mask(p, m, packed), parts, leaves)
+        )
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
@@ -154,6 +166,10 @@ class BaseUpdater:
         """Returns masks as the state holds them."""
         return pack_masks(masks) if self.use_packed_masks else masks
 
+    def _unpacked(self, masks: Any, params: Any) -> Any:
+        """Returns masks of the state as 0/1 in the params' shapes."""
+        return unpack_masks(masks, params) if self.use_packed_masks else masks
+
     def init_state(self, params: Any) -> SparseState:
         """Returns the first state; works under `jax.jit` and `jax.eval_shape`."""
         targets = None
@@ -165,7 +181,7 @@ class BaseUpdater:
     def update_state(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> SparseState:
-        """Returns the state with new masks for these params and gradients.
+        """Returns the state with new masks for these params and gradients, and moments to match.
 
         Args:
           sparse_state: the state; `count` is the step.
@@ -173,21 +189,53 @@ class BaseUpdater:
           grads: the dense (unmasked) gradients, averaged over devices.
           **kwargs: passed on to `calculate_scores`.
         """
+        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._settle_moments(sparse_state, chosen, restarts, params)
+
+    def _choose_masks(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[SparseState, Any]:
+        """The first half of an update: which weights are active.
+
+        Returns:
+          The state with new masks but the old inner state, and masks of the weights that stay
+          active but go on from zero (None: none do).
+        """
         sparsities = self.scheduler.get_sparsity_at_step(
             sparse_state.target_sparsities, sparse_state.count
         )
         scores = self.calculate_scores(params, sparse_state=sparse_state, grads=grads, **kwargs)
-        return sparse_state._replace(masks=self._store(self.create_masks(scores, sparsities)))
-
-    def _update_and_restarts(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> tuple[SparseState, Any]:
-        """`update_state`, and masks of the active weights that go on from zero (None: none do)."""
-        return self.update_state(sparse_state, params, grads, **kwargs), None
+        masks = self._store(self.create_masks(scores, sparsities))
+        return sparse_state._replace(masks=masks), None
 
     def _no_restarts(self, sparse_state: SparseState, params: Any) -> Any:
-        """The second result of `_update_and_restarts` on a step without an update."""
+        """The second result of `_choose_masks` on a step without an update."""
         del sparse_state, params
+
+    def _settle_moments(
+        self,
+        before: SparseState,
+        chosen: SparseState,
+        restarts: Any,
+        params: Any,
+        is_update: Any = True,
+    ) -> SparseState:
+        """The second half of an update: what the new masks do to the optimizer's moments.
+
+        Elementwise, so that in a compiled step it becomes part of the optimizer's own arithmetic.
+
+        Args:
+          before: the state before the update.
+          chosen: the first result of `_choose_masks`.
+          restarts: its second result.
+          params: the params.
+          is_update: bool scalar, may be traced; where it is False nothing may change.
+
+        Returns:
+          `chosen` with the inner state to go on with; here, as it was.
+        """
+        del before, restarts, params, is_update
+        return chosen
 
     def update_params_and_state(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
@@ -206,8 +254,21 @@ class BaseUpdater:
         Returns:
           The params, masked by the new masks, and the new state.
         """
-        state, restarts = self._update_and_restarts(sparse_state, params, grads, **kwargs)
+        state, restarts = self._updated(sparse_state, params, grads, **kwargs)
         return self.post_gradient_update(zero_weights(params, restarts), state), state
+
+    def has_halves(self) -> bool:
+        """Whether `update_state` is the two halves; a subclass may have one of its own."""
+        return type(self).update_state is BaseUpdater.update_state
+
+    def _updated(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[SparseState, Any]:
+        """`update_state`, and the restarts of `_choose_masks`."""
+        if not self.has_halves():
+            return self.update_state(sparse_state, params, grads, **kwargs), None
+        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._settle_moments(sparse_state, chosen, restarts, params), restarts
 
     def wrap_optax(
         self, inner: optax.GradientTransformation
@@ -224,62 +285,7 @@ class BaseUpdater:
         `optax.apply_updates`, so that inactive weights are 0. Extra arguments of `update` go to
         `calculate_scores`, none to the inner optimizer.
         """
-
-        def init_fn(params: Any) -> SparseState:
-            return self.init_state(params)._replace(inner_state=inner.init(params))
-
-        def update_fn(
-            updates: Any, state: SparseState, params: Any = None, **extra: Any
-        ) -> tuple[Any, SparseState]:
-            is_update = self.scheduler.is_mask_update_iter(state.count)
-            if not isinstance(is_update, jax.core.Tracer):
-                is_update = bool(is_update)
-            state, restarts = self._update_when(is_update, state, params, updates, extra)
-            updates = self.mask_gradients(updates, state, params)
-            inner_before = state.inner_state
-            seen = zero_weights(params, restarts)
-            if self.is_sparse_gradients and not self.skip_gradients and is_update is not False:
-                # Weight decay must not feed the momentum of a weight that was just dropped.
-                seen = self.apply_masks(seen, state.masks, is_packed=None)
-            updates, inner_state = inner.update(updates, inner_before, seen)
-            updates = self.mask_updates(updates, state)
-            if self.skip_gradients and is_update is not False:
-                inner_state = optimizer_state.freeze_moments(
-                    is_update, inner_before, inner_state, params
-                )
-                updates = jax.tree.map(
-                    lambda u: jnp.where(is_update, jnp.zeros_like(u), u), updates
-                )
-            if restarts is not None:
-                updates = map_masks(
-                    lambda r, u, p: u if r is None else jnp.where(r, u - p, u),
-                    restarts,
-                    updates,
-                    params,
-                )
-            count = optax.safe_increment(state.count)
-            return updates, state._replace(count=count, inner_state=inner_state)
-
-        return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-    def _update_when(
-        self, is_update: Any, state: SparseState, params: Any, grads: Any, extra: dict[str, Any]
-    ) -> tuple[SparseState, Any]:
-        """Updates the masks if `is_update`, which may be traced."""
-
-        def update(state: SparseState, params: Any, grads: Any) -> tuple[SparseState, Any]:
-            return self._update_and_restarts(state, params, grads, **extra)
-
-        if is_update is False:
-            return state, None
-        if is_update is True:
-            return update(state, params, grads)
-
-        def keep(state: SparseState, params: Any, grads: Any) -> tuple[SparseState, Any]:
-            del grads
-            return state, self._no_restarts(state, params)
-
-        return jax.lax.cond(is_update, update, keep, state, params, grads)
+        return wrapping.wrap(self, inner)
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Sparsifies the params at once, without a state.
@@ -335,12 +341,11 @@ class NoPruning(BaseUpdater):
         del target_sparsities
         return jax.tree.map(lambda p: None, params)
 
-    def update_state(
+    def _choose_masks(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> SparseState:
-        """Returns the state unchanged."""
+    ) -> tuple[SparseState, Any]:
         del params, grads, kwargs
-        return sparse_state
+        return sparse_state, None
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Returns the params unchanged, and a tree of None."""
