@@ -199,13 +199,24 @@ def test_gradient_under_pmap():
 
 @pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the slow loop is XLA:CPU's")
-def test_loop_is_not_slower_than_dispatches():
-    x, kernel = normal(0, (16, 16, 16, 32)), normal(1, (3, 3, 32, 32)) / 20
+@pytest.mark.parametrize(
+    ("image", "window", "inputs"),
+    [
+        ((16, 16), (3, 3), 32),
+        ((16, 16), (3, 3), 1),
+        ((2, 2), (3, 3), 32),
+        ((4, 8, 8), (3, 1, 1), 32),
+    ],
+    ids=["plain", "depthwise", "matrix", "video"],
+)
+def test_loop_is_not_slower_than_dispatches(image, window, inputs):
+    x, kernel = normal(0, (16, *image, 32)), normal(1, (*window, inputs, 32)) / 20
+    strides, padding = (1,) * len(image), tuple((size // 2,) * 2 for size in window)
 
     def step(kernel):
         def loss(kernel):
-            y = convolve(x, kernel, (1, 1), ((1, 1), (1, 1)))
-            return (convolve(y, kernel, (1, 1), ((1, 1), (1, 1))) ** 2).mean()
+            y = convolve(x, kernel, strides, padding)
+            return (convolve(y, kernel, strides, padding) ** 2).mean()
 
         return kernel - 1e-3 * jax.grad(loss)(kernel)
 
