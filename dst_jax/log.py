@@ -20,7 +20,8 @@ from dst_jax.interrupt import Interrupt
 from dst_jax.parallel import Devices, any_process, is_main_process
 from dst_jax.progress import Progress
 from dst_jax.sparsity import exploration
-from dst_jax.step import TrainState, Window
+from dst_jax.step import TrainState
+from dst_jax.window import Window
 from dst_jax.workdir import write_text
 
 
@@ -154,11 +155,11 @@ class Log:
             self._board.close()
 
 
-def of_updates(window: Any, active: int) -> dict[str, float]:
+def of_updates(window: Window, active: int) -> dict[str, float]:
     """What the mask updates of a log window did; {} without updates.
 
     Args:
-      window: `step.Window` of host numbers.
+      window: host numbers.
       active: active maskable weights at its end.
 
     Returns:

@@ -29,65 +29,9 @@ import optax
 
 from dst_jax import averaging, micro_batches, sparsity
 from dst_jax.parallel import Axis
+from dst_jax.window import Window
 
 Tree = Any
-
-
-@flax.struct.dataclass
-class Window:
-    """Sums since the last log line; part of the state, so that a restart loses none of them.
-
-    Attributes:
-      steps: batches summed.
-      loss: sum over them of the mean loss.
-      correct: training images classified correctly, in training mode.
-      examples: training images seen.
-      gradient_norm: sum over batches of the norm of the gradient of the active weights.
-      fresh: weights that mask updates activated, summed over updates.
-      updates: mask updates.
-      grown: weights that mask updates grew, those just dropped included; 0 where the algorithm does
-        not say (`SET.count_grown`).
-      newcomers: weights that the update before activated, summed over updates.
-      survivors: those of them that were still active after the next update.
-      gradient_active: sum over updates of the norm of the dense gradient of the maskable weights
-        that were active.
-      gradient_inactive: the same of those that were not.
-      bad_step: the first step whose loss or gradient was not finite, or -1.
-    """
-
-    steps: jax.Array
-    loss: jax.Array
-    correct: jax.Array
-    examples: jax.Array
-    gradient_norm: jax.Array
-    fresh: jax.Array
-    updates: jax.Array
-    grown: jax.Array
-    newcomers: jax.Array
-    survivors: jax.Array
-    gradient_active: jax.Array
-    gradient_inactive: jax.Array
-    bad_step: jax.Array
-
-    @classmethod
-    def empty(cls) -> "Window":
-        """A window that has seen nothing."""
-        zero, none = jnp.int32(0), jnp.float32(0)
-        return cls(
-            steps=zero,
-            loss=none,
-            correct=zero,
-            examples=zero,
-            gradient_norm=none,
-            fresh=zero,
-            updates=zero,
-            grown=zero,
-            newcomers=zero,
-            survivors=zero,
-            gradient_active=none,
-            gradient_inactive=none,
-            bad_step=jnp.int32(-1),
-        )
 
 
 @flax.struct.dataclass

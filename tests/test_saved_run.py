@@ -61,7 +61,7 @@ def test_one_device_reads_what_four_saved(tmp_path):
 def saved(tmp_path, state, config):
     (tmp_path / "config.json").write_text(json.dumps(config))
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(1, state)
+    checkpoints.save(1, jax.tree.map(jax.numpy.asarray, state))
     checkpoints.close()
 
 

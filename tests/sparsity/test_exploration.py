@@ -1,7 +1,5 @@
 """ITOP rates by hand, and what a training step counts at its mask updates against set algebra."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +10,7 @@ import pytest
 from dst_jax import log, sparsity, step
 from dst_jax.parallel import Axis, Devices
 from dst_jax.sparsity import exploration
+from dst_jax.window import Window
 
 BATCH = {
     "image": jax.random.normal(jax.random.key(1), (16, 2, 2, 3)),
@@ -114,4 +113,4 @@ def test_grown_weights_are_counted_with_those_just_dropped(algorithm):
 
 
 def test_nothing_is_said_without_updates():
-    assert log.of_updates(dataclasses.replace(step.Window.empty()), 10) == {}
+    assert log.of_updates(Window.empty(), 10) == {}
