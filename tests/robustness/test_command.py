@@ -121,6 +121,18 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
     assert "5/5" in again.stderr  # nothing but the clean images was scored again
 
 
+def test_the_python_of_the_documentation(tmp_path, cache_dir, monkeypatch):
+    (block,) = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
+    (tmp_path / "my_module.py").write_text(example())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_dir))
+    exec(block, {})
+    sys.modules.pop("my_module")
+    assert storage.load("scores").corruptions == ("contrast", "pixelate")
+    assert (tmp_path / "corruptions.svg").stat().st_size > 1000
+
+
 MISTAKES = {
     "no dataset": (["--predict=a:b"], "--dataset: found nothing; expected the name of a dataset"),
     "no predict": (["--dataset=digits"], "--predict: found nothing; expected MODULE:ATTRIBUTE"),
