@@ -34,13 +34,13 @@ NUMBER = 3
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "their_module.py").write_text(MODULE)
     (tmp_path / "broken_module.py").write_text("import nothing_of_that_name\n")
     (tmp_path / "syntax_module.py").write_text("def f(:\n")
     yield tmp_path
     for name in ("their_module", "broken_module", "syntax_module"):
         sys.modules.pop(name, None)
-    sys.path.remove(str(tmp_path))
 
 
 @pytest.mark.parametrize(
