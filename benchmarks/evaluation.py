@@ -6,7 +6,7 @@ ResNet-20 with random weights (speed does not depend on them) on the first test 
 all 19 corruptions at five severities, on the programs of `dst_jax.robustness` as `evaluate` runs
 them. Seconds are sums over the batches of one pass: `render` and `predict` each wait for their
 result, `host` is the rest of `Engine.score`: a pass as it really runs less the two, so below 0
-where stages overlap, at severity 5. The first two are medians of the five severities; compilation is
+where stages overlap, at severity 5. The first two are medians of five severities; compilation is
 left out and told apart. A ratio below 1: rendering costs less than the network's forward pass.
 """
 
