@@ -11,7 +11,7 @@ from typing import Any
 from dst_jax import data
 from dst_jax.errors import UserError
 from dst_jax.robustness import evaluation, storage, suites
-from dst_jax.robustness.result import Setting
+from dst_jax.robustness.record import Setting
 from dst_jax.saved_run import Run
 
 Config = Mapping[str, Any]

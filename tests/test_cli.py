@@ -34,7 +34,17 @@ def test_help_is_quick_and_names_every_flag():
     started = time.monotonic()
     done = main("--help")
     assert done.returncode == 0
-    for flag in ("config", "workdir", "data_dir", "cache_dir", "mode", "sweep", "multihost"):
+    for flag in (
+        "config",
+        "workdir",
+        "data_dir",
+        "cache_dir",
+        "mode",
+        "sweep",
+        "multihost",
+        "predict",
+        "suite",
+    ):
         assert f"--{flag}" in done.stdout
     assert time.monotonic() - started < 10  # a hang, not a benchmark
 

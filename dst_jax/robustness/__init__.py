@@ -7,9 +7,9 @@
 
 `predict` maps images uint8 [B, H, W, 3] to logits [B, classes] and is any JAX function. `suites`
 says what can be scored, `images` where clean images come from, `engine` renders and predicts,
-`evaluation` ties them, `result` and `metrics` hold the numbers, `storage` the files, `plots` the
-figures. `dst_jax.evaluate` applies the same to our runs, `command` to a function named on the
-command line.
+`evaluation` ties them, `record`, `result` and `metrics` hold the numbers, `storage` the files,
+`plots` the figures. `dst_jax.evaluate` applies the same to our runs, `command` to a function named
+on the command line.
 """
 
 from dst_jax.robustness.evaluation import evaluate
@@ -22,7 +22,8 @@ from dst_jax.robustness.metrics import (
     mean_corruption_error,
     relative_mean_corruption_error,
 )
-from dst_jax.robustness.result import Result, Score, over_seeds
+from dst_jax.robustness.record import Score
+from dst_jax.robustness.result import Result, over_seeds
 from dst_jax.robustness.storage import load, load_all, save
 from dst_jax.robustness.suites import CLEAN, SUITES, Condition
 

@@ -124,6 +124,8 @@ def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
 def _outcome(predict: Predict, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     logits = predict(rows["image"]).astype(jnp.float32)
     confidence = jnp.max(jax.nn.softmax(logits, axis=-1), -1)
+    # Said outright: XLA:CPU's fast maximum may lose a NaN.
+    confidence = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, confidence)
     return jnp.argmax(logits, -1) == rows["label"], confidence
 
 

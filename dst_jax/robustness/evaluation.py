@@ -18,7 +18,8 @@ from dst_jax.parallel import Devices, any_process, is_main_process
 from dst_jax.progress import Progress
 from dst_jax.robustness import images, metrics, storage, suites
 from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
-from dst_jax.robustness.result import Hits, Result, Score, Setting
+from dst_jax.robustness.record import Hits, Score, Setting
+from dst_jax.robustness.result import Result
 from dst_jax.robustness.suites import CLEAN, Condition, Plan
 
 # What one model on one set of images may differ in between two starts, by rounding: the share of

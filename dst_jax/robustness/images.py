@@ -88,7 +88,7 @@ def open_source(
     limit = max_images or None
     if isinstance(dataset, str):
         return _named(dataset, limit, data_dir, cache_dir, prefix)
-    if isinstance(dataset, tuple) and len(dataset) == 2 and np.ndim(dataset[0]) == 4:
+    if isinstance(dataset, tuple) and len(dataset) == 2 and hasattr(dataset[0], "ndim"):
         images, labels, _ = _parts(dataset, 0)
         images, labels = images[:limit], labels[:limit]
         return Source(

@@ -1,6 +1,6 @@
 """The files of results: `robustness.csv`, `.npz` and `.json` in one directory, which may hold many.
 
-The CSV has a row a condition (`result.Score`), the NPZ which images were right, the JSON the names
+The CSV has a row a condition (`record.Score`), the NPZ which images were right, the JSON the names
 and means that follow. Each is replaced whole; the CSV comes last and says what is done. Nothing is
 unpickled. Called by `evaluation` after each condition.
 """
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import UserError
-from dst_jax.robustness.result import Hits, Result, Score, Setting, setting_of
+from dst_jax.robustness.record import Hits, Score, Setting, setting_of
+from dst_jax.robustness.result import Result
 from dst_jax.robustness.suites import Condition
 from dst_jax.workdir import write_bytes, write_json, write_text
 

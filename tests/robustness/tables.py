@@ -3,7 +3,8 @@
 import numpy as np
 
 from dst_jax.robustness.metrics import ALEXNET_ERRORS, expected_calibration_error
-from dst_jax.robustness.result import Hits, Result, Score
+from dst_jax.robustness.record import Hits, Score
+from dst_jax.robustness.result import Result
 from dst_jax.robustness.suites import CLEAN, Condition
 
 SETTING = ("c", "rendered+jpeg85", "imagenet224", 0)

@@ -34,13 +34,13 @@ NUMBER = 3
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "their_module.py").write_text(MODULE)
     (tmp_path / "broken_module.py").write_text("import nothing_of_that_name\n")
     (tmp_path / "syntax_module.py").write_text("def f(:\n")
     yield tmp_path
     for name in ("their_module", "broken_module", "syntax_module"):
         sys.modules.pop(name, None)
-    sys.path.remove(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,18 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
     again = main(*arguments)
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert "5/5" in again.stderr  # nothing but the clean images was scored again
+
+
+def test_the_python_of_the_documentation(tmp_path, cache_dir, monkeypatch):
+    (block,) = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
+    (tmp_path / "my_module.py").write_text(example())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_dir))
+    exec(block, {})
+    sys.modules.pop("my_module")
+    assert storage.load("scores").corruptions == ("contrast", "pixelate")
+    assert (tmp_path / "corruptions.svg").stat().st_size > 1000
 
 
 MISTAKES = {
