@@ -23,7 +23,14 @@ from dst_jax.sparsity import (
     sparsity_schedules,
     sparsity_types,
 )
-from dst_jax.sparsity.mask_trees import apply_mask, map_masks, pack_masks, topk_tree, zero_weights
+from dst_jax.sparsity.mask_trees import (
+    apply_mask,
+    map_masks,
+    pack_masks,
+    topk_tree,
+    unpack_masks,
+    zero_weights,
+)
 
 FilterFnType = sparsity_distributions.FilterFnType
 SparsityDistributionFnType = Callable[..., Any]
@@ -154,6 +161,10 @@ class BaseUpdater:
         """Returns masks as the state holds them."""
         return pack_masks(masks) if self.use_packed_masks else masks
 
+    def _unpacked(self, masks: Any, params: Any) -> Any:
+        """Returns masks of the state as 0/1 in the params' shapes."""
+        return unpack_masks(masks, params) if self.use_packed_masks else masks
+
     def init_state(self, params: Any) -> SparseState:
         """Returns the first state; works under `jax.jit` and `jax.eval_shape`."""
         targets = None
@@ -165,7 +176,7 @@ class BaseUpdater:
     def update_state(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> SparseState:
-        """Returns the state with new masks for these params and gradients.
+        """Returns the state with new masks for these params and gradients, and moments to match.
 
         Args:
           sparse_state: the state; `count` is the step.
@@ -173,21 +184,53 @@ class BaseUpdater:
           grads: the dense (unmasked) gradients, averaged over devices.
           **kwargs: passed on to `calculate_scores`.
         """
+        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._settle_moments(sparse_state, chosen, restarts, params)
+
+    def _choose_masks(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[SparseState, Any]:
+        """The first half of an update: which weights are active.
+
+        Returns:
+          The state with new masks but the old inner state, and masks of the weights that stay
+          active but go on from zero (None: none do).
+        """
         sparsities = self.scheduler.get_sparsity_at_step(
             sparse_state.target_sparsities, sparse_state.count
         )
         scores = self.calculate_scores(params, sparse_state=sparse_state, grads=grads, **kwargs)
-        return sparse_state._replace(masks=self._store(self.create_masks(scores, sparsities)))
-
-    def _update_and_restarts(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> tuple[SparseState, Any]:
-        """`update_state`, and masks of the active weights that go on from zero (None: none do)."""
-        return self.update_state(sparse_state, params, grads, **kwargs), None
+        masks = self._store(self.create_masks(scores, sparsities))
+        return sparse_state._replace(masks=masks), None
 
     def _no_restarts(self, sparse_state: SparseState, params: Any) -> Any:
-        """The second result of `_update_and_restarts` on a step without an update."""
+        """The second result of `_choose_masks` on a step without an update."""
         del sparse_state, params
+
+    def _settle_moments(
+        self,
+        before: SparseState,
+        chosen: SparseState,
+        restarts: Any,
+        params: Any,
+        is_update: Any = True,
+    ) -> SparseState:
+        """The second half of an update: what the new masks do to the optimizer's moments.
+
+        Elementwise, so that in a compiled step it becomes part of the optimizer's own arithmetic.
+
+        Args:
+          before: the state before the update.
+          chosen: the first result of `_choose_masks`.
+          restarts: its second result.
+          params: the params.
+          is_update: bool scalar, may be traced; where it is False nothing may change.
+
+        Returns:
+          `chosen` with the inner state to go on with; here, as it was.
+        """
+        del before, restarts, params, is_update
+        return chosen
 
     def update_params_and_state(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
@@ -206,8 +249,21 @@ class BaseUpdater:
         Returns:
           The params, masked by the new masks, and the new state.
         """
-        state, restarts = self._update_and_restarts(sparse_state, params, grads, **kwargs)
+        state, restarts = self._updated(sparse_state, params, grads, **kwargs)
         return self.post_gradient_update(zero_weights(params, restarts), state), state
+
+    def _has_halves(self) -> bool:
+        """Whether `update_state` is the two halves; a subclass may have one of its own."""
+        return type(self).update_state is BaseUpdater.update_state
+
+    def _updated(
+        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[SparseState, Any]:
+        """`update_state`, and the restarts of `_choose_masks`."""
+        if not self._has_halves():
+            return self.update_state(sparse_state, params, grads, **kwargs), None
+        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._settle_moments(sparse_state, chosen, restarts, params), restarts
 
     def wrap_optax(
         self, inner: optax.GradientTransformation
@@ -265,21 +321,35 @@ class BaseUpdater:
     def _update_when(
         self, is_update: Any, state: SparseState, params: Any, grads: Any, extra: dict[str, Any]
     ) -> tuple[SparseState, Any]:
-        """Updates the masks if `is_update`, which may be traced."""
+        """Updates the masks if `is_update`, which may be traced; also returns the restarts.
 
-        def update(state: SparseState, params: Any, grads: Any) -> tuple[SparseState, Any]:
-            return self._update_and_restarts(state, params, grads, **extra)
-
+        Only the choice of masks is under a branch: what a branch returns is copied on every step,
+        and a momentum that comes out of one costs more than all the rest of an ordinary step.
+        """
         if is_update is False:
             return state, None
         if is_update is True:
-            return update(state, params, grads)
+            return self._updated(state, params, grads, **extra)
+        if not self._has_halves():
 
-        def keep(state: SparseState, params: Any, grads: Any) -> tuple[SparseState, Any]:
-            del grads
-            return state, self._no_restarts(state, params)
+            def update_all() -> SparseState:
+                return self.update_state(state, params, grads, **extra)
 
-        return jax.lax.cond(is_update, update, keep, state, params, grads)
+            return jax.lax.cond(is_update, update_all, lambda: state), None
+
+        def choose() -> tuple[SparseState, Any]:
+            chosen, restarts = self._choose_masks(state, params, grads, **extra)
+            return without_others(chosen), restarts
+
+        def keep() -> tuple[SparseState, Any]:
+            return without_others(state), self._no_restarts(state, params)
+
+        def without_others(state: SparseState) -> SparseState:
+            return state._replace(inner_state=None, target_sparsities=None, count=None)
+
+        chosen, restarts = jax.lax.cond(is_update, choose, keep)
+        chosen = state._replace(masks=chosen.masks, backward_masks=chosen.backward_masks)
+        return self._settle_moments(state, chosen, restarts, params, is_update), restarts
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Sparsifies the params at once, without a state.
@@ -335,12 +405,11 @@ class NoPruning(BaseUpdater):
         del target_sparsities
         return jax.tree.map(lambda p: None, params)
 
-    def update_state(
+    def _choose_masks(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> SparseState:
-        """Returns the state unchanged."""
+    ) -> tuple[SparseState, Any]:
         del params, grads, kwargs
-        return sparse_state
+        return sparse_state, None
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Returns the params unchanged, and a tree of None."""

@@ -1,74 +1,163 @@
 """Exact top-k on the host: what `ranking` does for NumPy arrays, with the same masks bit for bit.
 
-Scores become the same uint32 keys, a sample brackets the k-th largest, `np.partition` finds it
-there, and layers are shared among threads (NumPy lets them run together). Called by `ranking`.
+Scores become the same uint32 keys. A sample brackets the k-th largest; one pass over a layer marks
+what lies above the bracket and takes out the few keys inside it; `np.partition` settles those.
+Called by `ranking`.
 """
 
-import concurrent.futures
 import math
-import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dst_jax.sparsity import host_arrays
+
 _SIGN = np.uint32(0x80000000)
 _INFINITY = np.uint32(0x7F800000)
-_SAMPLES = 4096
+_SAMPLES = 1 << 14
 
 
-def ranking_key(scores: np.ndarray) -> np.ndarray:
+class _Bracket(NamedTuple):
+    """Keys between which, both included, the k-th largest is sought."""
+
+    low: np.uint32
+    high: np.uint32
+
+
+_EVERYTHING = _Bracket(np.uint32(0), np.uint32(0xFFFFFFFF))
+
+
+class _Scan(NamedTuple):
+    """What one pass over a layer finds.
+
+    Attributes:
+      above: bool [N], whether a candidate's key is above the bracket.
+      n_above: how many are.
+      inside: int64 [M], positions of the candidates inside the bracket, rising.
+      keys: uint32 [M], their keys.
+    """
+
+    above: np.ndarray
+    n_above: int
+    inside: np.ndarray
+    keys: np.ndarray
+
+
+def ranking_key(scores: np.ndarray | host_arrays.Magnitude) -> np.ndarray:
     """Maps scores to uint32 in their order, as `ranking.ranking_key` does, but at least 1.
 
     Args:
       scores: float or integer [...]; NaN ranks lowest, -0 equals 0.
 
     Returns:
-      uint32 keys [...]; 0 is left free for entries that may not be chosen.
+      uint32 keys [...].
     """
+    if isinstance(scores, host_arrays.Magnitude):
+        scores = np.asarray(scores)
     if scores.dtype == np.uint32:
         return np.maximum(scores, 1)
     if scores.dtype.kind in "biu":
         return np.maximum(scores.astype(np.int32).view(np.uint32) ^ _SIGN, 1)
     bits = np.ascontiguousarray(scores, np.float32).reshape(scores.shape).view(np.uint32)
-    if bits.size == 0 or bits.max() <= _INFINITY:  # no sign and no NaN: in order as they are
-        return bits | _SIGN
     bits = np.where((bits & ~_SIGN) > _INFINITY, np.uint32(0xFF800000), bits)
     bits = np.where(bits == _SIGN, np.uint32(0), bits)
     return np.where(bits >= _SIGN, ~bits, bits | _SIGN)
 
 
-def zero_where(array: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Returns the array with zeros where the marks are not 0.
+def _key_of_chunk(scores: np.ndarray | host_arrays.Magnitude, out: np.ndarray) -> np.ndarray:
+    """Returns `ranking_key(scores)` of scores [N], in `out` where it is simple.
 
-    On 32-bit numbers by arithmetic: `np.where` takes several times longer without a pattern.
+    It is if they are float32, not negative and numbers: then their bits are in order.
     """
-    if array.dtype.itemsize != 4:
-        return np.where(marks != 0, np.zeros_like(array), array)
-    keep = (np.asarray(marks) == 0).astype(np.uint32)
-    np.negative(keep, out=keep)  # all bits, or none
-    np.bitwise_and(keep, array.view(np.uint32), out=keep)
-    return keep.view(array.dtype)
+    is_magnitude = isinstance(scores, host_arrays.Magnitude)
+    floats: Any = scores.signed if isinstance(scores, host_arrays.Magnitude) else scores
+    if floats.dtype != np.float32 or not floats.size:
+        return ranking_key(scores)
+    bits, keys = floats.view(np.uint32), out[: floats.size]
+    np.bitwise_or(bits, _SIGN, out=keys)
+    largest = keys if is_magnitude else bits  # whose own sign counts
+    if largest.max() > (_SIGN | _INFINITY if is_magnitude else _INFINITY):
+        return ranking_key(scores)
+    return keys
 
 
-def _kth_largest(keys: np.ndarray, k: int) -> np.uint32:
-    """Returns the k-th largest of keys [N], 1 <= k <= N.
+class _Layer:
+    """One layer's scores and which of them may be chosen."""
 
-    Partitioning everything would do, but takes fifty times longer where one value (an excluded
-    entry, the gradient of a dead unit) makes up most of the keys.
+    def __init__(self, scores: np.ndarray | host_arrays.Magnitude, candidates: Any, excluded: Any):
+        self.shape, self.size = scores.shape, scores.size
+        self._scores = scores.reshape(-1)
+        self._candidates = None if candidates is None else np.asarray(candidates).reshape(-1)
+        self._excluded = None if excluded is None else np.asarray(excluded).reshape(-1)
+
+    def _is_allowed(self, part: slice, out: np.ndarray | None = None) -> np.ndarray | None:
+        """Returns bool [len(part)], or None for all."""
+        if self._candidates is not None:
+            return np.not_equal(self._candidates[part], 0, out=out)
+        return None if self._excluded is None else np.equal(self._excluded[part], 0, out=out)
+
+    def sample(self, stride: int) -> np.ndarray:
+        """Returns the keys of the candidates among every `stride`-th entry."""
+        part = slice(None, None, stride)
+        keys, allowed = ranking_key(self._scores[part]), self._is_allowed(part)
+        return keys if allowed is None else keys[allowed]
+
+    def scan(self, bracket: _Bracket) -> _Scan:
+        """Reads all scores once."""
+        above, n_above = np.empty(self.size, bool), 0
+        positions, found = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+        # The same few arrays for all chunks: new ones would cost more than the arithmetic.
+        length = min(host_arrays.CHUNK, self.size)
+        key_space = np.empty(length, np.uint32)
+        inside_space, allowed_space = np.empty(length, bool), np.empty(length, bool)
+        for part in host_arrays.chunks(self.size):
+            length = part.stop - part.start
+            keys = _key_of_chunk(self._scores[part], key_space)
+            out, inside = above[part], inside_space[:length]
+            np.greater(keys, bracket.high, out=out)
+            np.greater_equal(keys, bracket.low, out=inside)
+            allowed = self._is_allowed(part, allowed_space[:length])
+            if allowed is not None:
+                np.logical_and(out, allowed, out=out)
+                np.logical_and(inside, allowed, out=inside)
+            np.not_equal(inside, out, out=inside)
+            n_above += np.count_nonzero(out)
+            index = np.flatnonzero(inside)
+            positions.append(index + part.start)
+            found.append(keys[index])
+        return _Scan(above, n_above, np.concatenate(positions), np.concatenate(found))
+
+
+def _bracket_of(layers: Sequence[_Layer], k: int) -> _Bracket:
+    """Returns where the k-th largest key of all candidates very probably lies, from a sample."""
+    stride = sum(layer.size for layer in layers) // _SAMPLES
+    if stride < 4:
+        return _EVERYTHING
+    stride |= 1  # an even one would meet only some of the channels
+    sample = np.sort(np.concatenate([layer.sample(stride) for layer in layers]))
+    place = sample.size - k / stride
+    share = min(max(place / max(sample.size, 1), 0.0), 1.0)
+    margin = 4 * math.sqrt(sample.size * share * (1 - share)) + 4
+    first, last = math.floor(place - margin), max(math.ceil(place + margin), 0)
+    return _Bracket(
+        sample[first] if first >= 0 else _EVERYTHING.low,
+        sample[last] if last < sample.size else _EVERYTHING.high,
+    )
+
+
+def _kth_largest(keys: np.ndarray, k: int, bracket: _Bracket) -> np.uint32:
+    """Returns the k-th largest of keys inside a bracket, 1 <= k <= N.
+
+    The ends are looked at first: ties (gradients of dead units) are there, often they are all of
+    the bracket, and `np.partition` takes fifty times longer where one value prevails.
     """
-    stride = keys.size // _SAMPLES
-    if stride >= 8:
-        sample = np.sort(keys[::stride])
-        place = sample.size * (1 - k / keys.size)
-        margin = 3 * math.sqrt(max(place * (1 - place / sample.size), 1)) + 2
-        low = sample[max(int(place - margin), 0)]
-        high = sample[min(int(place + margin), sample.size - 1)]
-        above = int(np.count_nonzero(keys > high))
-        between = keys[(keys >= low) & (keys <= high)]
-        if above < k <= above + between.size:  # nearly always
-            keys, k = between, k - above
-    return np.partition(keys, keys.size - k)[keys.size - k]
+    if np.count_nonzero(keys == bracket.high) >= k:
+        return bracket.high
+    larger = keys[keys > bracket.low]
+    if larger.size < k:
+        return bracket.low
+    return np.partition(larger, larger.size - k)[larger.size - k]
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -78,72 +167,83 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint32(16))
 
 
+def _tie_ranks(packed: np.ndarray, salt: np.ndarray | None) -> np.ndarray:
+    """Returns the ranks of `ranking._tie_ranks` for some indices of the packed array."""
+    index = packed.astype(np.uint32)
+    return ~index if salt is None else _mix(_mix(index ^ salt[0]) + salt[1])
+
+
 def _choose(
-    keys: np.ndarray, k: int, packed: Callable[[np.ndarray], np.ndarray], salt: np.ndarray | None
-) -> np.ndarray:
-    """Marks the k highest keys [N], bool; among equal ones the lowest index or the highest rank."""
-    if k <= 0 or keys.size == 0:
-        return np.zeros(keys.shape, bool)
-    threshold = _kth_largest(keys, min(k, keys.size))
-    if threshold == 0:  # fewer than k may be chosen
-        return keys > 0
-    chosen = keys >= threshold
-    surplus = np.count_nonzero(chosen) - k
-    if surplus > 0:
-        tied = np.flatnonzero(keys == threshold)
-        if salt is not None:
-            ranks = _mix(_mix(packed(tied).astype(np.uint32) ^ salt[0]) + salt[1])
-            tied = tied[np.argsort(~ranks)]
-        chosen[tied[tied.size - surplus :]] = False
+    layers: Sequence[_Layer], k: int, starts: Sequence[int], salt: np.ndarray | None
+) -> list[np.ndarray]:
+    """Marks the k highest keys of some layers together, bool [N] each; see `select`."""
+    if k <= 0:
+        return [np.zeros(layer.size, bool) for layer in layers]
+    bracket = _bracket_of(layers, k)
+    scans = _scan_all(layers, bracket)
+    missing = k - sum(scan.n_above for scan in scans)
+    n_inside = sum(scan.keys.size for scan in scans)
+    if not 0 < missing <= n_inside:  # misled by the sample, or fewer than k may be chosen
+        bracket = _EVERYTHING
+        scans = _scan_all(layers, bracket)
+        n_inside = sum(scan.keys.size for scan in scans)
+        missing = min(k, n_inside)
+    chosen = [scan.above for scan in scans]
+    if n_inside == 0:
+        return chosen
+    keys = scans[0].keys if len(scans) == 1 else np.concatenate([scan.keys for scan in scans])
+    threshold = _kth_largest(keys, missing, bracket)
+    tied = [scan.inside[scan.keys == threshold] for scan in scans]
+    ranks = [_tie_ranks(t + start, salt) for t, start in zip(tied, starts, strict=True)]
+    surplus = np.count_nonzero(keys >= threshold) - missing
+    lowest = np.partition(np.concatenate(ranks), surplus)[surplus]
+    for mask, scan, tie, rank in zip(chosen, scans, tied, ranks, strict=True):
+        mask[scan.inside[scan.keys > threshold]] = True
+        mask[tie[rank >= lowest]] = True
     return chosen
+
+
+def _scan_all(layers: Sequence[_Layer], bracket: _Bracket) -> list[_Scan]:
+    if len(layers) == 1:
+        return [layers[0].scan(bracket)]
+    return host_arrays.in_threads(lambda layer: layer.scan(bracket), layers)
 
 
 def select(
     scores: Sequence[np.ndarray],
     counts: Sequence[int],
-    candidates: Sequence[Any] | None,
     salt: np.ndarray | None,
     starts: Sequence[int],
     *,
     joint: bool,
+    candidates: Sequence[Any] | None = None,
+    excluded: Sequence[Any] | None = None,
 ) -> list[np.ndarray]:
     """Marks the highest scores of every layer, or of all layers together.
 
     Args:
       scores: [...] a layer.
       counts: how many to mark in each layer; with `joint`, one number.
-      candidates: one mask a layer, or None.
       salt: uint32 [2] to break ties at random, or None for the lowest index.
       starts: the index in `ranking`'s packed array at which each layer starts; ties depend on it.
       joint: rank all layers together.
+      candidates: one mask a layer, outside which nothing may be chosen.
+      excluded: one mask a layer, inside which nothing may be chosen.
 
     Returns:
       One uint8 mask [...] a layer.
     """
-
-    def keys_of(layer: int) -> np.ndarray:
-        keys = ranking_key(scores[layer])
-        if candidates is not None:
-            keys = zero_where(keys, np.asarray(candidates[layer]) == 0)
-        return keys.reshape(-1)
-
-    def of_layer(layer: int) -> np.ndarray:
-        keys = keys_of(layer)
-        chosen = _choose(keys, counts[layer], lambda index: index + starts[layer], salt)
-        return chosen.view(np.uint8).reshape(scores[layer].shape)
-
-    layers = range(len(scores))
-    if not joint:
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(of_layer, layers))
-
-    ends = np.cumsum([score.size for score in scores])
-    firsts = ends - [score.size for score in scores]
-    shifts = np.asarray(starts) - firsts
-
-    def packed_index(index: np.ndarray) -> np.ndarray:
-        return index + shifts[np.searchsorted(ends, index, side="right")]
-
-    chosen = _choose(np.concatenate([keys_of(i) for i in layers]), counts[0], packed_index, salt)
-    pieces = np.split(chosen.view(np.uint8), ends[:-1])
-    return [piece.reshape(scores[i].shape) for i, piece in enumerate(pieces)]
+    nothing = [None] * len(scores)
+    layers = [
+        _Layer(*row) for row in zip(scores, candidates or nothing, excluded or nothing, strict=True)
+    ]
+    if joint:
+        chosen = _choose(layers, counts[0], starts, salt)
+    else:
+        rows = list(zip(layers, counts, starts, strict=True))
+        chosen = host_arrays.in_threads(
+            lambda row: _choose([row[0]], row[1], row[2:], salt)[0], rows
+        )
+    return [
+        mask.view(np.uint8).reshape(layer.shape) for mask, layer in zip(chosen, layers, strict=True)
+    ]

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dst_jax.sparsity import ranking
+from dst_jax.sparsity import host_arrays, ranking
 
 
 def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
@@ -23,6 +24,13 @@ def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
       *trees: trees with at least that structure.
     """
     return jax.tree.map(function, masks, *trees, is_leaf=lambda leaf: leaf is None)
+
+
+def magnitudes(tree: Any) -> Any:
+    """Returns the tree of absolute values; NumPy's are computed when they are read."""
+    return jax.tree.map(
+        lambda a: host_arrays.Magnitude(a) if isinstance(a, np.ndarray) else abs(a), tree
+    )
 
 
 def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:
@@ -60,11 +68,13 @@ def topk_jointly(scores: list[Any], k: Any, candidates: list[Any] | None = None)
     """
     # Each layer's best stays in any case; its score of infinity costs others their place.
     best = ranking.topk_masks(scores, [1] * len(scores), candidates=candidates)
-    raised = [
-        score.__array_namespace__().where(top != 0, jnp.inf, score.astype(jnp.float32))
-        for score, top in zip(scores, best, strict=True)
-    ]
+    raised = host_arrays.each(_raise_best, best, scores)
     return ranking.topk_masks(raised, k, candidates=candidates, joint=True)
+
+
+def _raise_best(best: Any, scores: Any) -> Any:
+    xp = best.__array_namespace__()
+    return xp.where(best != 0, jnp.inf, xp.asarray(scores, dtype=jnp.float32))
 
 
 def pack_masks(masks: Any) -> Any:

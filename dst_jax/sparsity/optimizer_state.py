@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dst_jax.sparsity import host_ranking
+from dst_jax.sparsity import host_arrays
 
 
 def _is_masked_node(node: Any) -> bool:
@@ -40,12 +40,18 @@ def _is_moments(node: Any, template: Any) -> bool:
     return bool(arrays) and all(part is None or hasattr(part, "shape") for part in arrays)
 
 
-def reset_moments(state: Any, reset: Any) -> Any:
+def _gated(mark: Any, when: Any) -> Any:
+    """Returns where a mask [...] counts, bool [...]: nowhere unless `when`."""
+    return mark != 0 if when is True else (mark != 0) & when
+
+
+def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
     """Sets moments to zero at the marked positions; counters and all else stay as they are.
 
     Args:
       state: any optax state, or None.
       reset: a tree like the params with a mask [...] (not 0: reset) or None (leave alone).
+      when: bool scalar, may be traced; False changes nothing.
 
     Returns:
       The state with the same structure, shapes and dtypes. Moments that do not have the shape of
@@ -61,15 +67,15 @@ def reset_moments(state: Any, reset: Any) -> Any:
         if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
             return leaf
         if isinstance(leaf, np.ndarray):
-            return host_ranking.zero_where(leaf, mark)
-        return jnp.where(mark != 0, jnp.zeros_like(leaf), leaf)
+            return host_arrays.zero_where(leaf, np.asarray(mark))
+        return jnp.where(_gated(mark, when), jnp.zeros_like(leaf), leaf)
 
     def zero(node: Any) -> Any:
         if not is_moments(node):
             return node
         leaves, treedef = _flatten(node)
         marks = treedef.flatten_up_to(reset)
-        return treedef.unflatten([zero_leaf(a, m) for a, m in zip(leaves, marks, strict=True)])
+        return treedef.unflatten(host_arrays.each(zero_leaf, leaves, marks))
 
     return jax.tree.map(zero, state, is_leaf=is_moments)
 
@@ -79,7 +85,7 @@ def _is_named(field: str) -> Any:
     return lambda node: isinstance(node, tuple) and field in getattr(node, "_fields", ())
 
 
-def fill_second_moments(state: Any, fresh: Any, settled: Any) -> Any:
+def fill_second_moments(state: Any, fresh: Any, settled: Any, when: Any = True) -> Any:
     """Starts the second moments of new weights at their layer's mean over settled ones.
 
     Second moments are the trees named `nu`, as in all of optax (Adam, LAMB, RMSProp, ...).
@@ -88,6 +94,7 @@ def fill_second_moments(state: Any, fresh: Any, settled: Any) -> Any:
       state: any optax state, or None.
       fresh: a tree like the params with a mask [...] of the new weights, or None.
       settled: the same tree, the weights whose moments go on.
+      when: bool scalar, may be traced; False changes nothing.
 
     Returns:
       The state with the same structure.
@@ -99,7 +106,7 @@ def fill_second_moments(state: Any, fresh: Any, settled: Any) -> Any:
             return leaf
         xp = leaf.__array_namespace__()
         mean = (leaf * old).sum() / xp.maximum(old.sum(dtype=xp.int32), 1)
-        return xp.where(new != 0, mean.astype(leaf.dtype), leaf)
+        return xp.where(_gated(new, when), mean.astype(leaf.dtype), leaf)
 
     def fill(node: Any) -> Any:
         if not has_nu(node) or not _is_moments(node.nu, fresh):

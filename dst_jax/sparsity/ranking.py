@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import host_ranking
+from dst_jax.sparsity import host_arrays, host_ranking
 
 MASK_DTYPE = "uint8"
 
@@ -232,7 +232,7 @@ def _exchange(
 
 def is_on_host(arrays: Sequence[Any], *others: Any) -> bool:
     """Whether these are all NumPy arrays, and nothing else that is needed is traced."""
-    return all(isinstance(array, np.ndarray) for array in arrays) and not any(
+    return all(host_arrays.is_host_array(array) for array in arrays) and not any(
         isinstance(other, jax.core.Tracer) for other in others
     )
 
@@ -248,13 +248,13 @@ def _select_on_host(
     packing: _Packing,
     scores: Sequence[np.ndarray],
     k: Any,
-    candidates: Sequence[Any] | None,
     tie_key: jax.Array | None,
+    **masks: Sequence[Any] | None,
 ) -> list[np.ndarray]:
     salt = None if tie_key is None else np.asarray(_salt(tie_key))
     counts = np.broadcast_to(np.asarray(k, np.int64), packing.groups).tolist()
     starts = [row * _ROW for row in packing.starts]
-    return host_ranking.select(scores, counts, candidates, salt, starts, joint=packing.joint)
+    return host_ranking.select(scores, counts, salt, starts, joint=packing.joint, **masks)
 
 
 def topk_masks(
@@ -290,7 +290,7 @@ def topk_masks(
     scores = [score if hasattr(score, "shape") else jnp.asarray(score) for score in scores]
     packing = _packing_of(scores, joint)
     if is_on_host(scores, k, tie_key, *(candidates or ())):
-        return _select_on_host(packing, scores, k, candidates, tie_key)
+        return _select_on_host(packing, scores, k, tie_key, candidates=candidates)
     arrays = [jnp.asarray(score) for score in scores]
     counts = jnp.asarray(k, jnp.int32).reshape(packing.groups)
     allowed = None if candidates is None else [jnp.asarray(mask) for mask in candidates]
@@ -324,12 +324,14 @@ def drop_and_grow(
     packing = _packing_of(masks, joint=False)
     if is_on_host([*masks, *drop_scores, *grow_scores], n_kept, n_new, tie_key):
         n_kept, n_new = np.asarray(n_kept, np.int64), np.asarray(n_new, np.int64)
-        kept = _select_on_host(packing, drop_scores, n_kept, masks, None)
-        free = [mask == 0 for mask in kept]
-        grown = _select_on_host(packing, grow_scores, n_new - n_kept, free, tie_key)
-        return kept, [k | g for k, g in zip(kept, grown, strict=True)]
+        kept = _select_on_host(packing, drop_scores, n_kept, None, candidates=masks)
+        new = _select_on_host(packing, grow_scores, n_new - n_kept, tie_key, excluded=kept)
+        for mask, stay in zip(new, kept, strict=True):
+            np.bitwise_or(mask, stay, out=mask)
+        return kept, new
     counts = (jnp.asarray(n, jnp.int32).reshape(packing.groups) for n in (n_kept, n_new))
-    return _exchange(packing, masks, drop_scores, grow_scores, *counts, tie_key)
+    arrays = ([jnp.asarray(a) for a in layers] for layers in (masks, drop_scores, grow_scores))
+    return _exchange(packing, *arrays, *counts, tie_key)
 
 
 def exact_topk(

@@ -84,9 +84,7 @@ class SNFS(sparse_trainers.SET):
     ) -> tuple[Any, Any]:
         """Returns the counts: each layer drops its fraction, all share what that sets free."""
         kept, _ = super()._layer_counts(n_active, drop_fraction, sparse_state, params)
-        masks = sparse_state.masks
-        if self.use_packed_masks:
-            masks = mask_trees.unpack_masks(masks, params)
+        masks = self._unpacked(sparse_state.masks, params)
         momentum = self._momentum(sparse_state, params)
         sums = mask_trees.map_masks(
             lambda m, v: None if m is None else (m * v).sum(), masks, momentum
@@ -145,22 +143,30 @@ class TopKAST(base_updater.BaseUpdater):
         forward, backward = self._choose(params)
         return state._replace(masks=forward, backward_masks=backward)
 
-    def update_state(
+    def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> base_updater.SparseState:
-        """Returns the state with A and B chosen anew; moments of what newly trains are zero."""
+    ) -> tuple[base_updater.SparseState, Any]:
+        """Chooses A and B anew."""
         del grads, kwargs
         forward, backward = self._choose(params)
-        pairs = [sparse_state.backward_masks, backward]
-        if self.use_packed_masks:
-            pairs = [mask_trees.unpack_masks(masks, params) for masks in pairs]
+        return sparse_state._replace(masks=forward, backward_masks=backward), None
+
+    def _settle_moments(
+        self,
+        before: base_updater.SparseState,
+        chosen: base_updater.SparseState,
+        restarts: Any,
+        params: Any,
+        is_update: Any = True,
+    ) -> base_updater.SparseState:
+        """Sets the moments of what newly trains to zero."""
+        del restarts
+        pairs = (self._unpacked(s.backward_masks, params) for s in (before, chosen))
         resets = mask_trees.map_masks(
             lambda old, new: None if old is None else 1 - (old & new), *pairs
         )
-        inner_state = optimizer_state.reset_moments(sparse_state.inner_state, resets)
-        return sparse_state._replace(
-            masks=forward, backward_masks=backward, inner_state=inner_state
-        )
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update)
+        return chosen._replace(inner_state=inner_state)
 
     def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
         """Returns the weights of A: what the forward pass should use."""
@@ -171,9 +177,7 @@ class TopKAST(base_updater.BaseUpdater):
     ) -> Any:
         """Returns the gradients of B, with those of the exploration loss."""
         if self.penalty:
-            masks = sparse_state.masks
-            if self.use_packed_masks:
-                masks = mask_trees.unpack_masks(masks, params)
+            masks = self._unpacked(sparse_state.masks, params)
 
             def explore(mask: Any, grad: Any, param: Any) -> Any:
                 if mask is None:

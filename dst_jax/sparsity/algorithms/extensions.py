@@ -63,14 +63,17 @@ class ACDC(pruners.MagnitudePruning):
             phases = (periodic.update_start_step, periodic.update_end_step, freq, freq)
         self.scheduler = sparsity_schedules.AlternatingSchedule(*phases)
 
-    def update_state(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+    def _settle_moments(
+        self,
+        before: base_updater.SparseState,
+        chosen: base_updater.SparseState,
+        restarts: Any,
+        params: Any,
+        is_update: Any = True,
     ) -> base_updater.SparseState:
-        """Returns the state at the start of a phase."""
-        before = self._unpacked(sparse_state.masks, params)
-        state = super().update_state(sparse_state, params, grads, **kwargs)
-        after = self._unpacked(state.masks, params)
-        becomes_dense = jnp.logical_not(self.scheduler.is_sparse_at(state.count))
+        """Sets moments to zero at the start of a phase."""
+        masks = (self._unpacked(s.masks, params) for s in (before, chosen))
+        becomes_dense = jnp.logical_not(self.scheduler.is_sparse_at(before.count))
         everything = becomes_dense & self.reset_optimizer
 
         def reset(old: Any, new: Any, param: Any) -> jax.Array:
@@ -78,11 +81,9 @@ class ACDC(pruners.MagnitudePruning):
                 return jnp.broadcast_to(everything, param.shape)
             return ((old & new) == 0) | everything
 
-        resets = mask_trees.map_masks(reset, before, after, params)
-        return state._replace(inner_state=optimizer_state.reset_moments(state.inner_state, resets))
-
-    def _unpacked(self, masks: Any, params: Any) -> Any:
-        return mask_trees.unpack_masks(masks, params) if self.use_packed_masks else masks
+        resets = mask_trees.map_masks(reset, *masks, params)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update)
+        return chosen._replace(inner_state=inner_state)
 
 
 @dataclasses.dataclass
@@ -112,15 +113,20 @@ class AdamBasedFisherPruning(base_updater.BaseUpdater):
             raise ValueError("adam_fisher: found no Adam state; expected an optimizer like Adam")
         return jax.tree.map(lambda p, v: p**2 * v, params, second)
 
-    def update_state(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+    def _settle_moments(
+        self,
+        before: base_updater.SparseState,
+        chosen: base_updater.SparseState,
+        restarts: Any,
+        params: Any,
+        is_update: Any = True,
     ) -> base_updater.SparseState:
-        """Returns the state with new masks."""
-        state = super().update_state(sparse_state, params, grads, **kwargs)
+        del before, restarts
         if not self.reset_adam:
-            return state
+            return chosen
         ones = jax.tree.map(jnp.ones_like, params)
-        return state._replace(inner_state=optimizer_state.reset_moments(state.inner_state, ones))
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, ones, is_update)
+        return chosen._replace(inner_state=inner_state)
 
 
 def iterative_nm_topk_mask_calculator(

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dst_jax.sparsity import (
     base_updater,
+    host_arrays,
     mask_calculator,
     mask_trees,
     optimizer_state,
@@ -50,12 +52,11 @@ class StaticRandomSparse(base_updater.BaseUpdater):
 
     is_sparse_gradients: bool = True
 
-    def update_state(
+    def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> base_updater.SparseState:
-        """Returns the state unchanged."""
+    ) -> tuple[base_updater.SparseState, Any]:
         del params, grads, kwargs
-        return sparse_state
+        return sparse_state, None
 
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
         """Returns random masks of the target sparsities; None where the target is None."""
@@ -118,7 +119,13 @@ def _assert_nested(kept: Any, old: Any, new: Any) -> None:
 
 def _count_active(masks: list[jax.Array]) -> jax.Array:
     """Returns int32 [layers]."""
-    return jnp.array([mask.sum(dtype=jnp.int32) for mask in masks], jnp.int32)
+    return jnp.array(host_arrays.each(_ones, masks), jnp.int32)
+
+
+def _ones(mask: Any) -> Any:
+    if isinstance(mask, np.ndarray):
+        return np.count_nonzero(mask)  # many times faster than a sum of bytes
+    return mask.sum(dtype=jnp.int32)
 
 
 @dataclasses.dataclass
@@ -179,7 +186,7 @@ class SET(StaticRandomSparse):
     def _get_drop_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns the tree of scores whose lowest are dropped: |w|."""
         del sparse_state, grads
-        return jax.tree.map(abs, params)
+        return mask_trees.magnitudes(params)
 
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns the tree of scores whose highest are grown: random."""
@@ -255,27 +262,12 @@ class SET(StaticRandomSparse):
         counts = self._layer_counts(_count_active([old]), drop_fraction)
         return self._drop_and_grow([old], [drop], [grow], *counts)[1][0]
 
-    def _update_and_restarts(
+    def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> tuple[base_updater.SparseState, Any]:
-        if not self._has_restarts():
-            return self.update_state(sparse_state, params, grads, **kwargs), None
-        return self._updated(sparse_state, params, grads)
-
-    def update_state(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> base_updater.SparseState:
-        """Returns the state with new masks and moments; see `BaseUpdater.update_state`."""
+        """Drops and grows in every layer."""
         del kwargs
-        return self._updated(sparse_state, params, grads)[0]
-
-    def _updated(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any
-    ) -> tuple[base_updater.SparseState, Any]:
-        """Drops and grows in every layer; also returns masks of regrown weights to set to zero."""
-        old_masks = sparse_state.masks
-        if self.use_packed_masks:
-            old_masks = mask_trees.unpack_masks(old_masks, params)
+        old_masks = self._unpacked(sparse_state.masks, params)
         drop_scores = self._get_drop_scores(sparse_state, params, grads)
         grow_scores = self._get_grow_scores(sparse_state, params, grads)
         # Compiled by itself on purpose: fused into its surroundings the last bit of the fraction,
@@ -302,27 +294,43 @@ class SET(StaticRandomSparse):
             return treedef.unflatten([None if m is None else next(of_layer) for m in masks])
 
         restarts = None
-        resets = [self._moments_to_reset(*pair) for pair in zip(olds, news, strict=True)]
         if self._has_restarts():
             # Removed and regrown at once. A full layer can do nothing else, so let it be.
             staying = kept if self.regrow_same == "zero" else pruned
-            marks = [
+            restarts = tree_of(
                 old & new & (1 - stay) & (left == 0).any().astype(old.dtype)
                 for old, new, stay, left in zip(olds, news, staying, pruned, strict=True)
-            ]
-            resets = [a | b for a, b in zip(resets, marks, strict=True)]
-            restarts = tree_of(marks)
-        inner_state = sparse_state.inner_state
+            )
+        return sparse_state._replace(masks=self._store(tree_of(news))), restarts
+
+    def _settle_moments(
+        self,
+        before: base_updater.SparseState,
+        chosen: base_updater.SparseState,
+        restarts: Any,
+        params: Any,
+        is_update: Any = True,
+    ) -> base_updater.SparseState:
+        """Sets moments to zero wherever a weight was not active all along."""
+        fills = self.adam_fresh == "mean_v"
+        if not self._resets_moments and not fills:
+            return chosen
+        olds, treedef = jax.tree.flatten(self._unpacked(before.masks, params))
+        news = jax.tree.leaves(self._unpacked(chosen.masks, params))
+        resets = host_arrays.each(self._moments_to_reset, olds, news)
+        if restarts is not None:
+            again = jax.tree.leaves(restarts)
+            resets = [reset | mark for reset, mark in zip(resets, again, strict=True)]
+        inner_state = chosen.inner_state
         if self._resets_moments:
-            inner_state = restart_inner_state(inner_state, tree_of(resets))
-        if self.adam_fresh == "mean_v":
+            marks = treedef.unflatten(resets)
+            inner_state = optimizer_state.reset_moments(inner_state, marks, is_update)
+        if fills:
             fresh = [new & reset for new, reset in zip(news, resets, strict=True)]
             settled = [1 - reset for reset in resets]
-            inner_state = optimizer_state.fill_second_moments(
-                inner_state, tree_of(fresh), tree_of(settled)
-            )
-        state = sparse_state._replace(masks=self._store(tree_of(news)), inner_state=inner_state)
-        return state, restarts
+            trees = (treedef.unflatten(marks) for marks in (fresh, settled))
+            inner_state = optimizer_state.fill_second_moments(inner_state, *trees, is_update)
+        return chosen._replace(inner_state=inner_state)
 
     def _no_restarts(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
         if not self._has_restarts():
@@ -345,4 +353,4 @@ class RigL(SET):
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns |gradient|."""
         del sparse_state, params
-        return jax.tree.map(abs, grads)
+        return mask_trees.magnitudes(grads)

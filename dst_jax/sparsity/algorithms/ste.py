@@ -32,12 +32,11 @@ class SteMixin:
         del target_sparsities
         return jax.tree.map(lambda p: None, params)
 
-    def update_state(
+    def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> base_updater.SparseState:
-        """Returns the state unchanged."""
+    ) -> tuple[base_updater.SparseState, Any]:
         del params, grads, kwargs
-        return sparse_state
+        return sparse_state, None
 
     def post_gradient_update(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
         """Returns the params themselves: the dense weights live on."""
