@@ -3,14 +3,15 @@
 Counts come from the masks of the checkpoint, not from the config. Called by `experiment`.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
-from dst_jax import data
+from dst_jax import data, train
 from dst_jax.analysis import flops
-from dst_jax.errors import UserError
+from dst_jax.analysis.training_cost import training_flops_ratio
 from dst_jax.saved_run import Run
 from dst_jax.workdir import write_json
 
@@ -22,7 +23,7 @@ def describe(run: Run) -> dict[str, Any]:
       {"parameters", "maskable", "active": numbers of weights; "sparsity": share of the maskable
       weights that is inactive; "flops": operations of one dense forward pass for one image;
       "flops_ratio": sparse over dense forward pass; "training_flops_ratio": over dense training of
-      as many steps, None where it is not known for the algorithm; "layers": one entry a parameter,
+      as many steps; "layers": one entry a parameter,
       {"path", "shape", "maskable", "size", "active", "macs"}, macs None where it is no layer's}.
     """
     masks = _by_path(run.masks)
@@ -56,24 +57,37 @@ def describe(run: Run) -> dict[str, Any]:
         "sparsity": 1 - active / maskable if maskable else 0.0,
         "flops": dense,
         "flops_ratio": ratio,
-        "training_flops_ratio": _training_ratio(run, ratio),
+        "training_flops_ratio": _training_ratio(run, costs, densities),
         "layers": layers,
     }
 
 
-def _training_ratio(run: Run, ratio: float) -> float | None:
-    options, total = run.config["sparsity"], run.config["train"]["steps"]
-    updating = options["update_end_step"] - options["update_start_step"]
-    try:
-        return flops.training_flops_ratio(
-            options["algorithm"],
-            ratio,
-            update_freq=max(1, options["update_freq"]),
-            update_share=min(1.0, max(0.0, updating / total)),
-            timing=options["update_timing"],
-        )
-    except UserError:  # densities that change during training: known only from its history
-        return None
+def _training_ratio(run: Run, costs: list[flops.LayerCost], densities: dict[str, float]) -> float:
+    options = run.config["sparsity"]
+    # For JaxPruner's own methods too: ours of the same name cost the same.
+    updater = train.create_updater({**run.config, "sparsity": {**options, "library": "dst_jax"}})
+    first = {
+        path: float(mask.mean(dtype=np.float64))
+        for path, mask in _by_path(_first_masks(updater, run.params)).items()
+    }
+    trained = {
+        path: min(1.0, density * getattr(updater, "backward_ratio", 1.0))
+        for path, density in densities.items()
+    }
+    dense = flops.inference_flops(costs)
+    ratios = [flops.inference_flops(costs, d) / dense for d in (first, densities, trained)]
+    return training_flops_ratio(
+        updater,
+        run.config["train"]["steps"],
+        *ratios[:2],
+        backward=ratios[2],
+        snip=options["initial_mask"] == "snip",
+    )
+
+
+def _first_masks(updater: Any, params: Any) -> Any:
+    """Masks as dense or sparse as those that the training started from."""
+    return dataclasses.replace(updater, use_packed_masks=False).init_state(params).masks
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:

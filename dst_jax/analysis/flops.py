@@ -1,14 +1,14 @@
-"""Counts of arithmetic: per layer, per inference with given densities, and per training run.
+"""Counts of arithmetic: per layer, and per inference with given densities.
 
 Counting follows Evci et al. 2020 (appendix on FLOPs): convolutions and linear layers only, two
 operations a multiply-add, sparse layers at the share of their active weights. Nothing is executed;
 the module is traced for its shapes. Called where a run's `model.json` is written, and by notebooks.
+What a whole training costs is in `training_cost`.
 """
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -16,10 +16,6 @@ import jax.numpy as jnp
 
 from dst_jax.errors import UserError
 from dst_jax.models.convolution import Conv
-
-_DENSE = ("dense", "no_prune")
-_SPARSE_THROUGHOUT = ("static", "static_sparse", "set")
-_DENSE_GRADIENT_AT_UPDATES = ("rigl",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,46 +94,3 @@ def inference_flops(
         total += 2 * cost.macs * (1 if density is None else density)
         total += cost.outputs if index < len(costs) - 1 else 0
     return total
-
-
-def training_flops_ratio(
-    algorithm: str,
-    flops_ratio: float,
-    *,
-    update_freq: int,
-    update_share: float = 1.0,
-    timing: Literal["replace", "after"] = "replace",
-) -> float:
-    """Training cost of a method over that of dense training with as many steps.
-
-    A backward pass counts twice a forward pass: f_D and f_S being the dense and the sparse forward
-    pass, a dense step costs 3 f_D, and a step with fixed mask 3 f_S. RigL needs the dense weight
-    gradient when it updates the mask: with `replace`, (3 f_S N + 2 f_S + f_D) / (N + 1) a step for
-    updates N steps apart (Evci et al. 2020, appendix on FLOPs); with `after`,
-    3 f_S + (f_D - f_S) / N. Selecting and drawing weights is not counted.
-
-    Args:
-      algorithm: "dense", "static", "set" or "rigl", or JaxPruner's names of them.
-      flops_ratio: f_S / f_D, with the densities of the masks; ignored for dense.
-      update_freq: steps between mask updates, >= 1; only RigL's cost depends on it.
-      update_share: share of all steps during which masks are updated, in [0, 1].
-      timing: whether an update takes the place of an optimizer step or comes after one.
-
-    Returns:
-      The ratio: 1 for dense.
-
-    Raises:
-      UserError: if the method's cost is not known from these numbers, as for gradual pruning.
-    """
-    if algorithm in _DENSE:
-        return 1.0
-    if algorithm in _SPARSE_THROUGHOUT:
-        return flops_ratio
-    if algorithm not in _DENSE_GRADIENT_AT_UPDATES:
-        known = ", ".join((*_DENSE, *_SPARSE_THROUGHOUT, *_DENSE_GRADIENT_AT_UPDATES))
-        raise UserError("algorithm", algorithm, f"one whose training cost is known: {known}")
-    if timing == "replace":
-        updating = (3 * flops_ratio * update_freq + 2 * flops_ratio + 1) / (3 * (update_freq + 1))
-    else:
-        updating = flops_ratio + (1 - flops_ratio) / (3 * update_freq)
-    return update_share * updating + (1 - update_share) * flops_ratio

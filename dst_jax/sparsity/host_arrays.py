@@ -6,6 +6,7 @@ the arithmetic. Called where NumPy arrays get special care: `host_ranking`, `mas
 """
 
 import concurrent.futures
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -60,23 +61,28 @@ def chunks(size: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK))
 
 
-def in_threads(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
-    """Returns `[function(task) for task in tasks]`, worked on by as many threads as cores."""
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(function, tasks))
+@functools.cache
+def _pool() -> concurrent.futures.ThreadPoolExecutor:
+    """As many threads as cores; they last, because memory of new ones costs a page fault a page."""
+    return concurrent.futures.ThreadPoolExecutor(os.cpu_count(), "dst_jax.sparsity")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
 def each(function: Callable[..., Any], *rows: Sequence[Any]) -> list[Any]:
     """Returns `[function(*row) for row in zip(*rows)]`; in threads if the first are NumPy arrays.
 
     Args:
-      function: works on one layer and changes nothing outside.
-      *rows: lists of equal length, one entry a layer.
+      function: works on one layer and changes nothing outside; must not call `each`.
+      *rows: lists of equal length, one entry a layer. Large layers are begun first.
     """
     tasks = list(zip(*rows, strict=True))
-    if len(tasks) > 1 and all(isinstance(task[0], np.ndarray) for task in tasks):
-        return in_threads(lambda task: function(*task), tasks)
-    return [function(*task) for task in tasks]
+    if len(tasks) < 2 or not all(is_host_array(task[0]) for task in tasks):
+        return [function(*task) for task in tasks]
+    order = sorted(range(len(tasks)), key=lambda index: -tasks[index][0].size)
+    started = {index: _pool().submit(function, *tasks[index]) for index in order}
+    return [started[index].result() for index in range(len(tasks))]
 
 
 def multiply(array: np.ndarray, mask: np.ndarray) -> np.ndarray:

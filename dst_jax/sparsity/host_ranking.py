@@ -15,7 +15,7 @@ from dst_jax.sparsity import host_arrays
 
 _SIGN = np.uint32(0x80000000)
 _INFINITY = np.uint32(0x7F800000)
-_SAMPLES = 1 << 14
+_SAMPLES = 1 << 13
 
 
 class _Bracket(NamedTuple):
@@ -83,11 +83,11 @@ def _key_of_chunk(scores: np.ndarray | host_arrays.Magnitude, out: np.ndarray) -
 
 
 class _Layer:
-    """One layer's scores and which of them may be chosen."""
+    """One layer's scores, flat, and which of them may be chosen."""
 
     def __init__(self, scores: np.ndarray | host_arrays.Magnitude, candidates: Any, excluded: Any):
         self.shape, self.size = scores.shape, scores.size
-        self._scores = scores.reshape(-1)
+        self.scores = scores.reshape(-1)
         self._candidates = None if candidates is None else np.asarray(candidates).reshape(-1)
         self._excluded = None if excluded is None else np.asarray(excluded).reshape(-1)
 
@@ -100,7 +100,7 @@ class _Layer:
     def sample(self, stride: int) -> np.ndarray:
         """Returns the keys of the candidates among every `stride`-th entry."""
         part = slice(None, None, stride)
-        keys, allowed = ranking_key(self._scores[part]), self._is_allowed(part)
+        keys, allowed = ranking_key(self.scores[part]), self._is_allowed(part)
         return keys if allowed is None else keys[allowed]
 
     def scan(self, bracket: _Bracket) -> _Scan:
@@ -113,7 +113,7 @@ class _Layer:
         inside_space, allowed_space = np.empty(length, bool), np.empty(length, bool)
         for part in host_arrays.chunks(self.size):
             length = part.stop - part.start
-            keys = _key_of_chunk(self._scores[part], key_space)
+            keys = _key_of_chunk(self.scores[part], key_space)
             out, inside = above[part], inside_space[:length]
             np.greater(keys, bracket.high, out=out)
             np.greater_equal(keys, bracket.low, out=inside)
@@ -179,13 +179,18 @@ def _choose(
     """Marks the k highest keys of some layers together, bool [N] each; see `select`."""
     if k <= 0:
         return [np.zeros(layer.size, bool) for layer in layers]
+
+    def scan_all(bracket: _Bracket) -> list[_Scan]:
+        scores = [layer.scores for layer in layers]
+        return host_arrays.each(lambda _, layer: layer.scan(bracket), scores, layers)
+
     bracket = _bracket_of(layers, k)
-    scans = _scan_all(layers, bracket)
+    scans = scan_all(bracket)
     missing = k - sum(scan.n_above for scan in scans)
     n_inside = sum(scan.keys.size for scan in scans)
     if not 0 < missing <= n_inside:  # misled by the sample, or fewer than k may be chosen
         bracket = _EVERYTHING
-        scans = _scan_all(layers, bracket)
+        scans = scan_all(bracket)
         n_inside = sum(scan.keys.size for scan in scans)
         missing = min(k, n_inside)
     chosen = [scan.above for scan in scans]
@@ -201,12 +206,6 @@ def _choose(
         mask[scan.inside[scan.keys > threshold]] = True
         mask[tie[rank >= lowest]] = True
     return chosen
-
-
-def _scan_all(layers: Sequence[_Layer], bracket: _Bracket) -> list[_Scan]:
-    if len(layers) == 1:
-        return [layers[0].scan(bracket)]
-    return host_arrays.in_threads(lambda layer: layer.scan(bracket), layers)
 
 
 def select(
@@ -240,9 +239,9 @@ def select(
     if joint:
         chosen = _choose(layers, counts[0], starts, salt)
     else:
-        rows = list(zip(layers, counts, starts, strict=True))
-        chosen = host_arrays.in_threads(
-            lambda row: _choose([row[0]], row[1], row[2:], salt)[0], rows
+        chosen = host_arrays.each(
+            lambda _, layer, k, start: _choose([layer], k, [start], salt)[0],
+            *(scores, layers, counts, starts),
         )
     return [
         mask.view(np.uint8).reshape(layer.shape) for mask, layer in zip(chosen, layers, strict=True)

@@ -7,7 +7,7 @@ import pytest
 from flax import traverse_util
 
 from dst_jax import models
-from dst_jax.analysis.flops import LayerCost, inference_flops, layer_costs, training_flops_ratio
+from dst_jax.analysis.flops import LayerCost, inference_flops, layer_costs
 from dst_jax.errors import UserError
 from dst_jax.sparsity import sparsity_distributions
 
@@ -99,35 +99,3 @@ def test_a_small_network_counted_by_hand():
     )
     with pytest.raises(UserError, match="densities: found other/kernel"):
         inference_flops(costs, {"other/kernel": 0.5})
-
-
-def test_training_ratios():
-    options = {"flops_ratio": 0.41457, "update_freq": 100}
-    assert training_flops_ratio("dense", **options) == 1
-    assert training_flops_ratio("set", **options) == training_flops_ratio("static", **options)
-    assert training_flops_ratio("static", **options) == 0.41457
-    assert training_flops_ratio("rigl", **options) == pytest.approx(0.4165, abs=5e-5)
-    after = training_flops_ratio("rigl", **options, timing="after")
-    assert after == pytest.approx(0.41457 + 0.58543 / 300)
-
-
-@pytest.mark.parametrize("timing", ["replace", "after"])
-def test_training_ratio_is_a_mean_over_steps(timing):
-    """Adds up a run whose first three quarters hold 75 mask updates, 10 steps apart."""
-    dense, sparse, freq, updates = 1.0, 0.25, 10, 75
-    if timing == "replace":  # ten ordinary steps, then one batch that only updates
-        steps = updates * (freq + 1)
-        during = updates * (freq * 3 * sparse + 2 * sparse + dense)
-    else:  # ten steps, the last of which computes the dense weight gradient
-        steps = updates * freq
-        during = updates * (freq * 3 * sparse + dense - sparse)
-    total = during + steps / 3 * 3 * sparse
-    measured = training_flops_ratio(
-        "rigl", sparse, update_freq=freq, update_share=0.75, timing=timing
-    )
-    assert measured == pytest.approx(total / (steps * 4 / 3 * 3 * dense))
-
-
-def test_unknown_training_cost_says_which_are_known():
-    with pytest.raises(UserError, match=r"found magnitude; expected .* known: dense, no_prune, "):
-        training_flops_ratio("magnitude", 0.5, update_freq=1)

@@ -15,7 +15,7 @@ from dst_jax.sparsity import mask_trees, sparsity_distributions
 from dst_jax.sparsity.algorithms import sparse_trainers
 
 
-def _update_steps(updater: Any, end: int | None = None) -> tuple[int, int, int]:
+def update_steps(updater: Any, end: int | None = None) -> tuple[int, int, int]:
     """Returns (first step with an update, last one, steps between updates).
 
     Args:
@@ -86,7 +86,7 @@ class _Mest:
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
         """Returns random masks; with a soft bound they start beyond the target."""
         updater: Any = self
-        _update_steps(updater)
+        update_steps(updater)
         counts = self._targets(params)
         if self.memory_bound == "soft":
             counts = mask_trees.map_masks(
@@ -115,7 +115,7 @@ class _Mest:
         table = np.array(
             [[self._extra(n, size, f) for n, size in pairs] for f in (1.0, 0.5, 0.0)], np.int32
         )
-        _, last, _ = _update_steps(self)
+        _, last, _ = update_steps(self)
         step = jnp.asarray(sparse_state.count)
         stage = (4 * step >= 3 * last).astype(jnp.int32) + (step >= last)
         extra = jnp.asarray(table)[stage]
@@ -167,7 +167,7 @@ class _Gradual:
 
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
         """Returns random masks of the initial density, over layers as the distribution has it."""
-        _update_steps(self, self.prune_end_step)
+        update_steps(self, self.prune_end_step)
         del target_sparsities
         sparsity = 1 - self.initial_density
         targets = self._updater.sparsity_distribution_fn(params, sparsity=sparsity)
@@ -179,7 +179,7 @@ class _Gradual:
 
     def _totals(self, sizes: list[int]) -> np.ndarray:
         """Returns the numbers of active weights after 0, 1, ... J prunings, int32 [J + 1]."""
-        first, last, freq = _update_steps(self, self.prune_end_step)
+        first, last, freq = update_steps(self, self.prune_end_step)
         total, lowest = sum(sizes), len(sizes)
         sparsity = sparse_trainers.requested_sparsity(self._updater.sparsity_distribution_fn)
         if sparsity is None:
@@ -192,7 +192,7 @@ class _Gradual:
 
     def _prune(self, masks: list[Any], drop_scores: list[Any], sparse_state: Any) -> list[Any]:
         """Returns the masks after global pruning."""
-        first, _, freq = _update_steps(self, self.prune_end_step)
+        first, _, freq = update_steps(self, self.prune_end_step)
         totals = self._totals([mask.size for mask in masks])
         event = (jnp.asarray(sparse_state.count) - first) // freq + 1
         k = jnp.asarray(totals)[jnp.clip(event, 0, len(totals) - 1)]
