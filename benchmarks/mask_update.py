@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,25 @@ def by_sorting(state: Tree, params: Tree, grads: Tree, drop_fraction: float) -> 
 
 
 def compiled(function: Callable[..., Tree], *arguments: Tree) -> tuple[Any, float, float]:
-    """(program, seconds to trace and compile it, MiB of temporary memory that it needs)."""
+    """(program, seconds to trace and compile it, MiB that it needs besides its arguments)."""
     start = time.perf_counter()
     program = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
     memory = program.memory_analysis()
-    return program, seconds, memory.temp_size_in_bytes / 2**20 if memory else float("nan")
+    if memory is None:
+        return program, seconds, float("nan")
+    return program, seconds, (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 2**20
+
+
+def peak_on_host(run: Callable[[], Any]) -> float:
+    """MiB that NumPy holds at most during `run()`, its result included."""
+    tracemalloc.start()
+    try:
+        result = run()
+        del result
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def update_lines(rounds: int) -> list[dict[str, Any]]:
@@ -92,9 +106,9 @@ def update_lines(rounds: int) -> list[dict[str, Any]]:
     )(params)
     params, grads = updater.post_gradient_update(params, state), random_like(params)
     arguments = (state, params, grads)
-    ours, seconds, temporary = compiled(updater.update_state, *arguments)
+    ours, seconds, memory = compiled(updater.update_state, *arguments)
     drop_fraction = float(updater.drop_fraction_fn(100))
-    sorts, sort_seconds, sort_temporary = compiled(
+    sorts, sort_seconds, sort_memory = compiled(
         functools.partial(by_sorting, drop_fraction=drop_fraction), *arguments
     )
     measures = {
@@ -102,18 +116,26 @@ def update_lines(rounds: int) -> list[dict[str, Any]]:
         "sorting": lambda: timing.seconds(lambda: sorts(*arguments)),
     }
     on_host = jax.default_backend() == "cpu" and jax.device_count() == 1
+
+    def update_on_host() -> Tree:
+        return updater.update_state(*jax.tree.map(np.asarray, arguments))
+
     if on_host:
-        measures["host"] = lambda: timing.seconds(
-            lambda: updater.update_state(*jax.tree.map(np.asarray, arguments))
-        )
-    check_same(ours(*arguments), updater.update_state(*jax.tree.map(np.asarray, arguments)))
+        measures["host"] = lambda: timing.seconds(update_on_host)
+    check_same(ours(*arguments), update_on_host())
     figures = timing.in_turns(measures, rounds)
     lines = [line("update in a compiled program, s", "two sorts a layer", figures, "compiled")]
     if on_host:
         lines.append(line("update on the host, s", "two sorts a layer", figures, "host"))
     for text, aim, mine, other in (
         ("trace and compile the update, s", "<= 5 s", seconds, sort_seconds),
-        ("temporary memory of an update, MiB", "", temporary, sort_temporary),
+        ("peak memory of a compiled update, MiB", "", memory, sort_memory),
+        (
+            "peak memory of an update on the host, MiB",
+            "",
+            peak_on_host(update_on_host),
+            sort_memory,
+        ),
     ):
         lines.append({"what": text, "alternative": "two sorts a layer", "aim": aim,
                       "ours": [mine], "other": [other], "ratio": None})  # fmt: skip
@@ -134,14 +156,14 @@ def line(what: str, alternative: str, figures: dict[str, list[float]], name: str
             "other": figures["sorting"], "ratio": ratio}  # fmt: skip
 
 
-def optimizer_line(rounds: int) -> dict[str, Any]:
-    """The optimizer's step of ResNet-50 alone, without a gradient."""
+def optimizer_line(rounds: int, donate: bool) -> dict[str, Any]:
+    """The optimizer's step of ResNet-50 alone, without a gradient; in place if `donate`."""
     params = models.init(models.create("resnet50", 1000), 0, (224, 224, 3))["params"]
     grads = random_like(params)
 
     def step_of(tx: Any, mask: Callable[..., Tree]) -> Callable[[], Tree]:
-        arguments = [params, tx.init(params), grads]
-        program = jax.jit(functools.partial(_step, tx, mask))
+        arguments = [jax.tree.map(jnp.array, params), tx.init(params), grads]
+        program = jax.jit(functools.partial(_step, tx, mask), donate_argnums=(0, 1) * donate)
 
         def run() -> Tree:
             arguments[0], arguments[1] = program(*arguments)
@@ -149,7 +171,8 @@ def optimizer_line(rounds: int) -> dict[str, Any]:
 
         return run
 
-    return _in_turns("ordinary step of the optimizer, ResNet-50, s", "<= 1.5", step_of, rounds)
+    what = f"ordinary step of the optimizer{', donated' * donate}, ResNet-50, s"
+    return _in_turns(what, "" if donate else "<= 1.5", step_of, rounds)
 
 
 def _step(tx: Any, mask: Callable[..., Tree], params: Tree, state: Tree, grads: Tree) -> Tree:
@@ -238,7 +261,7 @@ def main() -> None:
 
     circumstances, load = timing.circumstances(), os.getloadavg()[0]
     lines = update_lines(options.rounds)
-    lines.append(optimizer_line(4 * options.rounds))
+    lines += [optimizer_line(4 * options.rounds, donate) for donate in (False, True)]
     lines.append(network_line(4 * options.rounds, options.batch_size))
     record = {
         "command": " ".join(["python -m benchmarks.mask_update", *sys.argv[1:]]),

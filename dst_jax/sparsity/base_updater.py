@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from dst_jax.sparsity import (
+    host_arrays,
     mask_calculator,
     optimizer_state,
     sparsity_distributions,
@@ -110,7 +111,11 @@ class BaseUpdater:
           is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
         """
         packed = self.use_packed_masks if is_packed is None else is_packed
-        return map_masks(lambda m, p: apply_mask(p, m, packed), masks, params)
+        leaves, treedef = jax.tree.flatten(masks, is_leaf=lambda m: m is None)
+        parts = treedef.flatten_up_to(params)
+        return treedef.unflatten(
+            host_arrays.each(lambda p, m: apply_mask(p, m, packed), parts, leaves)
+        )
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Entries that are worked on at a time: 1 MiB of float32, within a core's cache.
-CHUNK = 1 << 18
+# Entries that are worked on at a time. 2 MiB of float32 stay in cache, and threads seldom meet.
+CHUNK = 1 << 19
 
 
 class Magnitude(np.lib.mixins.NDArrayOperatorsMixin):
@@ -83,18 +83,6 @@ def each(function: Callable[..., Any], *rows: Sequence[Any]) -> list[Any]:
     order = sorted(range(len(tasks)), key=lambda index: -tasks[index][0].size)
     started = {index: _pool().submit(function, *tasks[index]) for index in order}
     return [started[index].result() for index in range(len(tasks))]
-
-
-def multiply(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Returns an array [...] of any dtype times a 0/1 mask of its shape, as NumPy multiplies."""
-    result = np.empty(array.shape, np.result_type(array, mask))
-    flat, flat_mask, out = array.reshape(-1), mask.reshape(-1), result.reshape(-1)
-    factor = np.empty(min(CHUNK, array.size), array.dtype)
-    for part in chunks(array.size):
-        of_part = factor[: out[part].size]
-        np.copyto(of_part, flat_mask[part], casting="unsafe")
-        np.multiply(flat[part], of_part, out=out[part])
-    return result
 
 
 def zero_where(array: np.ndarray, marks: np.ndarray) -> np.ndarray:

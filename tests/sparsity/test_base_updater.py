@@ -221,3 +221,41 @@ def test_random_pruning_never_brings_a_weight_back():
     assert int(before.sum()) == 40
     with pytest.raises(ValueError, match="gradients"):
         sparsity.SaliencyPruning().calculate_scores(params)
+
+
+@pytest.mark.parametrize("algorithm", ["rigl", "mest_r", "acdc", "topkast", "adam-fisher"])
+def test_an_update_state_of_ones_own_goes_under_the_branch_whole(params, algorithm):
+    """The halves of an update, masks inside the branch and moments outside, are the whole."""
+    kind = sparsity.ALGORITHM_REGISTRY[algorithm]
+
+    class Own(kind):
+        calls = 0
+
+        def update_state(self, sparse_state, params, grads, **kwargs):
+            Own.calls += 1
+            return super().update_state(sparse_state, params, grads, **kwargs)
+
+    options = {"dist_type": "erk", "sparsity": 0.6, "update_freq": 2, "update_start_step": 2,
+               "update_end_step": 6, "rng_seed": 0}  # fmt: skip
+    ours = sparsity.create_updater_from_config({"algorithm": algorithm, **options})
+    own = Own(**{field: getattr(ours, field) for field in sparsity.fields_of(algorithm)})
+
+    def train(updater):
+        tx = updater.wrap_optax(optax.adam(0.1))
+
+        @jax.jit
+        def step(t, carry):
+            weights, state = carry
+            grads = jax.tree.map(lambda p: jnp.sin(p + t), params)
+            updates, state = tx.update(grads, state, weights)
+            return updater.post_gradient_update(optax.apply_updates(weights, updates), state), state
+
+        state = tx.init(params)
+        carry = updater.post_gradient_update(params, state), state
+        for t in range(7):
+            carry = step(t, carry)
+        return carry
+
+    for a, b in zip(jax.tree.leaves(train(ours)), jax.tree.leaves(train(own)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert Own.calls == 1  # traced once

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dst_jax import sparsity
-from dst_jax.sparsity import host_ranking, ranking
+from dst_jax.sparsity import host_arrays, host_ranking, mask_trees, ranking
 from tests.sparsity.conftest import random_like
 
 floats = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, np.inf, -np.inf, np.nan, 1e-40])
@@ -42,8 +42,9 @@ def test_same_choice(scores, allowed, k, joint, random_ties):
 
 @pytest.mark.parametrize("values", ["normal", "mostly zero", "integers", "uint32", "bfloat16"])
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.97])
-def test_large_layers(values, share):
+def test_large_layers(values, share, monkeypatch):
     """Large enough for the sample to bracket the threshold, with ties that mislead it."""
+    monkeypatch.setattr(host_arrays, "CHUNK", 9_000)  # several chunks, the last one short
     rng = np.random.default_rng(1)
     scores = rng.standard_normal(70_000, np.float32)
     if values == "mostly zero":
@@ -99,3 +100,47 @@ def test_a_whole_update_on_the_host(params, name, packed):
     for ours, theirs in zip(host, device, strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_magnitudes_are_arrays_that_are_computed_when_read():
+    array = np.array([[1.5, -2.0], [-0.0, np.nan]], np.float32)
+    lazy = mask_trees.magnitudes({"a": array})["a"]
+    assert isinstance(lazy, host_arrays.Magnitude)
+    assert (lazy.shape, lazy.dtype, lazy.size, lazy.ndim) == ((2, 2), np.float32, 4, 2)
+    np.testing.assert_array_equal(np.asarray(lazy), abs(array))
+    np.testing.assert_array_equal(jnp.where(jnp.ones((2, 2), bool), lazy, 0), abs(array))
+    np.testing.assert_array_equal(lazy + 1, abs(array) + 1)
+    np.testing.assert_array_equal(lazy.reshape(-1)[1:], abs(array).reshape(-1)[1:])
+    host = ranking.exact_topk(lazy, 3, candidates=np.ones((2, 2), np.uint8))
+    np.testing.assert_array_equal(host, ranking.exact_topk(jnp.abs(array), 3))
+
+
+def test_magnitudes_rank_as_absolute_values():
+    values = np.random.default_rng(0).standard_normal(70_000, np.float32)
+    values[::7] = np.nan
+    values[::5] = -0.0
+    values[::11] = -np.inf
+    lazy = host_arrays.Magnitude(values)
+    for k in (0, 10, 5_000, 30_000, 69_000):
+        np.testing.assert_array_equal(
+            ranking.exact_topk(lazy, k), ranking.exact_topk(jnp.abs(values), k)
+        )
+
+
+def test_zeroing_reaches_what_is_not_a_number(monkeypatch):
+    monkeypatch.setattr(host_arrays, "CHUNK", 2)
+    for dtype in (np.float32, np.float16, np.int32):
+        array = np.array([3, 1, 2, 5, 7], dtype)
+        if dtype is not np.int32:
+            array[1] = np.nan
+        found = host_arrays.zero_where(array, np.array([0, 1, 1, 0, 0], np.uint8))
+        assert found.dtype == dtype
+        assert found.tolist() == [3, 0, 0, 5, 7]
+
+
+def test_layers_keep_their_order_in_threads():
+    arrays = [np.full(size, size) for size in (1, 5, 3, 2)]
+    found = host_arrays.each(lambda array, factor: array.size * factor, arrays, [1, 10, 100, 1000])
+    assert found == [1, 50, 300, 2000]
+    with pytest.raises(ZeroDivisionError):
+        host_arrays.each(lambda array: 1 / (array.size - 3), arrays)
