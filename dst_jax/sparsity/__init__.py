@@ -18,6 +18,7 @@ from dst_jax.sparsity import (
     sparsity_schedules,
     sparsity_types,
     summaries,
+    wrapping,
 )
 from dst_jax.sparsity.algorithms import *  # noqa: F403  every class of `algorithms`
 from dst_jax.sparsity.algorithms import __all__ as _algorithm_names
@@ -69,5 +70,6 @@ __all__ = [
     "summaries",
     "summarize_intersection",
     "summarize_sparsity",
+    "wrapping",
     *_algorithm_names,
 ]

@@ -19,10 +19,10 @@ import optax
 from dst_jax.sparsity import (
     host_arrays,
     mask_calculator,
-    optimizer_state,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    wrapping,
 )
 from dst_jax.sparsity.mask_trees import (
     apply_mask,
@@ -257,7 +257,7 @@ class BaseUpdater:
         state, restarts = self._updated(sparse_state, params, grads, **kwargs)
         return self.post_gradient_update(zero_weights(params, restarts), state), state
 
-    def _has_halves(self) -> bool:
+    def has_halves(self) -> bool:
         """Whether `update_state` is the two halves; a subclass may have one of its own."""
         return type(self).update_state is BaseUpdater.update_state
 
@@ -265,7 +265,7 @@ class BaseUpdater:
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> tuple[SparseState, Any]:
         """`update_state`, and the restarts of `_choose_masks`."""
-        if not self._has_halves():
+        if not self.has_halves():
             return self.update_state(sparse_state, params, grads, **kwargs), None
         chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
         return self._settle_moments(sparse_state, chosen, restarts, params), restarts
@@ -285,76 +285,7 @@ class BaseUpdater:
         `optax.apply_updates`, so that inactive weights are 0. Extra arguments of `update` go to
         `calculate_scores`, none to the inner optimizer.
         """
-
-        def init_fn(params: Any) -> SparseState:
-            return self.init_state(params)._replace(inner_state=inner.init(params))
-
-        def update_fn(
-            updates: Any, state: SparseState, params: Any = None, **extra: Any
-        ) -> tuple[Any, SparseState]:
-            is_update = self.scheduler.is_mask_update_iter(state.count)
-            if not isinstance(is_update, jax.core.Tracer):
-                is_update = bool(is_update)
-            state, restarts = self._update_when(is_update, state, params, updates, extra)
-            updates = self.mask_gradients(updates, state, params)
-            inner_before = state.inner_state
-            seen = zero_weights(params, restarts)
-            if self.is_sparse_gradients and not self.skip_gradients and is_update is not False:
-                # Weight decay must not feed the momentum of a weight that was just dropped.
-                seen = self.apply_masks(seen, state.masks, is_packed=None)
-            updates, inner_state = inner.update(updates, inner_before, seen)
-            updates = self.mask_updates(updates, state)
-            if self.skip_gradients and is_update is not False:
-                inner_state = optimizer_state.freeze_moments(
-                    is_update, inner_before, inner_state, params
-                )
-                updates = jax.tree.map(
-                    lambda u: jnp.where(is_update, jnp.zeros_like(u), u), updates
-                )
-            if restarts is not None:
-                updates = map_masks(
-                    lambda r, u, p: u if r is None else jnp.where(r, u - p, u),
-                    restarts,
-                    updates,
-                    params,
-                )
-            count = optax.safe_increment(state.count)
-            return updates, state._replace(count=count, inner_state=inner_state)
-
-        return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-    def _update_when(
-        self, is_update: Any, state: SparseState, params: Any, grads: Any, extra: dict[str, Any]
-    ) -> tuple[SparseState, Any]:
-        """Updates the masks if `is_update`, which may be traced; also returns the restarts.
-
-        Only the choice of masks is under a branch: what a branch returns is copied on every step,
-        and a momentum that comes out of one costs more than all the rest of an ordinary step.
-        """
-        if is_update is False:
-            return state, None
-        if is_update is True:
-            return self._updated(state, params, grads, **extra)
-        if not self._has_halves():
-
-            def update_all() -> SparseState:
-                return self.update_state(state, params, grads, **extra)
-
-            return jax.lax.cond(is_update, update_all, lambda: state), None
-
-        def choose() -> tuple[SparseState, Any]:
-            chosen, restarts = self._choose_masks(state, params, grads, **extra)
-            return without_others(chosen), restarts
-
-        def keep() -> tuple[SparseState, Any]:
-            return without_others(state), self._no_restarts(state, params)
-
-        def without_others(state: SparseState) -> SparseState:
-            return state._replace(inner_state=None, target_sparsities=None, count=None)
-
-        chosen, restarts = jax.lax.cond(is_update, choose, keep)
-        chosen = state._replace(masks=chosen.masks, backward_masks=chosen.backward_masks)
-        return self._settle_moments(state, chosen, restarts, params, is_update), restarts
+        return wrapping.wrap(self, inner)
 
     def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
         """Sparsifies the params at once, without a state.

@@ -4,6 +4,7 @@ Everything here runs on the host in float64 and only reads shapes, so it works w
 traced. Used by the updaters; nothing here knows scores or masks.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
@@ -168,6 +169,19 @@ def get_sparsities_erdos_renyi(
         else (0.0 if name in dense else 1.0 - scale * raw[name])
         for name in var_shape_dict
     }
+
+
+def requested_sparsity(distribution_fn: Any) -> float | None:
+    """Returns the one overall sparsity that a distribution function was bound to, if any."""
+    try:
+        parameters = inspect.signature(distribution_fn).parameters
+    except (TypeError, ValueError):
+        return None
+    bound = {name: parameter.default for name, parameter in parameters.items()}
+    sparsity = bound.get("sparsity")
+    if bound.get("custom_sparsity_map") or not isinstance(sparsity, (int, float)):
+        return None
+    return float(sparsity)
 
 
 def active_counts(params: Any, sparsities: Any, sparsity: float | None = None) -> Any:

@@ -10,7 +10,6 @@ import pytest
 
 from dst_jax import sparsity
 from dst_jax.sparsity import ranking, sparsity_distributions, sparsity_schedules
-from dst_jax.sparsity.algorithms import sparse_trainers
 
 
 def uniform(target):
@@ -150,7 +149,7 @@ def test_an_empty_tree():
     updater = sparsity.RigL()
     state = updater.init_state({})
     assert updater.update_state(state, {}, {}).masks == {}
-    assert sparse_trainers.requested_sparsity(uniform(0.25)) == 0.25
+    assert sparsity_distributions.requested_sparsity(uniform(0.25)) == 0.25
 
 
 def test_a_hundred_million_weights_do_not_drift():

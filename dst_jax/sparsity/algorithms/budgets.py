@@ -75,7 +75,7 @@ class _Mest:
         return sparsity_distributions.active_counts(
             params,
             updater.sparsity_distribution_fn(params),
-            sparse_trainers.requested_sparsity(updater.sparsity_distribution_fn),
+            sparsity_distributions.requested_sparsity(updater.sparsity_distribution_fn),
         )
 
     def _extra(self, target: int, size: int, factor: float) -> int:
@@ -153,7 +153,7 @@ class _Gradual:
 
     def __post_init__(self):
         super().__post_init__()  # type: ignore[misc]
-        sparsity = sparse_trainers.requested_sparsity(self._updater.sparsity_distribution_fn)
+        sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
         target = 0.0 if sparsity is None else 1 - sparsity
         if not target < self.initial_density <= 1:
             raise ValueError(
@@ -181,7 +181,7 @@ class _Gradual:
         """Returns the numbers of active weights after 0, 1, ... J prunings, int32 [J + 1]."""
         first, last, freq = update_steps(self, self.prune_end_step)
         total, lowest = sum(sizes), len(sizes)
-        sparsity = sparse_trainers.requested_sparsity(self._updater.sparsity_distribution_fn)
+        sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
         if sparsity is None:
             raise ValueError("sparsity: found layers of their own; expected one for all of them")
         events = (last - first) // freq + 1

@@ -125,7 +125,9 @@ class TopKAST(base_updater.BaseUpdater):
         """Returns A and B as the state holds them."""
         targets = self.sparsity_distribution_fn(params)  # type: ignore[misc]
         counts = sparsity_distributions.active_counts(
-            params, targets, sparse_trainers.requested_sparsity(self.sparsity_distribution_fn)
+            params,
+            targets,
+            sparsity_distributions.requested_sparsity(self.sparsity_distribution_fn),
         )
         wider = mask_trees.map_masks(
             lambda n, p: None if n is None else min(round(n * self.backward_ratio), p.size),

@@ -6,7 +6,6 @@ through the methods of `BaseUpdater`.
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -27,19 +26,6 @@ from dst_jax.sparsity.algorithms import pruners
 
 # What a random key is for; folded into `rng_seed` so that no two uses share a key.
 _INITIAL_MASKS, _INITIAL_TIES, _GROWTH, _GROWTH_TIES = range(4)
-
-
-def requested_sparsity(distribution_fn: Any) -> float | None:
-    """Returns the one overall sparsity that a distribution function was bound to, if any."""
-    try:
-        parameters = inspect.signature(distribution_fn).parameters
-    except (TypeError, ValueError):
-        return None
-    bound = {name: parameter.default for name, parameter in parameters.items()}
-    sparsity = bound.get("sparsity")
-    if bound.get("custom_sparsity_map") or not isinstance(sparsity, (int, float)):
-        return None
-    return float(sparsity)
 
 
 @dataclasses.dataclass
@@ -65,7 +51,9 @@ class StaticRandomSparse(base_updater.BaseUpdater):
             scores = pruners.generate_random_scores(params, self._key(_INITIAL_MASKS))
             return self.create_masks(scores, target_sparsities)
         counts = sparsity_distributions.active_counts(
-            params, target_sparsities, requested_sparsity(self.sparsity_distribution_fn)
+            params,
+            target_sparsities,
+            sparsity_distributions.requested_sparsity(self.sparsity_distribution_fn),
         )
         return self._random_masks(params, counts)
 
