@@ -188,7 +188,7 @@ class SET(StaticRandomSparse):
         return pruners.generate_random_scores(params, key)
 
     def _scores(self, sparse_state: Any, params: Any, grads: Any) -> tuple[Any, Any]:
-        """Returns both trees of scores; |w| and |gradient| lazily if nothing but ranking reads them."""
+        """Returns both trees of scores; |w| and |gradient| lazily if only ranking reads them."""
         drop, grow = self._get_drop_scores, self._get_grow_scores
         only_ranked = self._is_unstructured() and all(
             _is_method(getattr(self, name), getattr(SET, name))
