@@ -27,7 +27,13 @@ def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
 
 
 def magnitudes(tree: Any) -> Any:
-    """Returns the tree of absolute values; NumPy's are computed when they are read."""
+    """Returns the tree of absolute values."""
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten(host_arrays.each(abs, leaves))
+
+
+def lazy_magnitudes(tree: Any) -> Any:
+    """Returns the tree of absolute values, for ranking; NumPy's are computed when they are read."""
     return jax.tree.map(
         lambda a: host_arrays.Magnitude(a) if isinstance(a, np.ndarray) else abs(a), tree
     )

@@ -223,7 +223,7 @@ def test_random_pruning_never_brings_a_weight_back():
         sparsity.SaliencyPruning().calculate_scores(params)
 
 
-@pytest.mark.parametrize("algorithm", ["rigl", "mest_r", "acdc", "topkast", "adam-fisher"])
+@pytest.mark.parametrize("algorithm", ["rigl", "mest_r", "gmp", "topkast", "adam-fisher"])
 def test_an_update_state_of_ones_own_goes_under_the_branch_whole(params, algorithm):
     """The halves of an update, masks inside the branch and moments outside, are the whole."""
     kind = sparsity.ALGORITHM_REGISTRY[algorithm]

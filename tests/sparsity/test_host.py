@@ -104,11 +104,11 @@ def test_a_whole_update_on_the_host(params, name, packed):
 
 def test_magnitudes_are_arrays_that_are_computed_when_read():
     array = np.array([[1.5, -2.0], [-0.0, np.nan]], np.float32)
-    lazy = mask_trees.magnitudes({"a": array})["a"]
+    lazy = mask_trees.lazy_magnitudes({"a": array})["a"]
     assert isinstance(lazy, host_arrays.Magnitude)
     assert (lazy.shape, lazy.dtype, lazy.size, lazy.ndim) == ((2, 2), np.float32, 4, 2)
     np.testing.assert_array_equal(np.asarray(lazy), abs(array))
-    np.testing.assert_array_equal(jnp.where(jnp.ones((2, 2), bool), lazy, 0), abs(array))
+    np.testing.assert_array_equal(jnp.asarray(lazy), abs(array))
     np.testing.assert_array_equal(lazy + 1, abs(array) + 1)
     np.testing.assert_array_equal(lazy.reshape(-1)[1:], abs(array).reshape(-1)[1:])
     host = ranking.exact_topk(lazy, 3, candidates=np.ones((2, 2), np.uint8))
@@ -144,3 +144,23 @@ def test_layers_keep_their_order_in_threads():
     assert found == [1, 50, 300, 2000]
     with pytest.raises(ZeroDivisionError):
         host_arrays.each(lambda array: 1 / (array.size - 3), arrays)
+
+
+@pytest.mark.parametrize("sparsity_type", [None, "block_2,2"])
+def test_scores_of_ones_own_are_given_plain_arrays(params, sparsity_type):
+    """Whatever a subclass does with JAX to the scores it inherits works on the host as well."""
+
+    class Own(sparsity.RigL):
+        def _get_drop_scores(self, sparse_state, params, grads):
+            scores = super()._get_drop_scores(sparse_state, params, grads)
+            return jax.tree.map(lambda s: np.asarray(jnp.sqrt(s)), scores)
+
+    for kind in (Own, sparsity.RigL):
+        updater = sparsity.create_updater_from_config(
+            config("rigl", False) | {"sparsity_type": sparsity_type}
+        )
+        updater.__class__ = kind
+        state = updater.init_state(params)._replace(count=jnp.int32(4))
+        given = state, updater.post_gradient_update(params, state), random_like(params, 1)
+        found = updater.update_state(*jax.tree.map(np.asarray, given))
+        jax.tree.map(np.testing.assert_array_equal, found.masks, updater.update_state(*given).masks)

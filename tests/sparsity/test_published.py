@@ -166,7 +166,7 @@ def test_a_hundred_million_weights_do_not_drift():
         assert new.tolist() == active.tolist()
         assert all(0 < k <= m for k, m in zip(kept.tolist(), new.tolist(), strict=True))
         exact = np.array(active, np.float64) * (1 - np.float64(fraction))
-        np.testing.assert_allclose(kept, np.maximum(exact, 1), rtol=2e-7)
+        np.testing.assert_allclose(kept, np.maximum(exact, 1), rtol=2e-7, atol=0.5)
 
 
 @pytest.mark.parametrize("algorithm", ["rigl", "granet_g", "mest_g", "topkast"])

@@ -110,6 +110,11 @@ def _count_active(masks: list[jax.Array]) -> jax.Array:
     return jnp.array(host_arrays.each(_ones, masks), jnp.int32)
 
 
+def _is_method(bound: Any, function: Any) -> bool:
+    """Whether a bound method is this one, not a subclass's or one put in its place."""
+    return getattr(bound, "__func__", None) is function
+
+
 def _ones(mask: Any) -> Any:
     if isinstance(mask, np.ndarray):
         return np.count_nonzero(mask)  # many times faster than a sum of bytes
@@ -181,6 +186,21 @@ class SET(StaticRandomSparse):
         del grads
         key = jax.random.fold_in(self._key(_GROWTH), sparse_state.count)
         return pruners.generate_random_scores(params, key)
+
+    def _scores(self, sparse_state: Any, params: Any, grads: Any) -> tuple[Any, Any]:
+        """Returns both trees of scores; |w| and |gradient| lazily if only ranking reads them."""
+        drop, grow = self._get_drop_scores, self._get_grow_scores
+        only_ranked = self._is_unstructured() and all(
+            _is_method(getattr(self, name), getattr(SET, name))
+            for name in ("_update_masks", "_drop_and_grow")
+        )
+        if only_ranked and _is_method(drop, SET._get_drop_scores):
+            drop_scores = mask_trees.lazy_magnitudes(params)
+        else:
+            drop_scores = drop(sparse_state, params, grads)
+        if only_ranked and _is_method(grow, RigL._get_grow_scores):
+            return drop_scores, mask_trees.lazy_magnitudes(grads)
+        return drop_scores, grow(sparse_state, params, grads)
 
     def _layer_counts(
         self, n_active: jax.Array, drop_fraction: Any, sparse_state: Any = None, params: Any = None
@@ -276,8 +296,7 @@ class SET(StaticRandomSparse):
         """Drops and grows in every layer."""
         del kwargs
         old_masks = self._unpacked(sparse_state.masks, params)
-        drop_scores = self._get_drop_scores(sparse_state, params, grads)
-        grow_scores = self._get_grow_scores(sparse_state, params, grads)
+        drop_scores, grow_scores = self._scores(sparse_state, params, grads)
         # Compiled by itself on purpose: fused into its surroundings the last bit of the fraction,
         # and with it a count, could differ between programs.
         fraction = jax.lax.optimization_barrier(jax.jit(self.drop_fraction_fn)(sparse_state.count))
