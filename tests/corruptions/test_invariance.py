@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from PIL import Image
 
 from dst_jax import corruptions
 from dst_jax.corruptions import registry
 from dst_jax.corruptions.constants import ROWS
-from dst_jax.corruptions.weather import FROST_FILES
 
 SIDE = 32
 COMMON = (*corruptions.BENCHMARK, *corruptions.EXTRA)
@@ -31,16 +29,6 @@ def make_images():
 
 
 IMAGES = make_images()
-
-
-@pytest.fixture(scope="module")
-def frost_dir(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("frost")
-    generator = np.random.default_rng(0)
-    for name in FROST_FILES:
-        photograph = generator.integers(0, 256, (320, 400, 3), dtype=np.uint8)
-        Image.fromarray(photograph).save(directory / name)
-    return directory
 
 
 def preset_of(name):
