@@ -1,16 +1,24 @@
-"""The 19 common corruptions as NumPy, SciPy, Pillow and (if importable) OpenCV do them.
+"""The 19 common corruptions as NumPy, SciPy, Pillow, OpenCV and scikit-image do them.
 
 Written from the formulas (Hendrycks & Dietterich 2019), each in the most direct way that these
 libraries offer; one image at a time, as the published scripts work. Only `corruptions` calls them,
 for their speed: their draws are NumPy's own. Each takes (image uint8 [N, N, 3], the row of
-constants of the severity, a NumPy generator) and returns grey levels.
+constants of the severity, a NumPy generator) and returns grey levels. OpenCV and scikit-image are
+used where they are importable, as the published scripts use them:
+
+- noise: NumPy's generator. Gaussian blurs, zoom, the displacement of elastic: scipy.ndimage.
+- defocus: cv2.filter2D (else SciPy's FFT). elastic's affine map: cv2.warpAffine (else SciPy).
+- water of spatter: cv2.Canny, distanceTransform, equalizeHist, filter2D (else SciPy's likes).
+- brightness, saturate: skimage.color (else matplotlib.colors). JPEG, pixelate: Pillow.
+- motion blur, snow: the taps of ImageMagick's filter summed in NumPy, in memory; the published
+  scripts call ImageMagick through PNG files, which is slower.
+- glass blur: the published loop over pixels in Python. fog: diamond-square on NumPy arrays.
 """
 
 import io
 import math
 
 import numpy as np
-from matplotlib import colors
 from PIL import Image
 from scipy import ndimage, signal
 
@@ -18,6 +26,12 @@ try:
     import cv2
 except ImportError:
     cv2 = None
+
+try:
+    from skimage.color import hsv2rgb, rgb2hsv
+except ImportError:
+    from matplotlib.colors import hsv_to_rgb as hsv2rgb
+    from matplotlib.colors import rgb_to_hsv as rgb2hsv
 
 FROST_BANK: list[np.ndarray] = []  # photographs of frost, uint8; `corruptions` fills it
 
@@ -165,16 +179,16 @@ def fog(image, row, rng):
 
 def brightness(image, row, rng):
     del rng
-    hsv = colors.rgb_to_hsv(image / 255)
+    hsv = rgb2hsv(image / 255)
     hsv[..., 2] = np.clip(hsv[..., 2] + row, 0, 1)
-    return _clip(colors.hsv_to_rgb(hsv))
+    return _clip(hsv2rgb(hsv))
 
 
 def saturate(image, row, rng):
     del rng
-    hsv = colors.rgb_to_hsv(image / 255)
+    hsv = rgb2hsv(image / 255)
     hsv[..., 1] = np.clip(hsv[..., 1] * row[0] + row[1], 0, 1)
-    return _clip(colors.hsv_to_rgb(hsv))
+    return _clip(hsv2rgb(hsv))
 
 
 def contrast(image, row, rng):

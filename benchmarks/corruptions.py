@@ -6,8 +6,9 @@ Prints a table in Markdown. Both sides do severity 3 of the preset of the size (
 there is), in turns in one process; a ratio is the median (least..greatest) of the rounds' ratios,
 above 1 where ours is faster. Ours renders batches, draws included, on the default device and all
 its cores; the other side renders image after image as the published scripts do (`common_numpy`,
-`bar_numpy`), OpenCV on all cores where it is importable. For C-bar it gets its draws for nothing.
-Frost's photographs are random noise unless `--frost_dir` names the real ones.
+`bar_numpy` say with which call of which library), OpenCV on all cores where it is importable. For
+C-bar it gets its draws for nothing. Frost's photographs are random noise unless `--frost_dir` names
+the real ones.
 """
 
 import argparse

@@ -167,7 +167,9 @@ def _defocus_blur(image: jax.Array, draws: Draws, constants: Constants) -> jax.A
     H, W, _ = image.shape
     margin, lengths = constants["margin"], constants["lengths"]
     padded = pad_image(image.astype(jnp.float32), margin, "reflect_101")
-    planes = jnp.moveaxis(padded, -1, 0)
+    # Not a transposition: on several CPU devices XLA would hand it to its Fourier transform in a
+    # layout that this one refuses.
+    planes = jnp.stack([padded[..., c] for c in range(padded.shape[-1])])
     planes = jnp.fft.irfft2(
         jnp.fft.rfft2(planes, s=lengths) * constants["spectrum"][None], s=lengths
     )

@@ -15,8 +15,8 @@ those files.
 | mpeg2 | `mpeg4` with quantiser 15 s: no coarser from 31 on |
 
 The H.264 stream is libx264's of the clip, at ffmpeg's defaults; that of a short or small clip may
-have fewer bytes than one error needs. Constants: 3DCC (Kar et al. 2022) and the generator of UCF101-P
-(Schiappa et al. 2023). Called by users only.
+have fewer bytes than one error needs. Constants: 3DCC (Kar et al. 2022) and the generator of
+UCF101-P (Schiappa et al. 2023). Called by users only.
 """
 
 import shutil

@@ -19,8 +19,8 @@ ImageNet-C's, fresh draws every frame |
 | random_rotation | each frame by a whole number of degrees up to 6 s + 1 |
 | translation | each frame cropped to 7/8 of the short side, up to s/32 of it off the corner |
 
-`mpeg1` and `mpeg2` are the output of codecs: `codecs.render` makes them through ffmpeg. Called by users and tests; the images'
-registry does not know this file.
+`mpeg1` and `mpeg2` are the output of codecs: `codecs.render` makes them through ffmpeg. Called by
+users and tests; the images' registry does not know this file.
 """
 
 import dataclasses

@@ -48,13 +48,27 @@ def cases(data: dict[str, np.ndarray], name: str):
             yield int(severity[1:]), data[image], draws, data[key]
 
 
-def compare(data, name: str, size: int, options: tuple = ()) -> tuple[int, float]:
+def options_of(name: str, shared_dir: pathlib.Path) -> tuple:
+    """The recordings used the original photographs of frost, and OpenCV 5."""
+    return {
+        "frost": (("frost_dir", str(shared_dir / "frost")),),
+        "elastic_transform": (("coords", "exact"),),
+    }.get(name, ())
+
+
+def arguments(name: str, image, draws, severity: int, size: int) -> tuple:
+    """What a `program` takes, from a recorded case."""
+    draws = adapt(name, draws, image, severity, PRESET_OF[size])
+    return jnp.asarray(image), {k: jnp.asarray(v) for k, v in draws.items()}, severity
+
+
+@functools.cache
+def compare(shared_dir: pathlib.Path, name: str, size: int) -> tuple[int, float]:
     """The largest difference and the largest share of differing values over the recorded cases."""
     worst, share = 0, 0.0
-    for severity, image, draws, expected in cases(data, name):
-        draws = adapt(name, draws, image, severity, PRESET_OF[size])
-        draws = {k: jnp.asarray(v) for k, v in draws.items()}
-        found = program(name, size, options)(jnp.asarray(image), draws, severity)
+    run = program(name, size, options_of(name, shared_dir))
+    for severity, image, draws, expected in cases(load(shared_dir, size), name):
+        found = run(*arguments(name, image, draws, severity, size))
         difference = np.abs(np.asarray(found).astype(int) - expected.astype(int))
         worst, share = max(worst, int(difference.max())), max(share, float((difference > 0).mean()))
     return worst, share

@@ -5,32 +5,39 @@ where a value lies on the edge between two. Impulse noise has no recorded draws:
 tests its law.
 """
 
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dst_jax.corruptions import BENCHMARK, EXTRA
 from tests.corruptions import golden
 
-# Largest share of values that may differ by one level. Large ones are values that lie closer to a
-# whole level than float32 resolves: exact ties, where the order of numpy's operations decides the
-# truncation, and narrow kernels on nearly flat neighbourhoods, which end 1e-5 below a level.
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "corruptions.md"
+SIZES = [32, 64, pytest.param(224, marks=pytest.mark.slow)]
+# The share of values that float32 is known to put one level off: values that lie on a whole level
+# but for the rounding of numpy's float64. Three times as many may be off. 0: bit for bit.
 SHARES = {
-    "gaussian_noise": 9e-4,
+    "gaussian_noise": 3e-4,
     "shot_noise": 0,
-    "defocus_blur": 0.09,
-    "glass_blur": 0.07,  # the narrow kernels of 32 pixels; below 0.001 at 64 and 224
-    "motion_blur": 9e-4,
-    "zoom_blur": 6e-3,
-    "snow": 9e-3,
-    "frost": 0.06,
-    "fog": 9e-4,
-    "brightness": 0.15,
-    "contrast": 1e-4,
-    "elastic_transform": 2e-3,
+    "defocus_blur": 0.03,
+    "glass_blur": 0.02,
+    "motion_blur": 3e-4,
+    "zoom_blur": 2e-3,
+    "snow": 3e-3,
+    "frost": 0.02,
+    "fog": 3e-4,
+    "brightness": 0.05,
+    "contrast": 0,
+    "elastic_transform": 7e-4,
     "pixelate": 0,
     "jpeg_compression": 0,
-    "speckle_noise": 9e-4,
-    "gaussian_blur": 0.015,  # the narrow kernels of 32 pixels; below 0.001 at 64 and 224
-    "spatter": 3e-4,
+    "speckle_noise": 3e-4,
+    "gaussian_blur": 2e-3,
+    "spatter": 1e-4,
     "saturate": 0.2,
 }
 
@@ -39,13 +46,49 @@ def test_every_published_corruption_is_here():
     assert {*SHARES, "impulse_noise"} == {*BENCHMARK, *EXTRA}
 
 
-@pytest.mark.parametrize("size", [32, 64, pytest.param(224, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", SHARES)
 def test_golden(shared_dir, name, size):
-    options = {
-        "frost": (("frost_dir", str(shared_dir / "frost")),),
-        "elastic_transform": (("coords", "exact"),),
-    }.get(name, ())
-    worst, share = golden.compare(golden.load(shared_dir, size), name, size, options)
+    worst, share = golden.compare(shared_dir, name, size)
     assert worst <= 1
-    assert share <= SHARES[name]
+    assert share <= 3 * SHARES[name]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_docs_say_what_is_measured(shared_dir, size):
+    """Within a factor of two: compilers for other processors round otherwise."""
+    column = {32: 0, 64: 1, 224: 2}[size]
+    rows = dict(re.findall(r"^\| `(\w+)` \|((?: [-+.e0-9]+ \|){3})", DOCS.read_text(), re.M))
+    assert set(rows) == set(SHARES)
+    for name, row in rows.items():
+        stated = float(row.split("|")[column])
+        _, share = golden.compare(shared_dir, name, size)
+        assert share / 2 - 2e-4 <= stated <= 2 * share + 2e-4, name
+
+
+@pytest.mark.parametrize("name", ["defocus_blur", "zoom_blur", "snow", "elastic_transform"])
+def test_default_precision_changes_nothing(shared_dir, name):
+    """Of all that multiplies matrices: bfloat16 and TF32 would be off by many levels."""
+    _, image, draws, _ = next(golden.cases(golden.load(shared_dir, 32), name))
+
+    def products(precision: str) -> list[str]:
+        with jax.default_matmul_precision(precision):
+            run = golden.program.__wrapped__(name, 32)
+            text = run.lower(*golden.arguments(name, image, draws, 1, 32)).as_text()
+        return re.findall(r"precision_config = .*|precision = .*", text)
+
+    assert products("bfloat16") == products("float32")
+    with jax.default_matmul_precision("bfloat16"):
+        other = golden.program.__wrapped__(name, 32)(*golden.arguments(name, image, draws, 1, 32))
+    usual = golden.program(name, 32)(*golden.arguments(name, image, draws, 1, 32))
+    np.testing.assert_array_equal(other, usual)
+
+
+def test_a_product_without_precision_would_follow_the_default():
+    """That the comparison above sees what it looks for."""
+    texts = []
+    for precision in ("bfloat16", "float32"):
+        with jax.default_matmul_precision(precision):
+            lowered = jax.jit(lambda x: x @ x).lower(jnp.ones((2, 2)))
+            texts.append(lowered.as_text())
+    assert texts[0] != texts[1]
