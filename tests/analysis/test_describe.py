@@ -36,7 +36,7 @@ def test_resnet50(tmp_path):
     )
     table = rows(text)
     # Densities of the published RigL code, of whole numbers of weights: 8,064 of 9,408 are 0.8571.
-    assert table["conv1/kernel"] == ["7 x 7 x 3 x 64", "9,408", "yes", "0.8571", "0.2001"]
+    assert table["conv1/kernel"] == ["7 x 7 x 3 x 64", "9,408", "yes", "0.8571", "0.2000"]
     assert table["layer1_0/conv1/kernel"][-2:] == ["1.0000", "0.2000"]
     assert table["layer4_2/conv2/kernel"][-2] == "0.0435"
     assert table["layer4_2/conv3/kernel"][-2] == "0.2433"
