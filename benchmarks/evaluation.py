@@ -34,7 +34,7 @@ def network(dataset: data.Dataset) -> jax.tree_util.Partial:
     model = models.create("resnet20", dataset.num_classes, dtype=jnp.dtype("float32"))
     variables = model.init(jax.random.key(0), jnp.zeros((1, *dataset.image_shape)), train=False)
 
-    def logits(variables: Any, batch: jax.Array) -> jax.Array:
+    def logits(variables: Any, batch: jax.Array) -> Any:
         normal = data.normalise(batch, dataset, jnp.dtype("float32"))
         return model.apply(variables, normal, train=False)
 
