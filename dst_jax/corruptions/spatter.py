@@ -4,6 +4,7 @@ Water follows the published chain of OpenCV operations step by step, in integers
 1986), distance to them (Borgefors 1986), equalisation, embossing. Called through the registry only.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -104,27 +105,40 @@ def canny(plane: jax.Array, low: int, high: int) -> jax.Array:
 
 _UNIT = 1 << 16  # fixed point of the distances
 _FAR = 20 * _UNIT  # distances are cut here
-_MOVES = [
-    (dy, dx, {1: _UNIT, 2: round(1.4 * _UNIT), 5: round(2.1969 * _UNIT)}[dy * dy + dx * dx])
-    for dy in range(-2, 3)
-    for dx in range(-2, 3)
-    if dy * dy + dx * dx in (1, 2, 5)
-]
+# Moves of a chess king and knight, (1, 0), (1, 1) and (2, 1), as OpenCV weights them.
+_STRAIGHT, _DIAGONAL, _KNIGHT = _UNIT, round(1.4 * _UNIT), round(2.1969 * _UNIT)
+
+
+def _path_length(across: jax.Array, down: int) -> jax.Array:
+    """The shortest path of such moves over `across` columns and `down` rows, both >= 0.
+
+    A path takes two neighbouring moves only, so that its length is the largest of four linear
+    forms, one per sector of 22.5 degrees.
+    """
+    outer, inner = _KNIGHT - 2 * _STRAIGHT, 2 * _DIAGONAL - _KNIGHT
+    forms = [(_STRAIGHT, outer), (_KNIGHT - _DIAGONAL, inner)]
+    forms += [form[::-1] for form in forms]
+    lengths = [x * across + y * down for x, y in forms]
+    return functools.reduce(jnp.maximum, lengths)
 
 
 def edge_distance(edges: jax.Array) -> jax.Array:
     """Chamfer distances [H, W] int32 to the nearest edge in units of 2**-16 pixel, cut at 20."""
+    far = _FAR // _UNIT
 
-    def relax(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        distance, _ = state
-        nearer = distance
-        for dy, dx, length in _MOVES:
-            nearer = jnp.minimum(nearer, _shifted(distance, dy, dx, _FAR) + length)
-        return nearer, jnp.any(nearer != distance)
+    def both_sides(plane: jax.Array, axis: int, step: int) -> jax.Array:
+        dy, dx = (step, 0) if axis == 0 else (0, step)
+        return jnp.minimum(_shifted(plane, dy, dx, far), _shifted(plane, -dy, -dx, far))
 
-    start = jnp.where(edges, 0, _FAR).astype(jnp.int32)
-    distance, _ = jax.lax.while_loop(lambda state: state[1], relax, (start, jnp.array(True)))
-    return distance
+    # The nearest edge of each row, then over the rows: two passes, where relaxing neighbours until
+    # nothing changes takes up to twenty.
+    start = jnp.where(edges, 0, far).astype(jnp.int32)
+    across = [both_sides(start, 1, step) + step for step in range(1, far)]
+    along = functools.reduce(jnp.minimum, across, start)
+    nearest = _path_length(along, 0)
+    for step in range(1, far):
+        nearest = jnp.minimum(nearest, _path_length(both_sides(along, 0, step), step))
+    return jnp.minimum(nearest, _FAR)
 
 
 def equalise(plane: jax.Array, levels: int) -> jax.Array:
