@@ -46,8 +46,8 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "all",
     experiment.MODES,
-    "all: train, evaluate, analyze, report. The others do one of them. An existing --workdir needs no "
-    "--config: it holds its own.",
+    "all: train, evaluate, analyze, report. The others do one of them. An existing --workdir needs "
+    "no --config: it holds its own.",
 )
 _SWEEP = flags.DEFINE_string(
     "sweep", "", "A named list of runs of the card, done one after another; finished ones are kept."
