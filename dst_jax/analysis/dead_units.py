@@ -120,7 +120,7 @@ def path_dead(
         # Of a grouped convolution the input axis counts within a group; all of it is kept here.
         known = source if len(source) == active.shape[-2] else np.ones(active.shape[-2], bool)
         effective = active & known[:, None] & feeds
-        found[path] = PathDead(~alive, int(active.sum()), int(effective.sum()))
+        found[path] = PathDead(np.logical_not(alive), int(active.sum()), int(effective.sum()))
     return found
 
 
