@@ -47,9 +47,9 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "all",
     experiment.MODES,
-    "all: train, evaluate, report. analyze adds spectra, kernel maps and saliency; describe prints "
-    "the network's layers, densities and FLOPs, without training or data. An existing --workdir "
-    "needs no --config: it holds its own.",
+    "all: train, evaluate, analyze, report. The others do one of them; describe prints the "
+    "network's layers, densities and FLOPs, without training or data. An existing --workdir needs "
+    "no --config: it holds its own.",
 )
 _PREDICT = flags.DEFINE_string(
     "predict",

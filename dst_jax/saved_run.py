@@ -99,15 +99,15 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     Raises:
       UserError: a file is missing or damaged; the text names it.
     """
-    workdir = epath.Path(workdir)
-    config = config_lib.completed(read_json(workdir / "config.json"))
-    state = checkpoint.read(workdir / "checkpoints", step)
+    directory: Any = epath.Path(workdir)
+    config = config_lib.completed(read_json(directory / "config.json"))
+    state = checkpoint.read(directory / "checkpoints", step)
     model = create_model(config)
-    _check_network(workdir, model, data.get(config["data"]["name"]).image_shape, state)
+    _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
     masks = state["sparse"].get("masks", {})
     evaluated = state.get("ema") or state
     return Run(
-        workdir=workdir,
+        workdir=directory,
         config=config,
         step=int(state["step"]),
         model=model,
@@ -115,7 +115,7 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         batch_stats=evaluated.get("batch_stats", {}),
         masks=masks,
         union=state.get("union", {}),
-        metrics=_history(workdir / "metrics.jsonl"),
+        metrics=_history(directory / "metrics.jsonl"),
     )
 
 

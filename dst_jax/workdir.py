@@ -66,7 +66,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads an .npz file; {} if there is none, or none that can be read. Unpickles nothing."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: of a file that is no archive NumPy would leave the handle open.
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return {}

@@ -100,7 +100,7 @@ def path_dead(
         )
         images = jnp.ones((1, *image_shape))
         with nn.intercept_methods(step):
-            logits = module.apply({"params": tree}, images)
+            logits: Any = module.apply({"params": tree}, images)
         return jnp.sum(logits), (reached, results)
 
     _, (inputs, outputs) = jax.eval_shape(forward, {}, ones)
@@ -112,16 +112,15 @@ def path_dead(
 
     found = {}
     for path, result in outputs.items():
-        positions = tuple(range(result.ndim - 1))
-        feeds = np.asarray(useful[path] > 0).any(positions)
-        alive = np.asarray(result > 0).any(positions) & feeds
-        source = np.asarray(inputs[path] > 0)
-        source = source.any(tuple(range(source.ndim - 1)))
+        feeds = np.asarray(useful[path] > 0).reshape(-1, result.shape[-1]).any(0)
+        alive = np.asarray(result > 0).reshape(-1, result.shape[-1]).any(0) & feeds
+        given = np.asarray(inputs[path]) > 0
+        source = np.any(given.reshape(-1, given.shape[-1]), axis=0)
         active = np.asarray(ones[path]) != 0
         # Of a grouped convolution the input axis counts within a group; all of it is kept here.
         known = source if len(source) == active.shape[-2] else np.ones(active.shape[-2], bool)
         effective = active & known[:, None] & feeds
-        found[path] = PathDead(~alive, int(active.sum()), int(effective.sum()))
+        found[path] = PathDead(np.logical_not(alive), int(active.sum()), int(effective.sum()))
     return found
 
 

@@ -29,7 +29,7 @@ def feature_layers(module: nn.Module, images: Any) -> list[str]:
 
     def note(next_call, args, kwargs, context):
         result = next_call(*args, **kwargs)
-        shape = getattr(result, "shape", ())
+        shape: tuple[int, ...] = getattr(result, "shape", ())
         called = context.method_name == "__call__" and context.module.path
         if called and len(shape) == 4 and shape[1] * shape[2] > 1:
             names.append("/".join(context.module.path))
@@ -83,7 +83,7 @@ def grad_cam(
             return result + jnp.asarray(shift, result.dtype)
 
         with nn.intercept_methods(shifted):
-            logits = module.apply(variables, images)
+            logits: Any = module.apply(variables, images)
         chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)
         return jnp.sum(chosen), seen[-1]
 

@@ -158,14 +158,14 @@ def _hits(predict: Predict, images: jax.Array, batch: Mapping[str, jax.Array]) -
 
 @jax.jit
 def _attenuated_hits(
-    predict: Predict, batch: Mapping[str, jax.Array], kept: jax.Array
+    predict: Predict, kept: jax.Array, batch: Mapping[str, jax.Array]
 ) -> jax.Array:
     return _hits(predict, filtered(batch["image"], kept), batch)
 
 
 @jax.jit
 def _perturbed_hits(
-    predict: Predict, batch: Mapping[str, jax.Array], wave: jax.Array, cell: jax.Array, seed: int
+    predict: Predict, wave: jax.Array, cell: jax.Array, seed: int, batch: Mapping[str, jax.Array]
 ) -> jax.Array:
     """Hits on x + r v U, clipped, with a random sign r for each image and channel."""
     images = batch["image"].astype(jnp.float32)
@@ -177,7 +177,7 @@ def _perturbed_hits(
 
 @jax.jit
 def _noisy_hits(
-    predict: Predict, batch: Mapping[str, jax.Array], kept: jax.Array, norm: float, seed: int
+    predict: Predict, kept: jax.Array, norm: float, seed: int, batch: Mapping[str, jax.Array]
 ) -> jax.Array:
     images = batch["image"].astype(jnp.float32)
     keys = _keys(seed, 0, batch["id"])
@@ -220,7 +220,7 @@ def radius_accuracy(
     predict = _partial(predict)
     masks = [jnp.asarray(attenuation(size, radius, band)) for radius in radii]
     return np.array(
-        [_accuracy(lambda b, m=mask: _attenuated_hits(predict, b, m), batches) for mask in masks]
+        [_accuracy(functools.partial(_attenuated_hits, predict, mask), batches) for mask in masks]
     )
 
 
@@ -244,7 +244,7 @@ def heat_map(
     for fy, fx in cells.tolist():
         wave = jnp.asarray(norm * fourier_basis(size, fy, fx))
         cell = jnp.uint32((fy % size) * size + fx % size)
-        yield _accuracy(lambda b, w=wave, c=cell: _perturbed_hits(predict, b, w, c, seed), batches)
+        yield _accuracy(functools.partial(_perturbed_hits, predict, wave, cell, seed), batches)
 
 
 def noise_accuracy(
@@ -275,7 +275,7 @@ def noise_accuracy(
     masks = [jnp.asarray(band_masks(size, width, band)) for width in bandwidths]
     return np.array(
         [
-            _accuracy(lambda b, m=mask: _noisy_hits(predict, b, m, norm, seed), batches)
+            _accuracy(functools.partial(_noisy_hits, predict, mask, norm, seed), batches)
             for mask in masks
         ]
     )

@@ -32,7 +32,8 @@ def draw(comparisons: Sequence[Comparison]) -> tuple[list[Drawing], list[str]]:
 
     looks = looks_of([group for comparison in comparisons for group in comparison.families])
     places = {(c.dataset, c.model): c for c in comparisons if c.dataset or c.model}
-    drawings, notes = [], []
+    drawings: list[Drawing] = []
+    notes: list[str] = []
     with matplotlib.rc_context(STYLE):
         for (dataset, model), comparison in places.items():
             found = samples(comparison, looks)

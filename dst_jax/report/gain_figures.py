@@ -158,7 +158,7 @@ def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing |
         for groups in families.values():
             look = looks[groups[0].label]
             points = [(g.sparsity, v) for g in groups if (v := c.accuracy(g, conditions))]
-            points.sort(key=lambda point: point[0])
+            points.sort(key=lambda point: point[0] or 0.0)
             x = np.array([100 * (sparsity or 0.0) for sparsity, _ in points])
             mean = np.array([100 * value.mean for _, value in points])
             std = np.array([100 * (value.std or 0.0) for _, value in points])

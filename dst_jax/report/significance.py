@@ -52,10 +52,10 @@ def interval(comparison: Comparison, group: Group) -> Interval | None:
     base = comparison.baseline(group)
     if base is None or not comparison.conditions:
         return None
-    shares = [_share_correct(comparison, side) for side in (group, base)]
-    if any(share is None for share in shares) or shares[0].shape != shares[1].shape:
+    ours, theirs = (_share_correct(comparison, side) for side in (group, base))
+    if ours is None or theirs is None or ours.shape != theirs.shape:
         return None
-    return paired_bootstrap(shares[0] - shares[1])
+    return paired_bootstrap(ours - theirs)
 
 
 def _share_correct(comparison: Comparison, group: Group) -> np.ndarray | None:
@@ -63,9 +63,9 @@ def _share_correct(comparison: Comparison, group: Group) -> np.ndarray | None:
     runs = []
     for run in group.runs:
         hits = _hits(run.directory).get(comparison.suite, {})
-        wanted = [hits.get(condition) for condition in comparison.conditions]
+        wanted = [hits[condition] for condition in comparison.conditions if condition in hits]
         sizes = {run.scores[comparison.suite][c].n for c in comparison.conditions}
-        if any(bits is None for bits in wanted) or len(sizes) != 1:
+        if len(wanted) != len(comparison.conditions) or len(sizes) != 1:
             return None
         n = sizes.pop()
         if any(8 * len(bits) < n for bits in wanted):
