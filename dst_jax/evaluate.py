@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax import corruptions, data
+from dst_jax.corruptions import video
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
@@ -58,7 +59,9 @@ def wanted_conditions(config: Config, data_dir: str | None) -> tuple[str, list[C
     else:
         suite = f"rendered/{dataset.preset}/seed{options['seed']}"
         names = [*corruptions.BENCHMARK, *corruptions.EXTRA]
-        if not _has_frost(options["frost_dir"]):
+        if dataset.clip:
+            names = list(video.PERTURBATIONS)
+        elif not _has_frost(options["frost_dir"]):
             names.remove("frost")
         available = [Condition(name, severity) for name in names for severity in range(1, 6)]
     known = dict.fromkeys(condition.corruption for condition in available)
@@ -92,6 +95,25 @@ def _has_frost(directory: str) -> bool:
     return bool(directory)
 
 
+def is_complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:
+    """Whether a run directory holds a score of every condition that its config asks for."""
+    return not _standing(config, workdir, data_dir, cache_dir)[-1]
+
+
+def _standing(
+    config: Config, workdir: Path, data_dir: str | None, cache_dir: Path
+) -> tuple[str, int, list[Score], list[Condition]]:
+    """(the suite, images of each condition, the scores on disk, the conditions left)."""
+    dataset = data.get(config["data"]["name"])
+    suite, wanted = wanted_conditions(config, data_dir)
+    count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
+    count = min(count, config["eval"]["max_images"] or count)
+    found = read_scores(workdir / "robustness.csv")
+    scores = [row for row in found if row.suite == suite and row.n == count]
+    done = {Condition(row.corruption, row.severity) for row in scores}
+    return suite, count, scores, [condition for condition in wanted if condition not in done]
+
+
 def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) -> None:
     """Scores the run's last checkpoint and writes `robustness.csv`.
 
@@ -114,14 +136,8 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
             "Finish it with --mode=train",
         )
     dataset, options = data.get(config["data"]["name"]), config["eval"]
-    suite, wanted = wanted_conditions(config, data_dir)
-    count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
-    count = min(count, options["max_images"] or count)
-
     path = run.workdir / "robustness.csv"
-    scores = [row for row in read_scores(path) if row.suite == suite and row.n == count]
-    done = {Condition(row.corruption, row.severity) for row in scores}
-    missing = [condition for condition in wanted if condition not in done]
+    suite, count, scores, missing = _standing(config, run.workdir, data_dir, cache_dir)
     if not missing:
         return
 
@@ -129,7 +145,8 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
     batch_size = -(-options["batch_size"] // devices.count) * devices.count  # rounded up
     predict = devices.replicate_global(run.predict)
     images = _Images(dataset, data_dir, cache_dir, count, batch_size, devices)
-    progress = Progress(len(wanted), len(scores), quiet=not is_main_process())
+    total = len(scores) + len(missing)
+    progress = Progress(total, len(scores), quiet=not is_main_process())
     progress.show(len(scores), "evaluating", now=True)
     with Interrupt() as interrupt:
         for condition, n, accuracy in _score(predict, images, suite, missing, options):
@@ -139,10 +156,10 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
             if is_main_process():
                 write_scores(path, scores)
             text = f"{condition.corruption} {condition.severity}  accuracy {accuracy:.3f}"
-            progress.show(len(scores), text, now=len(scores) == len(wanted))
+            progress.show(len(scores), text, now=len(scores) == total)
             if any_process(bool(interrupt.requested)):
                 raise InterruptedRunError(
-                    interrupt.requested, f"{len(scores)} of {len(wanted)} conditions scored"
+                    interrupt.requested, f"{len(scores)} of {total} conditions scored"
                 )
     progress.end()
 

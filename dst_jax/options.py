@@ -65,7 +65,19 @@ OPTIONS: dict[str, Option] = {
     "data.augment": Option(
         "none",
         "augmentation of the training images",
-        choices=("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip"),
+        choices=(
+            *("none", "crop", "crop_flip", "reflect_crop_flip"),
+            *("resized_crop_flip", "clip_crop_flip"),
+        ),
+    ),
+    "data.validation": Option(
+        0.0,
+        "share of the training images held out and scored at every log line; never the test set",
+        low=0,
+        high=0.5,
+    ),
+    "data.stand_in_for": Option(
+        "", "toy runs: the dataset that data.name stands in for; a note, read by nothing"
     ),
     "train.batch_size": Option(128, "images a step, over all devices", low=1),
     "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
@@ -140,7 +152,11 @@ OPTIONS: dict[str, Option] = {
         choices=("zero", "mean_v"),
     ),
     "sparsity.initial_density": Option(
-        0.8, "granet_*: density before the first pruning, above the target density", low=0, high=1
+        0.0,
+        "granet_*: density before the first pruning, above the target density; 0: 0.8, or half way "
+        "from a target of 0.8 and more to 1",
+        low=0,
+        high=1,
     ),
     "sparsity.prune_end_step": Option(
         "50%",

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax import corruptions
+from dst_jax.corruptions import video
+from dst_jax.data import VIDEO
 from dst_jax.errors import UserError
 from dst_jax.workdir import write_text
 
@@ -56,6 +58,8 @@ def _render(
     preset: str,
     frost_dir: str | None,
 ) -> jax.Array:
+    if preset == VIDEO:
+        return video.perturb_batch(name, images, ids, severity, seed)
     keys = corruptions.example_keys(seed, name, severity, ids)
     return corruptions.corrupt(name, images, keys, severity, preset, frost_dir=frost_dir)
 
