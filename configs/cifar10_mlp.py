@@ -4,8 +4,8 @@
     python run.py --config=configs/cifar10_mlp.py --sweep=figure2
     python run.py --config=configs/cifar10_mlp.py:tiny                 # the way of it, on digits
 
-Reproduces: an experiment that the submission of Wu et al. 2025 had and its final text names no more;
-neither its network nor its recipe nor a number of it is public. Network: LeNet-300-100 on the
+Reproduces: an experiment that the submission of Wu et al. 2025 had and its final text names no
+more; neither its network nor its recipe nor a number of it is public. Network: LeNet-300-100 on the
 flattened image, on which RigL (Evci et al. 2020, appendix on MNIST) and SNIP study sparse
 perceptrons. Recipe: that of `cifar100_resnet34`, GraNet's published CIFAR scripts, at a learning
 rate of 0.01, as there is no BatchNorm; ours to choose, and chosen before any run.

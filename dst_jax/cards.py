@@ -1,8 +1,8 @@
-"""What experiment cards share: their argument string, their toy form, and the lists of their sweeps.
+"""What experiment cards share: argument string, toy form, and the lists of their sweeps.
 
-A card in `configs/` holds what is its own: the recipe with its source, and what to expect. The lists
-behind the paper's figures are made here, so that every card has the same ones. Called by the cards;
-nothing here imports JAX, so `run.py --help` stays quick.
+A card in `configs/` holds what is its own: the recipe with its source, and what to expect. The
+lists behind the paper's figures are made here, so that every card has the same ones. Called by the
+cards; nothing here imports JAX, so `run.py --help` stays quick.
 """
 
 import dataclasses

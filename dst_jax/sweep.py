@@ -161,7 +161,8 @@ def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], boo
     return Progress(config["train"]["steps"], done, seconds, complete, is_running(path))
 
 
-def _running(path: Path) -> bool:
+def is_running(path: Path) -> bool:
+    """Whether a living program works on a run directory."""
     if not (path / ".lock").exists():
         return False
     with contextlib.suppress(UserError), workdir_lib.locked(path):

@@ -1,7 +1,7 @@
 """Clips of videos as TensorFlow graphs: which frames, and which part of them.
 
-They run on the host inside tf.data; only the chosen frames are decoded. `tf` is always passed in, so
-that importing this file costs nothing. Called by `stream` and `evaluation`.
+They run on the host inside tf.data; only the chosen frames are decoded. `tf` is always passed in,
+so that importing this file costs nothing. Called by `stream` and `evaluation`.
 
 The rule is that of pytorchvideo's loaders of slow_r50 and i3d_r50 (8 frames, 8 apart, of 224
 pixels), on which the video experiments of Wu et al. 2025 rest by way of Schiappa et al. 2023: a
