@@ -9,8 +9,8 @@ with its hyper-parameters is not public. Recipe: the published CIFAR scripts of 
 2021), on whose code the paper builds: SGD 0.1 with Nesterov momentum 0.9, weight decay 5e-4, batch
 128, 160 epochs, rate divided by 10 at 1/2 and 3/4, pad-4 crops and flips; ERK, a mask update every
 1,000 steps to the end of the training, drop fraction 0.5 with a cosine to 0.005; GraNet prunes
-until half of the training. GraNet's initial density 0.8 and MEST's bound of 10 % of the target density
-are the paper's, by a review of it.
+until half of the training. GraNet's initial density 0.8 and MEST's bound of 10 % of the target
+density are the paper's, by a review of it.
 
 CIFAR-100 must be prepared for TFDS: python -c "import tensorflow_datasets as tfds;
 tfds.load('cifar100')"

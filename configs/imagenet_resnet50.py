@@ -4,12 +4,13 @@
     python run.py --config=configs/imagenet_resnet50.py --sweep=table1
     python run.py --config=configs/imagenet_resnet50.py:tiny           # the way of it, on digits
 
-Reproduces: Wu et al. 2025, table 1 and figures 3 and 4 (ImageNet-C, ImageNet-C-bar, ImageNet-3DCC).
-The paper's appendix with its hyper-parameters is not public. Recipe: GraNet's published ImageNet
-script, on whose code the paper builds: SGD 0.1 for a batch of 256, momentum 0.9 without Nesterov,
-weight decay 1e-4 on kernels, label smoothing 0.1, warm-up 5 epochs, rate divided by 10 at 30, 60
-and 90 of 100 epochs; ERK, an update every 4,000 steps, drop fraction 0.5; GraNet prunes for 30 epochs.
-(The script divides the batch of 256 among GPUs, whose BatchNorm then sees less: `parallelism`.)
+Reproduces: Wu et al. 2025, table 1 and figures 3 and 4 (ImageNet-C, ImageNet-C-bar,
+ImageNet-3DCC). The paper's appendix with its hyper-parameters is not public. Recipe: GraNet's
+published ImageNet script, on whose code the paper builds: SGD 0.1 for a batch of 256, momentum 0.9
+without Nesterov, weight decay 1e-4 on kernels, label smoothing 0.1, warm-up 5 epochs, rate divided
+by 10 at 30, 60 and 90 of 100 epochs; ERK, an update every 4,000 steps, drop fraction 0.5; GraNet
+prunes for 30 epochs. (The script divides the batch of 256 among GPUs, whose BatchNorm then sees
+less: `parallelism`.)
 
 GraNet's initial density is 0.95 here: the paper's 0.8 lies below the target of 0.9
 (`config.granet_initial_density`).

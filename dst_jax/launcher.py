@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,11 @@ def launch(
     launcher: str,
     options: str,
     command: Sequence[str],
-    runs: Sequence[tuple[int, str]],
+    members: Mapping[int, str],
     folder: Path,
-    running: Callable[[str], bool],
+    running: Callable[[int], bool],
 ) -> None:
-    """Submits a job for each run and waits for all of them.
+    """Submits a job for each member and waits for all of them.
 
     Args:
       launcher: one of `LAUNCHERS`.
@@ -79,10 +79,10 @@ def launch(
         `timeout_min=600,slurm_partition=gpu,gpus_per_node=1`, and `jobs`, the most at a time (by
         default 1 for local, no limit for slurm).
       command: the command that does one member, without `--sweep_index`.
-      runs: (index, name) of those that are not finished.
+      members: index -> name of those that are not finished.
       folder: where submitit keeps its files and the output of the jobs.
-      running: whether a living program works on the run of that name, as a job of a sweep that was
-        killed; such a run is waited for and then submitted, for what it may have left.
+      running: whether a living program works on the member of that index, as a job of a sweep that
+        was killed; it is waited for, and then submitted for what it may have left.
 
     Raises:
       UserError: submitit is not installed, the machine has no Slurm, or an option is unknown.
@@ -91,10 +91,9 @@ def launch(
     """
     executor, limit = _executor(launcher, options, folder)
     environment = () if "gpus_per_node" in options else _visible_devices(launcher)
-    waiting = list(runs)
-    jobs: dict[str, Any] = {}
+    waiting, total = list(members), len(members)
+    jobs: dict[int, Any] = {}
     failed: list[str] = []
-    total = len(runs)
     with Interrupt() as interrupt:
         while waiting or jobs:
             if interrupt.requested:
@@ -103,16 +102,20 @@ def launch(
                 raise InterruptedRunError(
                     interrupt.requested, f"{total - len(waiting) - len(jobs)} of {total} jobs done"
                 )
-            free = [run for run in waiting if not running(run[1])][: limit - len(jobs)]
-            submitted = _submit(executor, free, command, environment) if free else {}
-            jobs |= submitted
-            waiting = [run for run in waiting if run[1] not in submitted]
-            for name, job in list(jobs.items()):
+            free = [index for index in waiting if not running(index)][: limit - len(jobs)]
+            if free:
+                jobs |= _submit(executor, free, command, environment)
+                waiting = [index for index in waiting if index not in jobs]
+                for index in free:
+                    print(
+                        f"job {jobs[index].job_id}: {members[index]}", file=sys.stderr, flush=True
+                    )
+            for index, job in list(jobs.items()):
                 if job.done():
-                    del jobs[name]
+                    del jobs[index]
                     if problem := _problem(job):
-                        failed.append(f"{name} {problem}")
-                        print(f"{name} {problem}", file=sys.stderr, flush=True)
+                        failed.append(f"{members[index]} {problem}")
+                        print(failed[-1], file=sys.stderr, flush=True)
             time.sleep(_POLL_SECONDS)
     if failed:
         raise RunError(f"{len(failed)} of {total} jobs failed: {'; '.join(failed)}")
@@ -120,23 +123,21 @@ def launch(
 
 def _submit(
     executor: Any,
-    runs: Sequence[tuple[int, str]],
+    indices: Sequence[int],
     command: Sequence[str],
     environment: tuple[tuple[str, str | None], ...],
-) -> dict[str, Any]:
-    """Submits runs, as one array where there are arrays; {name: job}."""
+) -> dict[int, Any]:
+    """Submits members, as one array where there are arrays; {index: job}."""
     from submitit.core.utils import FailedSubmissionError
 
     jobs = {}
     try:
         with executor.batch():
-            for index, name in runs:
+            for index in indices:
                 line = (*command, f"--sweep_index={index}")
-                jobs[name] = executor.submit(Member(line, os.getcwd(), environment))
+                jobs[index] = executor.submit(Member(line, os.getcwd(), environment))
     except FailedSubmissionError as error:
         raise RunError(f"the jobs were refused: {' '.join(str(error).split())[-300:]}") from None
-    for index, name in runs:
-        print(f"job {jobs[name].job_id}: run {index}, {name}", file=sys.stderr, flush=True)
     return jobs
 
 

@@ -86,20 +86,19 @@ def plan(config: ConfigDict, sweep: Sweep) -> dict[str, ConfigDict]:
     return runs
 
 
-def chosen(runs: Mapping[Path, Any], sweep: Sweep) -> Mapping[Path, Any]:
-    """The runs that this call is to do: all of them, or the one of `sweep.index`.
+def chosen(count: int, sweep: Sweep) -> range:
+    """Which of `count` members this call is to do: all of them, or the one of `sweep.index`.
 
     Raises:
-      UserError: there is no run of that index.
+      UserError: there is none of that index.
     """
     if sweep.index is None:
-        return runs
-    if not 0 <= sweep.index < len(runs):
+        return range(count)
+    if not 0 <= sweep.index < count:
         raise UserError(
-            "--sweep_index", sweep.index, f"0 to {len(runs) - 1}, a run of --sweep={sweep.name}"
+            "--sweep_index", sweep.index, f"0 to {count - 1}, a run of --sweep={sweep.name}"
         )
-    path = list(runs)[sweep.index]
-    return {path: runs[path]}
+    return range(sweep.index, sweep.index + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,21 +169,23 @@ def is_running(path: Path) -> bool:
     return True
 
 
-def describe(name: str, states: Mapping[str, Progress]) -> str:
+def describe(name: str, groups: Sequence[Mapping[str, Progress]]) -> str:
     """The plan as text: how many runs, how far each is, and what the rest will take.
 
     Args:
       name: of the sweep.
-      states: name of a run -> how far it is, in the order of the sweep.
+      groups: name of a run -> how far it is, for each member; the seeds of a member that are
+        trained together are one group. The place of a group is its `--sweep_index`.
     """
-    runs = list(states.values())
+    runs = [run for group in groups for run in group.values()]
     counts = [f"{len(runs)} runs", f"{sum(run.finished for run in runs)} finished"]
     if running := sum(run.running for run in runs):
         counts.append(f"{running} running")
-    width = max(map(len, states), default=0)
+    width = max(len(member) for group in groups for member in group)
     lines = [
         f"{index:5}  {member:{width}}  {run.state}"
-        for index, (member, run) in enumerate(states.items())
+        for index, group in enumerate(groups)
+        for member, run in group.items()
     ]
     return "\n".join([f"sweep {name}: {', '.join(counts)}", *lines, _cost(runs)])
 

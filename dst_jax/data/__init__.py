@@ -4,7 +4,7 @@ Training code does not live here. Importing this package imports neither TensorF
 """
 
 from dst_jax.data.arrays import load_arrays, num_examples
-from dst_jax.data.augmentation import AUGMENTATIONS, augment, normalise
+from dst_jax.data.augmentation import AUGMENTATIONS, ON_HOST, augment, normalise
 from dst_jax.data.corrupted import corrupted_batches, load_corrupted, prepared_conditions
 from dst_jax.data.datasets import (
     DATASETS,
@@ -26,6 +26,7 @@ from dst_jax.data.validation import held_out_batches, num_held_out
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "ON_HOST",
     "VIDEO",
     "Clip",
     "CorruptedSet",
