@@ -166,10 +166,9 @@ PRODUCT = [pair for pair in itertools.product(CARDS, METHODS) if pair not in SUB
 @pytest.fixture
 def quick_to_compile():
     """What is compiled here runs for seconds: the compiler may leave out its optimisations."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", False)  # as it is by default
 
 
 @pytest.mark.slow

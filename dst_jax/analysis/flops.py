@@ -39,7 +39,7 @@ class LayerCost:
     outputs: int
 
 
-def layer_costs(module: nn.Module, image_shape: tuple[int, int, int]) -> list[LayerCost]:
+def layer_costs(module: nn.Module, image_shape: tuple[int, ...]) -> list[LayerCost]:
     """Lists the layers that a module calls, in the order of the calls.
 
     Args:

@@ -33,7 +33,7 @@ def purpose_key(seed: jax.Array | int, purpose: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(purpose.encode())))
 
 
-def example_keys(seed: int, step: jax.Array | int, positions: jax.Array) -> jax.Array:
+def example_keys(seed: jax.Array | int, step: jax.Array | int, positions: jax.Array) -> jax.Array:
     """One key an example.
 
     Args:

@@ -54,7 +54,7 @@ def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) 
 
 
 def init(
-    module: "nn.Module", seed: int, image_shape: tuple[int, int, int]
+    module: "nn.Module", seed: int, image_shape: tuple[int, ...]
 ) -> dict[str, dict[str, "np.ndarray"]]:
     """Draws all variables of a module on the host; see `initialization.init`."""
     from dst_jax.models import initialization

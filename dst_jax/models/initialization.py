@@ -24,9 +24,7 @@ _CONSTANTS: dict[Callable[..., Any], Callable[..., np.ndarray]] = {
 _STATISTICS = {"mean": nn.initializers.zeros, "var": nn.initializers.ones}  # of BatchNorm
 
 
-def init(
-    module: nn.Module, seed: int, image_shape: tuple[int, int, int]
-) -> dict[str, dict[str, Any]]:
+def init(module: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
     """Draws all variables of a module on the host.
 
     A leaf depends only on the seed, its path and its shape: adding a layer changes no other layer.
