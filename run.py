@@ -16,6 +16,8 @@ from dst_jax import experiment
 from dst_jax.config import OPTIONS
 from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import InterruptedRunError
+from dst_jax.launcher import LAUNCHERS
+from dst_jax.sweep import Sweep, lists_of
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -48,8 +50,8 @@ _MODE = flags.DEFINE_enum(
     "all",
     experiment.MODES,
     "all: train, evaluate, analyze, report. The others do one of them; describe prints the "
-    "network's layers, densities and FLOPs, without training or data. An existing --workdir needs "
-    "no --config: it holds its own.",
+    "network's layers, densities and FLOPs, without training or data; plan says how far a sweep "
+    "is. An existing --workdir needs no --config: it holds its own.",
 )
 _PREDICT = flags.DEFINE_string(
     "predict",
@@ -74,6 +76,21 @@ _EVAL_SEED = flags.DEFINE_integer("eval_seed", None, "As config.eval.seed.", 0, 
 _SWEEP = flags.DEFINE_string(
     "sweep", "", "A named list of runs of the card, done one after another; finished ones are kept."
 )
+_SWEEP_INDEX = flags.DEFINE_integer(
+    "sweep_index", None, "Does one run of the sweep, counted from 0: for job arrays."
+)
+_LAUNCHER = flags.DEFINE_enum(
+    "launcher",
+    "",
+    ["", *LAUNCHERS],
+    "Does the runs of the sweep as jobs, through submitit: on this machine or on Slurm.",
+)
+_LAUNCHER_OPTIONS = flags.DEFINE_string(
+    "launcher_options",
+    "",
+    "submitit's parameters, as in timeout_min=600,slurm_partition=gpu,gpus_per_node=1, and jobs: "
+    "the most at a time (by default 1 for local).",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -94,7 +111,7 @@ def _call(arguments: list[str]) -> str:
         raise SystemExit(0)
     try:
         rest = flags.FLAGS(arguments)[1:]
-        card = _card()
+        card, argument = _card()
         config = _CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise _mistake(str(error)) from None
@@ -110,13 +127,21 @@ def _call(arguments: list[str]) -> str:
         raise UserError(
             "--config", "nothing", "an experiment card", "Try --config=configs/digits_rigl.py"
         )
+    _check_sweep_flags()
     workdir = Path(_WORKDIR.value or experiment.default_workdir(card, config, _SWEEP.value))
+    sweep = Sweep(
+        lists=lists_of(card, argument) if card else {},
+        name=_SWEEP.value,
+        index=_SWEEP_INDEX.value,
+        launcher=_LAUNCHER.value,
+        launcher_options=_LAUNCHER_OPTIONS.value,
+        command=_member_command(arguments),
+    )
     return experiment.run(
         config,
         experiment.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
         mode=_MODE.value,
-        sweeps=experiment.sweeps_of(card) if card else {},
-        sweep=_SWEEP.value,
+        sweep=sweep,
         evaluation=_evaluation(),
     )
 
@@ -157,15 +182,46 @@ def _evaluation() -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _card() -> str:
-    """The path of the experiment card, or ""; ml_collections opens it only when it is read."""
+def _check_sweep_flags() -> None:
+    """Flags that mean nothing without a sweep, or with each other, are refused."""
+    given = {
+        "--sweep_index": _SWEEP_INDEX.value is not None,
+        "--launcher": bool(_LAUNCHER.value),
+        "--mode=plan": _MODE.value == "plan",
+    }
+    for flag, used in given.items():
+        if used and not _SWEEP.value:
+            raise UserError(flag, "no sweep", "--sweep=NAME, a list of runs of the card")
+    if given["--sweep_index"] and given["--launcher"]:
+        raise UserError("--sweep_index", "a --launcher too", "one of them")
+    if given["--launcher"] and _MODE.value != "all":
+        raise UserError("--launcher", f"--mode={_MODE.value}", "--mode=all")
+    if _LAUNCHER_OPTIONS.value and not given["--launcher"]:
+        raise UserError("--launcher_options", "no launcher", "--launcher=local or slurm")
+
+
+def _member_command(arguments: list[str]) -> tuple[str, ...]:
+    """This command line for a job that does one member: without the flags of the launcher."""
+    flag = re.compile(r"--?launcher(_options)?(=.*)?")
+    kept: list[str] = []
+    rest = iter(arguments[1:])
+    for argument in rest:
+        if not (match := flag.fullmatch(argument)):
+            kept.append(argument)
+        elif match[2] is None:
+            next(rest, None)  # its value
+    return (sys.executable, str(Path(arguments[0]).resolve()), *kept)
+
+
+def _card() -> tuple[str, str]:
+    """Path and argument of the experiment card; ml_collections opens it only when it is read."""
     if not _CONFIG.present:
-        return ""
-    card = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+        return "", ""
+    card, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     if card and not Path(card).is_file():
         cards = ", ".join(map(str, sorted(Path("configs").glob("*.py"))))
         raise UserError("--config", card, f"an experiment card ({cards or 'a Python file'})")
-    return card
+    return card, argument
 
 
 def _mistake(text: str) -> UserError:

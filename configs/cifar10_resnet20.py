@@ -20,7 +20,10 @@ Those 3 epochs: 70.2 % clean, 58.1 % robust.
 
 from ml_collections import ConfigDict
 
+from dst_jax import cards
 from dst_jax import config as config_lib
+
+EXPECTED: tuple[cards.Expected, ...] = ()  # the network is not in the paper
 
 SWEEPS = {
     "methods": [
@@ -32,7 +35,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.config.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar10"
     config.data.augment = "crop_flip"
@@ -47,4 +50,4 @@ def get_config(argument: str = "") -> ConfigDict:
     config.sparsity.sparsity = 0.5
     config.sparsity.update_freq = "1000"
     config.sparsity.drop_fraction = 0.5
-    return config_lib.with_argument(config, argument)
+    return cards.with_argument(config, argument, {"model.width": 4})

@@ -17,7 +17,11 @@ Expected result, one seed, clean and robust accuracy in percent: dense 98.1 and 
 
 from ml_collections import ConfigDict
 
+from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.options import ANALYSES
+
+EXPECTED: tuple[cards.Expected, ...] = ()  # nothing of the paper
 
 SWEEPS = {
     "demo": [
@@ -29,7 +33,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.config.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "digits"
     config.data.augment = "crop"
@@ -52,7 +56,9 @@ def get_config(argument: str = "") -> ConfigDict:
         "pixelate",
         "jpeg_compression",
     )
+    config.analysis.parts = ANALYSES
     config.analysis.images = 128  # and few frequencies: seconds a run, not minutes
     config.analysis.radii = (0, 4, 8, 12, 16, 20, 24, 28, 32)
     config.analysis.heat_map_step = 3
-    return config_lib.with_argument(config, argument)
+    tiny = {"model.width": 4, "train.warmup": "10%", "analysis.parts": ()}
+    return cards.with_argument(config, argument, tiny)

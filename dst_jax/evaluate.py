@@ -65,7 +65,7 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
             "a finished training",
             "Finish it with --mode=train",
         )
-    if _is_done(config, run.workdir, data_dir, cache_dir):
+    if is_complete(config, run.workdir, data_dir, cache_dir):
         return
     options = config["eval"]
     evaluation.evaluate(
@@ -87,8 +87,8 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
     )
 
 
-def _is_done(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:
-    """Whether all that is asked for is scored: then nothing needs compiling."""
+def is_complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:
+    """Whether a run directory holds a score of every condition that its config asks for."""
     wanted = plan(config, data_dir)
     dataset = data.get(config["data"]["name"])
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)

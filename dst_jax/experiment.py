@@ -9,7 +9,6 @@ by `run.py`, tests and notebooks.
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
+from dst_jax import sweep as sweep_lib
 from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
+from dst_jax.options import ANALYSES
+from dst_jax.sweep import Sweep
 
-MODES = ("all", "train", "evaluate", "analyze", "report", "describe")
+MODES = ("all", "train", "evaluate", "analyze", "report", "describe", "plan")
+NO_SWEEP = Sweep()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,50 +77,12 @@ def default_scores_dir(function: Function) -> Path:
     return Path("runs/evaluate") / f"{name}-{function.dataset}"
 
 
-def sweeps_of(card: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """The `SWEEPS` of a card: a name -> the runs, each {option's dotted name: value}."""
-    spec = importlib.util.spec_from_file_location("card", card)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, "SWEEPS", {})
-
-
-def plan(
-    config: ConfigDict, sweeps: Mapping[str, Sequence[Mapping[str, Any]]], sweep: str
-) -> dict[str, ConfigDict]:
-    """The runs of a call, by name; one without a name if there is no sweep.
-
-    Args:
-      config: the card's config with the command line's changes.
-      sweeps: the card's `SWEEPS`: a name -> a list of {option's dotted name: value}.
-      sweep: the sweep's name, or "".
-
-    Raises:
-      UserError: the card has no such sweep, or a sweep names no option.
-    """
-    if not sweep:
-        return {"": config}
-    if sweep not in sweeps:
-        known = ", ".join(sweeps) or "none: this card has no sweeps"
-        raise UserError("--sweep", sweep, f"a sweep of the card ({known})")
-    runs = {}
-    for changes in sweeps[sweep]:
-        member = config.copy_and_resolve_references()
-        for name, value in changes.items():
-            config_lib.set_option(member, name, value)
-        runs["-".join(str(value) for value in changes.values())] = member
-    return runs
-
-
 def run(
     config: ConfigDict | None,
     places: Places,
     *,
     mode: str = "all",
-    sweeps: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    sweep: str = "",
+    sweep: Sweep = NO_SWEEP,
     evaluation: Mapping[str, Any] | None = None,
 ) -> str:
     """Does what the command line asks for.
@@ -126,13 +91,13 @@ def run(
       config: the card's config; None: the one that the run directory holds.
       places: directories.
       mode: one of `MODES`.
-      sweeps: the card's sweeps.
-      sweep: the one to run, or "".
+      sweep: which runs of the card.
       evaluation: options of the section `eval` that the command line changes, by their names.
 
     Returns:
       The report's table and where its page is, as text; without a report, where the run is; in
-      mode `describe`, the network's layers and counts; "" in all processes but the first.
+      mode `describe`, the network's layers and counts; in mode `plan`, how far the sweep is; "" in
+      all processes but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
@@ -141,34 +106,91 @@ def run(
     if config is None:
         groups = [{path: None} for path in _existing_runs(places.workdir)]
     else:
-        members = plan(config, sweeps or {}, sweep)
+        members = sweep_lib.plan(config, sweep)
         groups = [seeds_of(places.workdir, name, member) for name, member in members.items()]
     runs = {path: member for group in groups for path, member in group.items()}
+    to_do = sweep_lib.chosen(len(groups), sweep)
     if mode == "describe":
-        firsts = [next(iter(group.items())) for group in groups]  # seeds have the same network
+        firsts = [next(iter(groups[index].items())) for index in to_do]  # one network for all seeds
         return "\n\n".join(_describe(member, path) for path, member in firsts)
-    if mode != "report":
+    if mode == "report":
+        return _report(list(runs), places.workdir, runs) if _is_main_process(places) else ""
+
+    if not sweep.launcher and mode != "plan":
         _prepare_jax(places)
-        # All configs first: a mistake in the last run of a sweep must not wait for the others.
-        resolved = [
-            {
-                path: _resolve(member, path, places, evaluation or {})
-                for path, member in group.items()
-            }
-            for group in groups
-        ]
-        for group in resolved:
+    # All configs first: a mistake in the last run of a sweep must not wait for the others.
+    resolved = [
+        {path: _resolve(member, path, places, evaluation or {}) for path, member in group.items()}
+        for group in groups
+    ]
+    main = _is_main_process(places)
+    if main:
+        _note_stand_in(resolved)
+    if mode == "plan":
+        return sweep_lib.describe(sweep.name, _states(resolved, places))
+    if main and sweep.name and sweep.index is None:
+        print(sweep_lib.describe(sweep.name, _states(resolved, places)), flush=True)
+    if sweep.launcher:
+        _launch(resolved, places, sweep)
+    else:
+        for index in to_do:
             try:
-                _do(group, places, mode, several=len(runs) > 1)
+                _do(resolved[index], places, mode, several=len(runs) > 1)
             except UserError as error:
                 if mode != "analyze" or len(runs) == 1:
                     raise
                 print(f"not analysed: {error}", flush=True)  # the others do not wait for it
-    if not _is_main_process(places):
+    if not main:
         return ""
-    if mode in ("all", "report"):
+    if sweep.index is not None and mode == "all":
+        states = _states(resolved, places)
+        if left := sum(not run.finished for group in states for run in group.values()):
+            names = ", ".join(map(str, resolved[sweep.index]))
+            return f"run directory: {names} ({left} of {len(runs)} runs of the sweep are left)"
+    if mode == "all":
         return _report(list(runs), places.workdir, runs)
     return f"run directory: {places.workdir}"
+
+
+def _states(
+    groups: Sequence[Mapping[Path, dict[str, Any]]], places: Places
+) -> list[dict[str, sweep_lib.Progress]]:
+    """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
+    from dst_jax import evaluate
+
+    def evaluated(config: Mapping[str, Any], path: Path) -> bool:
+        return evaluate.is_complete(config, path, places.data_dir, places.cache_dir)
+
+    return [
+        {path.name: sweep_lib.progress(path, config, evaluated) for path, config in group.items()}
+        for group in groups
+    ]
+
+
+def _launch(groups: Sequence[Mapping[Path, dict[str, Any]]], places: Places, sweep: Sweep) -> None:
+    """Leaves the runs that are not finished to jobs."""
+    from dst_jax import launcher
+
+    left = {
+        index: ", ".join(group)
+        for index, group in enumerate(_states(groups, places))
+        if not all(run.finished for run in group.values())
+    }
+    launcher.launch(
+        sweep.launcher,
+        sweep.launcher_options,
+        sweep.command,
+        left,
+        places.workdir / "jobs",
+        lambda index: any(map(sweep_lib.is_running, groups[index])),
+    )
+
+
+def _note_stand_in(groups: Sequence[Mapping[Path, dict[str, Any]]]) -> None:
+    """Says in the output what a toy run is trained on."""
+    options = next(iter(groups[0].values()))["data"]
+    if options.get("stand_in_for"):
+        print(f"tiny: {options['name']} stands in for {options['stand_in_for']}", flush=True)
 
 
 def seeds_of(workdir: Path, name: str, config: ConfigDict) -> dict[Path, ConfigDict]:
@@ -288,6 +310,7 @@ def _resolve(
     flat = _check_names(config)
     dataset = data.get(flat["data.name"])
     count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
+    count -= data.num_held_out(count, flat["data.validation"])
     resolved = config_lib.resolve(config, count)
     saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
     evaluate.plan(resolved, places.data_dir)  # a wrong name must not wait for training
@@ -318,8 +341,9 @@ def _describe(config: ConfigDict | None, path: Path) -> str:
         resolved = workdir_lib.read_json(path / "config.json")
         return describe.table(resolved, resolved["sparsity"]["sparsity"])
     flat = _check_names(config)
-    resolved = config_lib.resolve(config, data.get(flat["data.name"]).num_train)
-    return describe.table(resolved, flat["sparsity.sparsity"])
+    count = data.get(flat["data.name"]).num_train
+    count -= data.num_held_out(count, flat["data.validation"])
+    return describe.table(config_lib.resolve(config, count), flat["sparsity.sparsity"])
 
 
 def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:
@@ -355,7 +379,8 @@ def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, sever
             for path, config in configs.items():
                 saved = load_run(path)  # its config is complete, whatever version wrote it
                 config = {**saved.config, "analysis": analyze.options_of(config)}
-                if main and (parts := config["analysis"]["parts"]):
+                parts = config["analysis"]["parts"] or (ANALYSES if mode == "analyze" else ())
+                if main and parts:
                     analyze.analyze(config, saved, places.data_dir, places.cache_dir, parts)
 
 

@@ -71,8 +71,10 @@ class Log:
         learning_rate: Callable[[Any], jax.Array],
         devices: Devices,
         quiet: bool = False,
+        validate: Callable[[TrainState], dict[str, float]] | None = None,
     ):
         self._config, self._rate, self._devices = config, learning_rate, devices
+        self._validate = validate
         self._total = config["train"]["steps"]
         self._path = workdir / "metrics.jsonl"
         self._file = MetricsFile(self._path, step) if is_main_process() else None
@@ -129,12 +131,17 @@ class Log:
             "images_per_second": round(images, 1),
             "seconds": round(now - self._since, 3),
         }
-        self._since, self._since_step = now, step
+        if self._validate:
+            values |= self._validate(state)
+        # What validation took is no time of training.
+        self._since, self._since_step = time.monotonic(), step
         if self._file:
             self._file.write({**values, "speed": speed})
         if self._board:
             self._board.write_scalars(step, {k: v for k, v in values.items() if k != "step"})
         parts = [f"{name} {values[name]:.3f}" for name in ("loss", "accuracy", "density")]
+        if self._validate:
+            parts.append(f"validation {values['validation/accuracy']:.3f}")
         if window.updates:
             parts.append(f"churn {values['mask_churn']:.3f}")
         self._text = "  ".join([*parts, f"{pace:.1f} steps/s", f"{images:.0f} images/s"])

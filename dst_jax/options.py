@@ -89,7 +89,19 @@ OPTIONS: dict[str, Option] = {
     "data.augment": Option(
         "none",
         "augmentation of the training images",
-        choices=("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip"),
+        choices=(
+            *("none", "crop", "crop_flip", "reflect_crop_flip"),
+            *("resized_crop_flip", "clip_crop_flip"),
+        ),
+    ),
+    "data.validation": Option(
+        0.0,
+        "share of the training images held out and scored at every log line; never the test set",
+        low=0,
+        high=0.5,
+    ),
+    "data.stand_in_for": Option(
+        "", "toy runs: the dataset that data.name stands in for; a note, read by nothing"
     ),
     "data.randaugment_layers": Option(
         0, "operations of RandAugment that an image may get; 0: no RandAugment", low=0
@@ -210,7 +222,11 @@ OPTIONS: dict[str, Option] = {
         choices=("zero", "mean_v"),
     ),
     "sparsity.initial_density": Option(
-        0.8, "granet_*: density before the first pruning, above the target density", low=0, high=1
+        0.0,
+        "granet_*: density before the first pruning, above the target density; 0: 0.8, or half way "
+        "from a target of 0.8 and more to 1",
+        low=0,
+        high=1,
     ),
     "sparsity.prune_end_step": Option(
         "50%",
@@ -254,8 +270,9 @@ OPTIONS: dict[str, Option] = {
     ),
     "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
     "analysis.parts": Option(
-        ANALYSES,
-        "what is analysed after the evaluation, one or more of " + ", ".join(ANALYSES),
+        (),
+        "what mode `all` analyses after the evaluation, among " + ", ".join(ANALYSES) + "; mode "
+        "`analyze` does these, or all of them if none is named",
     ),
     "analysis.images": Option(256, "clean test images used, the first ones; 0: all", low=0),
     "analysis.radii": Option(

@@ -79,14 +79,26 @@ def create_model(config: Mapping[str, Any]) -> Any:
 
 
 def logits_function(config: Mapping[str, Any]) -> Callable[[Any, jax.Array], jax.Array]:
-    """The function (variables, images uint8 [B, H, W, 3]) -> logits of a config's network."""
+    """The function (variables, images uint8 [B, H, W, 3]) -> logits of a config's network.
+
+    Clips are uint8 [B, T, H, W, 3]; of frames larger than the network takes it sees the middle.
+    """
     model, dataset = create_model(config), data.get(config["data"]["name"])
 
     def logits(variables: Any, images: jax.Array) -> jax.Array:
+        if dataset.clip:
+            images = _middle(images, dataset.image_shape[-2])
         normal = data.normalise(images, dataset, jnp.dtype(config["model"]["dtype"]))
         return model.apply(variables, normal, train=False)
 
     return logits
+
+
+def _middle(frames: jax.Array, size: int) -> jax.Array:
+    """The central square of clips [B, T, H, W, 3], where they are larger than it."""
+    height, width = frames.shape[-3:-1]
+    top, left = max(height - size, 0) // 2, max(width - size, 0) // 2
+    return frames[..., top : top + size, left : left + size, :]
 
 
 def load_run(workdir: str | Path, step: int | None = None) -> Run:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dst_jax import data, models, optimizer, sparsity
+from dst_jax import data, models, optimizer, sparsity, validation
 from dst_jax import step as step_lib
 from dst_jax.checkpoint import Checkpoints
 from dst_jax.errors import RunError, UserError
@@ -80,13 +80,14 @@ def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cach
         "chain": data.Chain.from_config(config),
         "dtype": jnp.dtype(config["model"]["dtype"]),
     }
-    resident = config["data"]["input"] == "resident" or (
-        config["data"]["input"] == "auto" and dataset.resident
-    )
-    if resident:
+    share = config["data"]["validation"]
+    if data.is_resident(dataset, config["data"]["input"]):
         images, labels = data.load_arrays(dataset, dataset.train_split, data_dir, cache_dir)
-        return data.ResidentPipeline(dataset, images, labels, put=devices.replicate, **options)
-    return data.StreamPipeline(dataset, data_dir, put=devices.shard, **options)
+        kept = len(labels) - data.num_held_out(len(labels), share)
+        return data.ResidentPipeline(
+            dataset, images[:kept], labels[:kept], put=devices.replicate, **options
+        )
+    return data.StreamPipeline(dataset, data_dir, put=devices.shard, validation=share, **options)
 
 
 def train(
@@ -186,8 +187,9 @@ def train(
 
     # 5. Loop
     is_update = updater.scheduler.is_mask_update_iter
+    validate = validation.create(config, recipe, devices, data_dir, cache_dir)
     logs = [
-        Log(other, workdir, step, recipe.learning_rate, devices, quiet=bool(number))
+        Log(other, workdir, step, recipe.learning_rate, devices, bool(number), validate)
         for number, (other, workdir) in enumerate(zip(configs, workdirs, strict=True))
     ]
 

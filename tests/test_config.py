@@ -118,14 +118,6 @@ def test_unknown_and_missing_fields_are_named():
         config_lib.resolve(config, 1000)
 
 
-def test_the_argument_of_a_card():
-    config = config_lib.with_argument(config_lib.default(), "algorithm=set,sparsity=0.8,seed=3")
-    assert (config.sparsity.algorithm, config.sparsity.sparsity, config.seed) == ("set", 0.8, 3)
-    for wrong in ("algo=set", "algorithm", "seed=x"):
-        with pytest.raises(UserError, match="argument of the card"):
-            config_lib.with_argument(config_lib.default(), wrong)
-
-
 def test_differences_name_what_trains_another_network_only():
     old = resolve()
     new = resolve(seed=1, eval__seed=4, checkpoint__keep=7, train__learning_rate=0.2)
@@ -149,7 +141,7 @@ GRANET = {"sparsity__algorithm": "granet_g", "train__steps": "1000"}
     ("changes", "text"),
     [
         (
-            {"sparsity__sparsity": 0.1},
+            {"sparsity__sparsity": 0.1, "sparsity__initial_density": 0.8},
             r"config.sparsity.initial_density: found 0.8; expected more than the target "
             r"density 0.9 \(sparsity 0.1\), at most 1",
         ),
@@ -176,3 +168,12 @@ def test_gradual_pruning_starts_dense():
     assert resolve(**{**GRANET, "sparsity__algorithm": "gmp"})["sparsity"]["initial_density"] == 1
     options = {"sparsity__sparsity": 0.1, "sparsity__initial_density": 0.95}
     assert resolve(**GRANET, **options)["sparsity"]["prune_end_step"] == 500
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "density"), [(0.7, 0.8), (0.3, 0.8), (0.2, 0.9), (0.1, 0.95), (0.05, 0.975)]
+)
+def test_granet_starts_above_its_target_at_every_sparsity(sparsity, density):
+    options = resolve(**{**GRANET, "sparsity__sparsity": sparsity})["sparsity"]
+    assert options["initial_density"] == density
+    assert 1 - sparsity < density < 1

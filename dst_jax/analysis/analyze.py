@@ -23,7 +23,7 @@ from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.options import OPTIONS
 from dst_jax.parallel import Devices
 from dst_jax.progress import Progress
-from dst_jax.robustness import read_scores
+from dst_jax.robustness.storage import read_scores
 from dst_jax.saved_run import Run, logits_function
 from dst_jax.workdir import read_arrays, write_arrays
 
@@ -65,6 +65,12 @@ class Analysis:
         self.run, self._config, self._options = run, config, options_of(config)
         self._data_dir, self._cache_dir = data_dir, cache_dir
         self._dataset = data.get(config["data"]["name"])
+        if self._dataset.clip:
+            raise UserError(
+                "analysis",
+                f"clips of {self._dataset.name}",
+                "images: spectra and saliency need them",
+            )
         self._size = self._dataset.image_shape[0]
         self._devices = Devices(devices=jax.local_devices())
         self._images: list[Any] | None = None

@@ -25,6 +25,7 @@ users and tests; the images' registry does not know this file.
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -203,8 +204,7 @@ def perturb(name: str, frames: jax.Array, key: jax.Array, severity: Any) -> jax.
     Args:
       name: a name in `PERTURBATIONS`.
       frames: [T, H, W, 3] uint8, RGB.
-      key: a random key of this clip. `example_keys` makes them for images; for clips fold in the
-        perturbation, the severity and the clip's number likewise.
+      key: a random key of this clip, `perturb_batch` makes them.
       severity: 1..5, may be traced.
 
     Returns:
@@ -235,3 +235,25 @@ def perturb(name: str, frames: jax.Array, key: jax.Array, severity: Any) -> jax.
 @functools.partial(jax.jit, static_argnames=("name",))
 def _perturb(frames: jax.Array, key: jax.Array, severity: jax.Array, *, name: str) -> jax.Array:
     return PERTURBATIONS[name].apply(frames, key, severity)
+
+
+def perturb_batch(
+    name: str, clips: jax.Array, clip_ids: jax.Array, severity: Any, seed: Any = 0
+) -> jax.Array:
+    """Perturbs a batch of clips; the randomness of a clip comes from its number. Pure.
+
+    Args:
+      name: a name in `PERTURBATIONS`.
+      clips: [B, T, H, W, 3] uint8, RGB.
+      clip_ids: [B] int32, the numbers of the clips in their data set.
+      severity: 1..5, may be traced.
+      seed: the seed of the whole evaluation, may be traced.
+
+    Returns:
+      [B, T, H', W', 3] uint8, as of `perturb`.
+    """
+    # "video/": no perturbation of a clip shares its draws with a corruption of an image.
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(f"video/{name}".encode()))
+    key = jax.random.fold_in(key, severity)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(clip_ids))
+    return jax.vmap(lambda frames, own: perturb(name, frames, own, severity))(clips, keys)

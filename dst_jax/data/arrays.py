@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dst_jax.data import prepared, tf_images
+from dst_jax.data import moving_digits, prepared, tf_images
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
 
@@ -42,13 +42,16 @@ def load_arrays(
       limit: number of examples, at most; None: all.
 
     Returns:
-      (images uint8 [N, H, W, 3], labels int32 [N]), both memory-mapped and read-only.
+      (images uint8 [N, H, W, 3], labels int32 [N]), both memory-mapped and read-only; clips of the
+      moving digits, uint8 [N, T, H, W, 3], are made anew.
 
     Raises:
       UserError: the dataset is not prepared, damaged, or has images of many sizes.
     """
     cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
     images, labels = cached_arrays(prepared.find(dataset, data_dir, cache), split, cache)
+    if dataset.clip:
+        images = moving_digits.clips_of(images[:limit], dataset.clip.frames)
     return images[:limit], labels[:limit]
 
 
@@ -72,11 +75,12 @@ def cached_arrays(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The arrays of one split of a prepared dataset, decoded unless the cache has them."""
     count = prepared.check_split(builder, split)
-    shape = builder.info.features["image"].shape
+    features = builder.info.features
+    shape = features["image"].shape if "image" in features else (None,)
     if None in shape:
         raise UserError(
             "config.data.input",
-            f"{builder.name} has images of many sizes",
+            f"resident, but {builder.name} has images of many sizes, or videos",
             "a dataset whose images have one size",
             "Use --config.data.input=stream",
         )

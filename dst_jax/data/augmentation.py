@@ -12,14 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.data.datasets import Dataset
+from dst_jax.errors import UserError
 
-AUGMENTATIONS = ("none", "crop", "crop_flip", "reflect_crop_flip", "resized_crop_flip")
+ON_HOST = ("resized_crop_flip", "clip_crop_flip")
+AUGMENTATIONS = ("none", "crop", "crop_flip", "reflect_crop_flip", *ON_HOST)
 """Names of the augmentations of training images.
 
 `crop`: pad 4 pixels with zeros (before normalisation, as torchvision's RandomCrop does) and crop
 back at random. `crop_flip`: then mirror with probability 1/2. `reflect_crop_flip`: the same, padded
 by reflection. `resized_crop_flip`: a random part of the image, resized (Szegedy et al. 2015), then
-mirrored with probability 1/2; it is made in the host's stream, see `stream`.
+mirrored with probability 1/2. `clip_crop_flip`, for videos: a random square of the stored frames,
+one for the clip, mirrored with probability 1/2. Those of `ON_HOST` are made in the host's stream.
 """
 
 _PADDING = 4
@@ -51,18 +54,31 @@ def example_keys(
     return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
+def check_kind(dataset: Dataset, name: str) -> None:
+    """Raises UserError unless the augmentation is for what the dataset holds, images or clips."""
+    for_clips = ("none", "clip_crop_flip")
+    if dataset.clip and name not in for_clips:
+        raise UserError(
+            "config.data.augment",
+            name,
+            f"{' or '.join(for_clips)} for the videos of {dataset.name}",
+        )
+    if name == "clip_crop_flip" and not dataset.clip:
+        raise UserError("config.data.augment", name, f"{dataset.augment}, or another for images")
+
+
 def augment(images: jax.Array, keys: jax.Array, name: str) -> jax.Array:
     """Augments a batch on the device.
 
     Args:
       images: uint8 [B, H, W, C].
       keys: keys [B], one an example.
-      name: one of `AUGMENTATIONS`; `none` and `resized_crop_flip` leave the images as they are.
+      name: one of `AUGMENTATIONS`; `none` and those of `ON_HOST` leave the images as they are.
 
     Returns:
       uint8 [B, H, W, C].
     """
-    if name in ("none", "resized_crop_flip"):
+    if name in ("none", *ON_HOST):
         return images
     offsets, flips = crop_parameters(keys)
     if name == "crop":
@@ -123,13 +139,14 @@ def normalise(
     """Brings images to zero mean and unit variance over the training set.
 
     Args:
-      images: [B, H, W, 3], 0..255, uint8 or float32.
+      images: [B, ..., H, W, 3], images or clips, 0..255, uint8 or float32.
       dataset: gives the mean and standard deviation of each channel.
       dtype: of the result; the arithmetic is float32.
 
     Returns:
-      `dtype` [B, H, W, 3], (images / 255 - mean) / std.
+      `dtype` of the same shape, (images / 255 - mean) / std.
     """
-    mean = jnp.asarray(dataset.mean, jnp.float32).reshape(1, 1, 1, -1)
-    std = jnp.asarray(dataset.std, jnp.float32).reshape(1, 1, 1, -1)
+    channels = (1,) * (images.ndim - 1) + (-1,)
+    mean = jnp.asarray(dataset.mean, jnp.float32).reshape(channels)
+    std = jnp.asarray(dataset.std, jnp.float32).reshape(channels)
     return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)

@@ -100,8 +100,7 @@ def corrupted_batches(
     Arguments are those of `load_corrupted`, batches those of `stream_eval_batches`.
     """
     corrupted, builder = _find(dataset, corruption, severity, data_dir, suite)
-    size = dataset.image_shape[0]
-    return evaluation.stream_builder(builder, corrupted.split, size, batch_size, limit)
+    return evaluation.stream_builder(dataset, builder, corrupted.split, batch_size, limit)
 
 
 def _find(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dst_jax import corruptions
 from dst_jax.errors import UserError
 
+VIDEO = "video"  # the preset of clips: perturbations of `dst_jax.corruptions.video`
 COMMON = corruptions.BENCHMARK + corruptions.EXTRA
 # Mintun et al. 2021; the spelling is theirs.
 C_BAR = (
@@ -76,29 +77,47 @@ class CorruptedSet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clip:
+    """How a video becomes a clip; the rule is in `tf_clips`.
+
+    Attributes:
+      frames: T, frames of a clip, at least 2.
+      stride: frames of the video from one frame of the clip to the next, about.
+      side: height and width of the stored frames in pixels. Perturbations are rendered at this
+        size, and networks see the central part of it that is as large as `image_shape`.
+    """
+
+    frames: int
+    stride: int
+    side: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Facts about one dataset.
 
     Attributes:
       name: name here, and in TFDS unless `tfds_name` is given.
       num_classes: number of labels, 0 .. num_classes - 1.
-      image_shape: [height, width, channels] of what a pipeline yields.
+      image_shape: [height, width, channels] of what a pipeline yields; of clips of videos [frames,
+        height, width, channels].
       mean: mean of each channel of the training images, in units of [0, 1].
       std: standard deviation of each channel, in the same units.
       num_train: training images as published; what is trained on is counted in the data.
       train_split: TFDS split to train on.
       test_split: TFDS split to report on; never used to choose anything.
-      preset: preset of `dst_jax.corruptions` that fits the image size.
+      preset: preset of `dst_jax.corruptions` that fits the image size; `VIDEO` for clips.
       augment: the usual augmentation of the training images, one of `AUGMENTATIONS`.
       resident: whether all decoded images fit on a device; otherwise they are streamed. Only then
         do all stored images have `image_shape`.
       corrupted_sets: its corrupted test sets, as published or as TFDS makes them.
       tfds_name: name in TFDS with its config, `name/config`; empty: `name`.
+      clip: how videos become clips; None: images.
     """
 
     name: str
     num_classes: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     num_train: int
@@ -109,6 +128,7 @@ class Dataset:
     resident: bool
     corrupted_sets: tuple[CorruptedSet, ...] = ()
     tfds_name: str = ""
+    clip: Clip | None = None
 
     @property
     def corrupted(self) -> CorruptedSet | None:
@@ -219,6 +239,39 @@ DATASETS: dict[str, Dataset] = {
                 CorruptedSet("imagenet_3dcc", "validation", THREE_D),
             ),
         ),
+        # TFDS's first of the three official splits, 9,537 + 3,783 videos of 101 actions, frames
+        # brought to 256x256 when it is prepared. Statistics: those of pytorchvideo's models.
+        Dataset(
+            name="ucf101",
+            num_classes=101,
+            image_shape=(8, 224, 224, 3),
+            num_train=9_537,
+            mean=(0.45, 0.45, 0.45),
+            std=(0.225, 0.225, 0.225),
+            train_split="train",
+            test_split="test",
+            preset=VIDEO,
+            augment="clip_crop_flip",
+            resident=False,
+            tfds_name="ucf101/ucf101_1_256",
+            clip=Clip(frames=8, stride=8, side=256),
+        ),
+        # The digits, sliding: needs no download, for the toy form of video cards.
+        Dataset(
+            name="moving_digits",
+            num_classes=10,
+            image_shape=(8, 32, 32, 3),
+            num_train=1437,
+            mean=(0.2982, 0.2982, 0.2982),
+            std=(0.3266, 0.3266, 0.3266),
+            train_split="train",
+            test_split="test",
+            preset=VIDEO,
+            augment="none",
+            resident=True,
+            tfds_name="digits",
+            clip=Clip(frames=8, stride=1, side=32),
+        ),
     )
 }
 
@@ -232,6 +285,11 @@ def get(name: str) -> Dataset:
     if name not in DATASETS:
         raise UserError("config.data.name", name, f"one of {', '.join(sorted(DATASETS))}")
     return DATASETS[name]
+
+
+def is_resident(dataset: Dataset, choice: str) -> bool:
+    """Whether `config.data.input` = `choice` keeps the training images on the device."""
+    return choice == "resident" or (choice == "auto" and dataset.resident)
 
 
 def corrupted_set(dataset: Dataset, name: str | None = None) -> CorruptedSet:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.data import prepared, tf_images
+from dst_jax.data import prepared, tf_clips, tf_images
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
 
@@ -46,34 +46,36 @@ def stream_eval_batches(
     """Batches of a dataset that is too large for memory; the format is that of `eval_batches`.
 
     Images of many sizes are brought to `dataset.image_shape` by the recipe of ImageNet-C:
-    antialiased bilinear resize of the shorter side to 256 (for 224), then the central crop.
+    antialiased bilinear resize of the shorter side to 256 (for 224), then the central crop. Of a
+    video it is the central clip (`tf_clips`), uint8 [T, side, side, 3] in the size that is stored.
 
     Args:
       dataset: which.
       data_dir: TFDS directory; None: TFDS's default.
       batch_size: B.
-      split: a TFDS split; None: the test split.
+      split: a TFDS split, or a part of one; None: the test split.
       limit: number of examples, at most; None: all.
 
     Raises:
       UserError: the dataset is not prepared, damaged, or TensorFlow is missing.
     """
     builder = prepared.find_clean(dataset, data_dir)
-    return stream_builder(
-        builder, split or dataset.test_split, dataset.image_shape[0], batch_size, limit
-    )
+    return stream_builder(dataset, builder, split or dataset.test_split, batch_size, limit)
 
 
 def stream_builder(
-    builder: Any, split: str, size: int, batch_size: int, limit: int | None
+    dataset: Dataset, builder: Any, split: str, batch_size: int, limit: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of `stream_eval_batches` for a prepared dataset, images of side `size`."""
+    """The batches of `stream_eval_batches` from the builder of the dataset or a corrupted one."""
     total = prepared.check_split(builder, split)
     total = total if limit is None else min(limit, total)
     tf, records = prepared.open_records(builder, split)
-    shape = builder.info.features["image"].shape
+    clip, size = dataset.clip, dataset.image_shape[-2]
+    shape = None if clip else builder.info.features["image"].shape
 
     def decode(record: Any) -> tuple[Any, Any]:
+        if clip:
+            return tf_clips.central(tf, record["image"], clip), record["label"]
         image = tf_images.decode(tf, record["image"])
         if shape != (size, size, 3):
             image = tf_images.central_crop(tf, image, size)

@@ -17,6 +17,7 @@ _IMAGENET_HELP = (
     "ILSVRC2012_img_val.tar from https://image-net.org/challenges/LSVRC/2012/2012-downloads.php "
     "into {manual} (https://www.tensorflow.org/datasets/catalog/imagenet2012). "
 )
+_UCF101_HELP = "TFDS downloads 6.5 GB and needs the program ffmpeg to decode the videos. "
 
 
 def default_cache_dir() -> pathlib.Path:
@@ -36,10 +37,10 @@ def find(dataset: Dataset, data_dir: os.PathLike | str | None, cache_dir: pathli
     Raises:
       UserError: the dataset is not there; the text has the command that prepares it.
     """
-    if dataset.name == "digits":
+    if "digits" in (dataset.name, dataset.tfds_name):
         from dst_jax.data import digits
 
-        if data_dir is None or not (tfds_dir(data_dir) / dataset.name).exists():
+        if data_dir is None or not (tfds_dir(data_dir) / "digits").exists():
             data_dir = cache_dir / "tfds"
             digits.prepare(os.fspath(data_dir))
     return find_clean(dataset, data_dir)
@@ -84,9 +85,10 @@ def _how_to_prepare(name: str, config: str | None, root: Any, *, given: bool) ->
     full_name = f"{name}/{config}" if config else name
     where = f", data_dir={os.fspath(root)!r}" if given else ""
     prepare = f"tfds.load({full_name!r}{where})"
+    videos = _UCF101_HELP if name == "ucf101" else ""
     manual = _IMAGENET_HELP.format(manual=root / "downloads" / "manual")
     return (
-        manual if name.startswith("imagenet2012") else ""
+        manual if name.startswith("imagenet2012") else videos
     ) + f'Prepare it with: python -c "import tensorflow_datasets as tfds; {prepare}"'
 
 
@@ -98,13 +100,13 @@ def tfds_dir(data_dir: os.PathLike | str | None) -> Any:
 
 
 def check_split(builder: Any, split: str) -> int:
-    """The number of examples in a split.
+    """The number of examples in a split, or in a part of one, `train[:900]`.
 
     Raises:
       UserError: the prepared dataset has no such split, or an empty one.
     """
     splits = builder.info.splits
-    if split not in splits or not splits[split].num_examples:
+    if split.partition("[")[0] not in splits or not splits[split].num_examples:
         known = ", ".join(sorted(splits)) or "no split at all"
         raise UserError(
             "data split", f"{split!r}, but {builder.data_path} has {known}", "a prepared split"
@@ -144,7 +146,8 @@ def open_records(builder: Any, split: str, file_seed: int | None = None) -> tupl
       file_seed: shuffles the files and reads 16 of them in turn; None: all records in file order.
 
     Returns:
-      (TensorFlow, dataset of {"image": encoded string, "label": int64}), in a repeatable order.
+      (TensorFlow, dataset of {"image": encoded string, "label": int64}), in a repeatable order. The
+      image of a video is a vector of strings, its frames.
 
     Raises:
       UserError: the dataset is not prepared as tfrecord, or TensorFlow is missing.
@@ -162,11 +165,12 @@ def open_records(builder: Any, split: str, file_seed: int | None = None) -> tupl
     options = tf.data.Options()
     options.deterministic = True
     ordered = file_seed is None
+    key = "video" if "video" in builder.info.features else "image"
     dataset = builder.as_dataset(
         split=split,
         shuffle_files=not ordered,
         decoders=tfds.decode.PartialDecoding(
-            {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
+            {key: True, "label": True}, decoders={key: tfds.decode.SkipDecoding()}
         ),
         read_config=tfds.ReadConfig(
             options=options,
@@ -175,6 +179,8 @@ def open_records(builder: Any, split: str, file_seed: int | None = None) -> tupl
             try_autocache=False,
         ),
     )
+    if key == "video":
+        dataset = dataset.map(lambda record: {"image": record[key], "label": record["label"]})
     return tf, dataset
 
 

@@ -56,18 +56,19 @@ class ResidentPipeline:
           labels: int32 [N].
           batch_size: examples in a global batch.
           seed: seed of the run.
-          augment: one of `AUGMENTATIONS` but `resized_crop_flip`.
+          augment: one of `AUGMENTATIONS` but not of `ON_HOST`.
           chain: what follows it.
           dtype: type of the images that `draw` returns.
           put: places a pytree of host arrays on the devices, a copy on each.
         """
-        if augment == "resized_crop_flip":
+        if augment in augmentation.ON_HOST:
             raise UserError(
                 "config.data.augment",
                 augment,
                 "none, crop, crop_flip or reflect_crop_flip for a resident dataset",
                 "Or use --config.data.input=stream",
             )
+        augmentation.check_kind(dataset, augment)
         self.num_examples = len(labels)
         self.batch_size = batch_size
         self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.data import prepared, tf_images
+from dst_jax.data import augmentation, prepared, tf_clips, tf_images
 from dst_jax.data.chain import OFF, Chain
 from dst_jax.data.datasets import Dataset
 from dst_jax.data.resident import check_batch_size, split_evenly
+from dst_jax.data.validation import num_held_out
 
 # Encoded images in the shuffle buffer, 0.9 GB of ImageNet. It comes on top of TFDS's own shuffling
 # when it wrote the files, and of the new order of the 1,024 files, 16 of which are read in turn.
@@ -42,6 +43,7 @@ class StreamPipeline:
         seed: int,
         augment: str,
         chain: Chain = OFF,
+        validation: float = 0.0,
         dtype: jax.typing.DTypeLike = jnp.float32,
         put: Callable[[Any], Any] = jax.device_put,
         process: tuple[int, int] | None = None,
@@ -53,18 +55,26 @@ class StreamPipeline:
           data_dir: TFDS directory; None: TFDS's default.
           batch_size: examples in a global batch.
           seed: seed of the run.
-          augment: one of `AUGMENTATIONS`. `resized_crop_flip` is made by tf.data; the others on the
-            device, from images that have been resized and centrally cropped if their sizes differ.
+          augment: one of `AUGMENTATIONS`. `resized_crop_flip` and `clip_crop_flip` are made by
+            tf.data; the others on the device, from images that have been resized and centrally
+            cropped if their sizes differ.
           chain: what follows it, on the device.
+          validation: share of the training images that is held out.
           dtype: type of the images that `draw` returns.
           put: places this process's rows of a batch on its devices.
           process: (index, count) of this process; None: as JAX says.
 
         Raises:
-          UserError: the dataset is not prepared, or a batch is larger than it.
+          UserError: the dataset is not prepared, a batch is larger than it, or the augmentation is
+            not for its kind.
         """
+        augmentation.check_kind(dataset, augment)
         self._builder = prepared.find_clean(dataset, data_dir)
-        self.num_examples = prepared.check_split(self._builder, dataset.train_split)
+        self._split = dataset.train_split
+        count = prepared.check_split(self._builder, self._split)
+        self.num_examples = count - num_held_out(count, validation)
+        if self.num_examples < count:
+            self._split += f"[:{self.num_examples}]"
         self.batch_size = batch_size
         self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
         self._process = process or (jax.process_index(), jax.process_count())
@@ -132,16 +142,20 @@ class StreamPipeline:
     def _open(self, step: int) -> tuple[Any, Any]:
         """(TensorFlow, this process's rows of the batches from `step` to the end of its epoch)."""
         epoch, first = divmod(step, self.steps_per_epoch)
-        split, size = self._dataset.train_split, self._dataset.image_shape[0]
+        size = self._dataset.image_shape[-2]
         # SeedSequence is stable across versions and mixes small seeds and epochs well.
         state = np.random.SeedSequence((self._seed, epoch)).generate_state(4, np.uint32)
         file_seed, record_seed, *crop_seed = (int(word >> 1) for word in state)
-        tf, records = prepared.open_records(self._builder, split, file_seed)
-        stored_shape = self._builder.info.features["image"].shape
+        tf, records = prepared.open_records(self._builder, self._split, file_seed)
+        clip = self._dataset.clip
+        stored_shape = None if clip else self._builder.info.features["image"].shape
 
         def decode(index: Any, record: Any) -> tuple[Any, Any]:
-            if self._augment == "resized_crop_flip":
-                seed = tf.random.experimental.stateless_fold_in(crop_seed, index)
+            seed = tf.random.experimental.stateless_fold_in(crop_seed, index)
+            if clip:
+                crop = self._augment == "clip_crop_flip"
+                image = tf_clips.random(tf, record["image"], clip, size, seed, crop=crop)
+            elif self._augment == "resized_crop_flip":
                 image = tf_images.resized_crop_flip(tf, record["image"], size, seed)
             else:
                 image = tf_images.decode(tf, record["image"])

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax import corruptions
+from dst_jax.corruptions import video
+from dst_jax.data import VIDEO
 from dst_jax.errors import RunError, UserError
 from dst_jax.parallel import Devices
 from dst_jax.robustness.images import Batch
@@ -112,6 +114,8 @@ class Engine:
 def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
     def program(numbers: Any, rows: dict[str, jax.Array]) -> jax.Array:
         severity, seed = numbers
+        if plan.preset == VIDEO:
+            return video.perturb_batch(name, rows["image"], rows["id"], severity, seed)
         keys = corruptions.example_keys(seed, name, severity, rows["id"])
         images = corruptions.corrupt(
             name, rows["image"], keys, severity, plan.preset, frost_dir=plan.frost_dir

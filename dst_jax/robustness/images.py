@@ -107,7 +107,7 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
     if name not in data.DATASETS:
         raise UserError(f"{prefix}dataset", name, "one of " + ", ".join(sorted(data.DATASETS)))
     dataset = data.get(name)
-    side = dataset.image_shape[:2]
+    side = dataset.image_shape[-3:-1]
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
     count = min(count, limit or count)
 

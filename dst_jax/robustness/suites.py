@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dst_jax import corruptions, data
+from dst_jax.corruptions import video
 from dst_jax.corruptions.constants import ROWS
 from dst_jax.corruptions.threed import FROM_FILES
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.errors import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
-# The suites that are rendered. `common`: all 19 of CIFAR-10-C.
+# The suites that are rendered. `common`: all 19 of CIFAR-10-C, and for clips the same as `video`.
 SUITES: dict[str, tuple[str, ...]] = {
     "common": corruptions.BENCHMARK + corruptions.EXTRA,
     **corruptions.SUITES,
+    "video": tuple(video.PERTURBATIONS),
 }
 
 
@@ -70,9 +72,13 @@ class Plan:
 def category(corruption: str) -> str:
     """The group whose mean it belongs to: noise, blur, weather, digital, extra, bar, 3d.
 
-    The first four are those of Hendrycks & Dietterich 2019, with brightness under weather.
+    The first four are those of Hendrycks & Dietterich 2019, with brightness under weather. Clips
+    have temporal and camera besides noise, blur and digital.
     """
-    return _group(corruption) if corruption in corruptions.CORRUPTIONS else "3d"
+    if corruption in corruptions.CORRUPTIONS:
+        return _group(corruption)
+    clips = video.PERTURBATIONS.get(corruption)
+    return clips.category if clips else "3d"
 
 
 def _group(corruption: str) -> str:
@@ -99,7 +105,7 @@ def plan(
       suite: a name in `SUITES`; or names of corruptions, one or a list; or the name of a prepared
         corrupted set of the dataset.
       dataset: the clean dataset; None: images that have no name.
-      preset: constants of rendered corruptions.
+      preset: constants of rendered corruptions; `data.VIDEO`: perturbations of clips.
       source: "rendered"; the name of a prepared corrupted set; "auto": the dataset's first
         corrupted set if that is prepared and holds the suite's corruptions, else "rendered".
       only: corruptions of the suite to restrict it to; empty: all.
@@ -124,6 +130,8 @@ def plan(
     sets = (
         {corrupted.tfds_name: corrupted for corrupted in dataset.corrupted_sets} if dataset else {}
     )
+    if preset == data.VIDEO and suite == "common":
+        suite = "video"
     label, names, source = _names(suite, sets, source, prefix)
     if source == "auto":
         first = dataset.corrupted if dataset else None
@@ -158,7 +166,7 @@ def plan(
         raise UserError(f"{prefix}suite", f"{label} with nothing to score", "a corrupted condition")
     if source != "rendered":
         return Plan(label, f"tfds/{source}", "", 0, (CLEAN, *chosen), notes)
-    saved = preset != "cifar32" if jpeg85 is None else jpeg85
+    saved = preset not in ("cifar32", data.VIDEO) if jpeg85 is None else jpeg85
     source = "rendered+jpeg85" if saved and any(_group(n) != "3d" for n in known) else "rendered"
     directory = str(frost_dir) if frost_dir else None
     return Plan(label, source, preset, seed, (CLEAN, *chosen), notes, directory)
@@ -173,8 +181,9 @@ def _names(
     if isinstance(suite, str) and suite in SUITES:
         return suite, SUITES[suite], source
     names = tuple(dict.fromkeys([suite] if isinstance(suite, str) else suite))
+    known = corruptions.CORRUPTIONS.keys() | FROM_FILES.keys() | video.PERTURBATIONS.keys()
     for name in names:
-        if name not in corruptions.CORRUPTIONS and name not in FROM_FILES:
+        if name not in known:
             choices = ", ".join([*SUITES, *sets])
             raise UserError(f"{prefix}suite", name, f"one of {choices}, or names of corruptions")
     if not names:
@@ -190,6 +199,12 @@ def _rendered(
     prefix: str,
 ) -> tuple[list[Condition], tuple[str, ...]]:
     """The conditions that can be rendered, and notes on those that cannot."""
+    if preset == data.VIDEO:
+        for name in names:
+            if name not in video.PERTURBATIONS:
+                choices = "one of " + ", ".join(video.PERTURBATIONS) + " for clips"
+                raise UserError(f"{prefix}suite", name, choices)
+        return [Condition(name, severity) for name in names for severity in SEVERITIES], ()
     if preset not in corruptions.PRESETS:
         raise UserError(f"{prefix}preset", preset, "one of " + ", ".join(corruptions.PRESETS))
     notes = []
@@ -201,6 +216,8 @@ def _rendered(
             expected = f"a corruption of an image alone: this is {FROM_FILES[name]}"
             mend = "It comes from a prepared dataset only, such as imagenet_3dcc"
             raise UserError(f"{prefix}suite", name, expected, mend)
+        if name not in corruptions.CORRUPTIONS:
+            raise UserError(f"{prefix}suite", name, "a corruption of images: this one is of clips")
         if corruptions.CORRUPTIONS[name].needs_map:
             expected = "a corruption of an image alone: this one needs a map of its scene"
             raise UserError(f"{prefix}suite", name, expected)

@@ -1,0 +1,204 @@
+"""Sweeps: the plan in words, one run by its index, and jobs that survive a kill."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import runs
+
+from dst_jax import launcher, sweep
+from dst_jax.errors import RunError, UserError
+from dst_jax.workdir import locked, write_json
+
+CARD = """
+from configs import cifar10_mlp
+SWEEPS = {"pair": [{"sparsity.algorithm": name, "seed": 0} for name in ("dense", "set")]}
+get_config = cifar10_mlp.get_config
+"""
+
+
+def progress(path, evaluated=True):
+    return sweep.progress(path, {"train": {"steps": 40}}, lambda config, path: evaluated)
+
+
+def test_how_far_a_run_is(tmp_path):
+    assert progress(tmp_path / "none").state == "not begun"
+    (tmp_path / "checkpoints" / "16").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "20.orbax-checkpoint-tmp-1").mkdir()
+    assert progress(tmp_path).state == "step 16 of 40"
+    with locked(tmp_path):
+        assert progress(tmp_path).state == "running, step 16 of 40"
+    write_json(tmp_path / "summary.json", {"step": 40, "seconds": 3700.0})
+    assert progress(tmp_path, evaluated=False).state == "trained, not evaluated to the end"
+    assert not progress(tmp_path, evaluated=False).finished
+    assert progress(tmp_path).state == "finished, 40 steps in 1:01:40"
+
+
+def test_the_cost_is_not_known_before_a_run_is_done():
+    new = sweep.Progress(100, 0, None, False, False)
+    done = sweep.Progress(100, 100, 50.0, True, False)
+    begun = sweep.Progress(100, 40, None, False, False)
+    text = sweep.describe("x", [{"a": new}, {"b": begun}])
+    assert text.startswith("sweep x: 2 runs, 0 finished\n    0  a  not begun\n    1  b  step 40")
+    assert text.endswith("cost: 160 steps to train; the time is not known until one run is done")
+    text = sweep.describe("x", [{"a": new}, {"b": begun}, {"c": done}])
+    assert "about 0:01:20 one run after another at the 2 steps/s of the 1 trained run;" in text
+    assert sweep.describe("x", [{"c": done}]).endswith("cost: nothing left to train")
+
+
+def test_an_index_beyond_the_sweep_is_refused():
+    assert list(sweep.chosen(3, sweep.Sweep(name="x", index=2))) == [2]
+    with pytest.raises(UserError, match=r"--sweep_index: found 3; expected 0 to 2"):
+        sweep.chosen(3, sweep.Sweep(name="x", index=3))
+
+
+# --- jobs ---
+
+
+def launch(tmp_path, script, members, options="jobs=2", running=lambda index: False):
+    """Launches `script` as the members' command."""
+    program = tmp_path / "member.py"
+    program.write_text(f"import pathlib, sys, time\nindex = sys.argv[-1][-1]\n{script}")
+    launcher.launch(
+        "local",
+        options,
+        (sys.executable, str(program)),
+        members,
+        tmp_path / "jobs",
+        running,
+    )
+
+
+@pytest.fixture(scope="module")
+def submitit():
+    return pytest.importorskip("submitit", reason="submitit is not installed (extra `launch`)")
+
+
+def test_each_member_is_a_job_and_a_failure_is_told_when_the_others_are_done(submitit, tmp_path):
+    script = f"""
+if index == "1":
+    sys.exit("run.py: config.seed: found 1; expected another")
+pathlib.Path({str(tmp_path)!r}, index).touch()
+"""
+    with pytest.raises(RunError) as error:
+        launch(tmp_path, script, {0: "zero", 1: "one", 2: "two"})
+    text = "1 of 3 jobs failed: one ended with 1 (run.py: config.seed: found 1; expected another)"
+    assert str(error.value) == text
+    assert (tmp_path / "0").exists()
+    assert (tmp_path / "2").exists()
+
+
+def test_a_member_that_runs_already_is_waited_for(submitit, tmp_path):
+    asked = []
+
+    def running(index):
+        asked.append(index)
+        return len(asked) < 3
+
+    launch(tmp_path, f"pathlib.Path({str(tmp_path)!r}, index).touch()", {5: "five"}, "", running)
+    assert (tmp_path / "5").exists()
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("local", "jobs=0", "--launcher_options: found jobs=0; expected a whole number"),
+        ("local", "jobs", "--launcher_options: found jobs; expected name=value"),
+        ("local", "colour=3", "--launcher_options: found colour=3"),
+        ("slurm", "", "--launcher: found slurm, but no Slurm on this machine"),
+    ],
+)
+def test_a_wrong_launcher_is_one_line(submitit, tmp_path, name, options, text):
+    with pytest.raises(UserError) as error:
+        launcher.launch(name, options, (), {0: "x"}, tmp_path, lambda index: False)
+    assert str(error.value).startswith(text)
+    assert "\n" not in str(error.value)
+
+
+def test_without_submitit_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match=r"pip install 'dst-jax\[launch\]'"):
+        launcher.launch("local", "", (), {0: "x"}, tmp_path, lambda index: False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--sweep_index=0"], "--sweep_index: found no sweep; expected --sweep=NAME"),
+        (["--mode=plan"], "--mode=plan: found no sweep"),
+        (["--launcher=local"], "--launcher: found no sweep"),
+        (["--sweep=demo", "--launcher=local", "--sweep_index=1"], "--sweep_index: found a --laun"),
+        (["--sweep=demo", "--launcher_options=jobs=2"], "--launcher_options: found no launcher"),
+        (["--sweep=demo", "--launcher=local", "--mode=train"], "--launcher: found --mode=train"),
+        (["--sweep=demo", "--sweep_index=9"], "--sweep_index: found 9; expected 0 to 2"),
+    ],
+)
+def test_flags_that_do_not_fit_are_one_line(arguments, text, tmp_path, cache_dir):
+    done = runs.run(runs.command(tmp_path, cache_dir, *arguments))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert text in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def sweep_command(card, workdir, cache_dir, *arguments):
+    return [
+        sys.executable,
+        "run.py",
+        f"--config={card}",
+        f"--workdir={workdir}",
+        f"--cache_dir={cache_dir}",
+        *arguments,
+    ]
+
+
+def environment():
+    """Jobs find submitit and this checkout where this process finds them."""
+    return {**runs.environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def killed_and_finished(command, workdir, sent):
+    """Kills a launched sweep once a run of it is finished, and lets the same command finish it."""
+    process = subprocess.Popen(
+        command, cwd=runs.ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while process.poll() is None and not list(Path(workdir).glob("*/robustness.csv")):
+        time.sleep(0.1)
+    process.send_signal(sent)
+    process.communicate()
+    assert process.returncode in (128 + sent, -sent)
+    before = {path: path.read_bytes() for path in Path(workdir).glob("*/summary.json")}
+    assert before
+    again = runs.run(command, env=environment())
+    assert again.returncode == 0, again.stderr
+    assert all(path.read_bytes() == content for path, content in before.items())
+    return again
+
+
+@pytest.mark.slow
+def test_a_launched_sweep_survives_a_kill(submitit, tmp_path, cache_dir):
+    (tmp_path / "pair.py").write_text(CARD)
+    command = sweep_command(
+        f"{tmp_path / 'pair.py'}:tiny", tmp_path / "sweep", cache_dir, "--sweep=pair"
+    )
+    done = killed_and_finished([*command, "--launcher=local"], tmp_path / "sweep", signal.SIGTERM)
+    assert "tiny: digits stands in for cifar10" in done.stdout
+    assert re.search(r"    0  dense-0  (finished|trained)", done.stdout)
+    assert re.search(r"\ndense +0 +1 .*\nset +50 +1 ", done.stdout)
+    one = runs.run([*command, "--sweep_index=1"], env=environment())  # the last one: a report
+    assert one.stdout.splitlines()[-1].startswith("report: "), one.stderr
+
+
+@pytest.mark.full
+def test_figure_2_of_a_card_completes_as_jobs(submitit, tmp_path, cache_dir):
+    card = "configs/cifar100_resnet34.py:tiny"
+    command = sweep_command(card, tmp_path, cache_dir, "--sweep=figure2", "--launcher=local")
+    done = killed_and_finished([*command, "--launcher_options=jobs=2"], tmp_path, signal.SIGKILL)
+    for method in ("set", "rigl"):
+        for percent in (30, 40):
+            assert re.search(rf"\n{method} +{percent} +2 +[\d.]+ ± [\d.]+ ", done.stdout)
