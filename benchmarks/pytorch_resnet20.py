@@ -7,6 +7,7 @@ classifier only.
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,8 +79,8 @@ def training(
     model = ResNet20().to(device).train()
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)
     targets = torch.from_numpy(labels.astype(np.int64)).to(device)
-    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    weights: list[Any] = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others: list[Any] = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     optimizer = torch.optim.SGD(
         [{"params": weights, "weight_decay": weight_decay}, {"params": others}],
         lr=learning_rate,

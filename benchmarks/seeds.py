@@ -11,6 +11,7 @@ whose seeds after the first find the compiled programs. Ratios are of one round,
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -101,8 +102,12 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
         "together": lambda: ordinary(states, feeds, seeds, CHUNK),
         "vmapped": lambda: vector(stacked, {**feeds[0], "orders": orders}, np.stack(seeds), CHUNK),
     }
+
+    def milliseconds(run: Callable[[], Any]) -> float:
+        return 1e3 * timing.seconds(run) / CHUNK
+
     times = timing.in_turns(
-        {way: lambda run=run: 1e3 * timing.seconds(run) / CHUNK for way, run in ways.items()},
+        {way: functools.partial(milliseconds, run) for way, run in ways.items()},
         options.rounds,
     )
     first.close()
@@ -133,7 +138,7 @@ def training_line(options: argparse.Namespace) -> Line:
         "singly": [[f"--config.seed={seed}"] for seed in range(options.seeds)],
     }
     times = timing.in_turns(
-        {way: lambda commands=commands: seconds(commands) for way, commands in ways.items()},
+        {way: functools.partial(seconds, commands) for way, commands in ways.items()},
         options.trainings,
         discard_first=False,
     )

@@ -143,7 +143,8 @@ class Analysis:
 
     def weights(self) -> Arrays:
         """Where the active weights are, and the spectrum of the first layer."""
-        return describe_weights(self.run, self._dataset.image_shape, self._options["layer"])
+        height, width, channels = self._dataset.image_shape
+        return describe_weights(self.run, (height, width, channels), self._options["layer"])
 
     def attenuation(self) -> Arrays:
         """RA curves: accuracy against the radius of the attenuation."""

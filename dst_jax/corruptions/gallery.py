@@ -52,8 +52,9 @@ def severities(
     for severity in range(1, 6):
         keys = example_keys(seed, name, severity, jnp.zeros(1, jnp.int32))
         images = jnp.asarray(image)[None]
-        options = {"frost_dir": frost_dir} if name == "frost" else {}
-        found.append(np.asarray(corrupt(name, images, keys, severity, "imagenet224", **options)[0]))
+        where = frost_dir if name == "frost" else None
+        shown = corrupt(name, images, keys, severity, "imagenet224", frost_dir=where)
+        found.append(np.asarray(shown[0]))
     return found
 
 

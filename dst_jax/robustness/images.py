@@ -107,7 +107,7 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
     if name not in data.DATASETS:
         raise UserError(f"{prefix}dataset", name, "one of " + ", ".join(sorted(data.DATASETS)))
     dataset = data.get(name)
-    side = dataset.image_shape[-3:-1]
+    height, width, _ = dataset.image_shape[-3:]
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
     count = min(count, limit or count)
 
@@ -117,7 +117,7 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
         images, labels = data.load_arrays(dataset, dataset.test_split, data_dir, cache_dir, count)
         return data.eval_batches(images, labels, size)
 
-    return Source(name, dataset, side, count, read)
+    return Source(name, dataset, (height, width), count, read)
 
 
 def _batches(given: Iterable[Any], name: str, limit: int | None) -> Source:
