@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from dst_jax import experiment
+from dst_jax import places as places_lib
 from dst_jax.config import OPTIONS
 from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import InterruptedRunError
@@ -117,18 +118,18 @@ def _call(arguments: list[str]) -> str:
         raise _mistake(str(error)) from None
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as in `python run.py --help`")
-    cache_dir = Path(_CACHE_DIR.value or experiment.default_cache_dir())
+    cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
-        places = experiment.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
+        places = places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
         return experiment.evaluate_function(function, places, _evaluation())
     if config is None and _WORKDIR.value is None:
         raise UserError(
             "--config", "nothing", "an experiment card", "Try --config=configs/digits_rigl.py"
         )
     _check_sweep_flags()
-    workdir = Path(_WORKDIR.value or experiment.default_workdir(card, config, _SWEEP.value))
+    workdir = Path(_WORKDIR.value or places_lib.default_workdir(card, config, _SWEEP.value))
     sweep = Sweep(
         lists=lists_of(card, argument) if card else {},
         name=_SWEEP.value,
@@ -139,7 +140,7 @@ def _call(arguments: list[str]) -> str:
     )
     return experiment.run(
         config,
-        experiment.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
+        places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
         mode=_MODE.value,
         sweep=sweep,
         evaluation=_evaluation(),

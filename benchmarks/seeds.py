@@ -28,7 +28,8 @@ import numpy as np
 
 from benchmarks import timing
 from dst_jax import config as config_lib
-from dst_jax import data, experiment, models, optimizer, saved_run, step, train
+from dst_jax import data, models, optimizer, programs, saved_run, step, train
+from dst_jax import places as places_lib
 from dst_jax.parallel import Devices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     card.data.augment, card.model.name, card.model.width = "crop", name, width
     card.sparsity.algorithm = "rigl"
     config = config_lib.resolve(card, 1437)
-    cache = experiment.default_cache_dir()
+    cache = places_lib.default_cache_dir()
     first = train.create_pipeline(config, devices, None, cache)
     recipe = step.Recipe(
         model=saved_run.create_model(config),
@@ -77,7 +78,7 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     states = tuple(
         devices.replicate(make(models.init(recipe.model, int(seed), shape), seed)) for seed in seeds
     )
-    ordinary = devices.compile(step.programs(recipe, first.draw)[0])
+    ordinary = devices.compile(programs.programs(recipe, first.draw)[0])
 
     def vmapped(states: Any, feeds: Any, seeds: Any, count: Any, axis: Any) -> Any:
         def one(state: Any, order: Any, seed: Any) -> Any:

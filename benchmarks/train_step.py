@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks import timing
 from dst_jax import config as config_lib
-from dst_jax import data, models, optimizer, saved_run, step, train
+from dst_jax import data, models, optimizer, programs, saved_run, step, train
 from dst_jax.log import check_finite
 from dst_jax.parallel import Devices
 
@@ -104,7 +104,7 @@ class Training:
             label_smoothing=self.config["train"]["label_smoothing"],
             seed=0,
         )
-        ordinary, _ = step.programs(recipe, self.pipeline.draw)
+        ordinary, _ = programs.programs(recipe, self.pipeline.draw)
         self._program = devices.compile(ordinary)
         variables = models.init(recipe.model, 0, dataset.image_shape)
         self.state = devices.replicate(jax.jit(lambda v: step.init_state(recipe, v))(variables))

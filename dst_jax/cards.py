@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
+from dst_jax.consistency import DENSE
 from dst_jax.errors import UserError
 from dst_jax.options import OPTIONS
 
@@ -190,10 +191,10 @@ def tiny_members(members: Sequence[Member]) -> list[Member]:
     for member in members:
         for name, value in member.items():
             values = kept.setdefault(name, [])
-            if value not in values and value not in config_lib.DENSE and len(values) < 2:
+            if value not in values and value not in DENSE and len(values) < 2:
                 values.append(value)
     return [
         member
         for member in members
-        if all(value in kept[name] or value in config_lib.DENSE for name, value in member.items())
+        if all(value in kept[name] or value in DENSE for name, value in member.items())
     ]

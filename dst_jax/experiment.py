@@ -9,7 +9,6 @@ by `run.py`, tests and notebooks.
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,14 @@ from ml_collections import ConfigDict
 from dst_jax import config as config_lib
 from dst_jax import sweep as sweep_lib
 from dst_jax import workdir as workdir_lib
+from dst_jax.consistency import DENSE
 from dst_jax.errors import UserError
 from dst_jax.options import ANALYSES
+from dst_jax.places import Places, is_main_process, prepare_jax
 from dst_jax.sweep import Sweep
 
 MODES = ("all", "train", "evaluate", "analyze", "report", "describe", "plan")
 NO_SWEEP = Sweep()
-
-
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """Where an experiment reads and writes.
-
-    Attributes:
-      workdir: the run directory, or the parent of a sweep's.
-      data_dir: where TFDS datasets are prepared; None: TFDS's own default.
-      cache_dir: decoded arrays, compiled programs, and the prepared digits.
-      multihost: how the processes of the run find each other; see `parallel.connect`.
-    """
-
-    workdir: Path
-    data_dir: str | None
-    cache_dir: Path
-    multihost: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +39,6 @@ class Function:
 
     predict: str
     dataset: str
-
-
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/dst_jax`, by default `~/.cache/dst_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dst_jax"
-
-
-def default_workdir(card: str, config: ConfigDict, sweep: str) -> Path:
-    """`runs/CARD/...`, named after the sweep or after what most runs differ in."""
-    options = config.sparsity
-    dense = options.algorithm in config_lib.DENSE
-    name = options.algorithm if dense else f"{options.algorithm}-{options.sparsity:g}"
-    seeds = f"seed{config.seed}" if config.num_seeds == 1 else f"{config.num_seeds}seeds"
-    return Path("runs") / Path(card).stem / (sweep or f"{name}-{seeds}")
 
 
 def default_scores_dir(function: Function) -> Path:
@@ -114,16 +84,16 @@ def run(
         firsts = [next(iter(groups[index].items())) for index in to_do]  # one network for all seeds
         return "\n\n".join(_describe(member, path) for path, member in firsts)
     if mode == "report":
-        return _report(list(runs), places.workdir, runs) if _is_main_process(places) else ""
+        return _report(list(runs), places.workdir, runs) if is_main_process(places) else ""
 
     if not sweep.launcher and mode != "plan":
-        _prepare_jax(places)
+        prepare_jax(places)
     # All configs first: a mistake in the last run of a sweep must not wait for the others.
     resolved = [
         {path: _resolve(member, path, places, evaluation or {}) for path, member in group.items()}
         for group in groups
     ]
-    main = _is_main_process(places)
+    main = is_main_process(places)
     if main:
         _note_stand_in(resolved)
     if mode == "plan":
@@ -236,27 +206,6 @@ def _existing_runs(workdir: Path) -> list[Path]:
     return found
 
 
-def _prepare_jax(places: Places) -> None:
-    """Joins the processes and turns on JAX's cache of programs, unless the user has chosen one."""
-    import jax
-
-    from dst_jax import parallel
-
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(places.cache_dir / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    parallel.connect(places.multihost)
-
-
-def _is_main_process(places: Places) -> bool:
-    if not places.multihost:  # so that a report alone does not import JAX
-        return True
-    from dst_jax.parallel import is_main_process
-
-    return is_main_process()
-
-
 def evaluate_function(
     function: Function, places: Places, evaluation: Mapping[str, Any] | None = None
 ) -> str:
@@ -273,14 +222,14 @@ def evaluate_function(
     Raises:
       UserError, RunError, InterruptedRunError: see `robustness.evaluate`.
     """
-    _prepare_jax(places)
-    from dst_jax.parallel import is_main_process
+    prepare_jax(places)
     from dst_jax.robustness import command
 
     options = config_lib.evaluation_options(evaluation or {}, "--")
     names = options.pop("suite").split(",")
     workdir_lib.make(places.workdir)
-    with workdir_lib.locked(places.workdir) if is_main_process() else contextlib.nullcontext():
+    main = is_main_process(places)
+    with workdir_lib.locked(places.workdir) if main else contextlib.nullcontext():
         text = command.run(
             function.predict,
             function.dataset,
@@ -290,7 +239,7 @@ def evaluate_function(
             suite=names if len(names) > 1 else names[0],
             **options,
         )
-    return text if is_main_process() else ""
+    return text if main else ""
 
 
 def _resolve(
@@ -349,10 +298,10 @@ def _describe(config: ConfigDict | None, path: Path) -> str:
 def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:
     """Takes the runs of one config, one a seed, through what the mode asks for."""
     from dst_jax import evaluate, train
-    from dst_jax.parallel import hardware, is_main_process
+    from dst_jax.parallel import hardware
     from dst_jax.saved_run import load_run
 
-    main = is_main_process()
+    main = is_main_process(places)
     with contextlib.ExitStack() as locks:
         for path, config in configs.items():
             if main:
@@ -391,9 +340,7 @@ def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | N
         {
             "name": path.name,
             "algorithm": member.sparsity.algorithm,
-            "sparsity": 0.0
-            if member.sparsity.algorithm in config_lib.DENSE
-            else member.sparsity.sparsity,
+            "sparsity": 0.0 if member.sparsity.algorithm in DENSE else member.sparsity.sparsity,
             "seed": member.seed,
         }
         for path, member in runs.items()

@@ -14,7 +14,7 @@ One step, in order (t = completed batches before it):
   5. t becomes t + 1.
 
 The host knows which steps update masks, so ordinary steps are compiled without any trace of 3.
-Called by `train`; knows nothing of files, datasets or devices (`Axis` stands for those).
+Called by `programs`; knows nothing of files, datasets or devices (`Axis` stands for those).
 """
 
 import dataclasses
@@ -303,73 +303,3 @@ def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainSta
 def _count(masks: Tree) -> jax.Array:
     """Ones in all masks, int32: exact where a float32 or uint8 sum is not."""
     return sum((mask.sum(dtype=jnp.int32) for mask in jax.tree.leaves(masks)), start=jnp.int32(0))
-
-
-def programs(
-    recipe: Recipe, draw: Callable[..., Tree]
-) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
-    """The two programs of a training, to be compiled by `parallel.Devices.compile`.
-
-    They train one run or several that differ in their seed only. The runs lie side by side in one
-    program, so the compiler can work on them at the same time; a seed is an argument of the
-    program, so every seed finds it in the compilation cache.
-
-    Args:
-      recipe: the recipe of the runs; its seed is not used.
-      draw: `draw(feed, step, shard, seed) -> batch`, the pure half of an input pipeline.
-
-    Returns:
-      (ordinary, update), each `(states, feeds, seeds, count, axis) -> states` with a tuple entry a
-      run. `ordinary` takes `count` steps, a traced number, in one program; `update` takes one step
-      and updates the masks in it.
-    """
-
-    def step(state: TrainState, feed: Tree, seed: jax.Array, axis: Axis, update: bool) -> Tree:
-        batch = axis.split(draw(feed, state.step, axis.shard, seed))
-        return train_step(state, batch, recipe.with_seed(seed), axis, update=update)
-
-    def each(states: Tree, feeds: Tree, seeds: Tree, axis: Axis, update: bool) -> Tree:
-        runs = zip(states, feeds, seeds, strict=True)
-        return tuple(step(*run, axis, update) for run in runs)
-
-    def ordinary(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
-        return jax.lax.fori_loop(0, count, lambda _, s: each(s, feeds, seeds, axis, False), states)
-
-    def update(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
-        del count  # always one
-        return each(states, feeds, seeds, axis, True)
-
-    return ordinary, update
-
-
-def partial_programs(
-    recipe: Recipe, draw: Callable[..., Tree]
-) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
-    """Two more programs with the arguments of `programs`: `snip`, and an update step's `learn`."""
-
-    def choose(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
-        del count
-        return tuple(
-            snip(
-                state,
-                axis.split(draw(feed, state.step, axis.shard, seed)),
-                recipe.with_seed(seed),
-                axis,
-            )
-            for state, feed, seed in zip(states, feeds, seeds, strict=True)
-        )
-
-    def only_learn(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
-        del count
-        return tuple(
-            learn(
-                state,
-                axis.split(draw(feed, state.step, axis.shard, seed)),
-                recipe.with_seed(seed),
-                axis,
-                update=True,
-            )
-            for state, feed, seed in zip(states, feeds, seeds, strict=True)
-        )
-
-    return choose, only_learn

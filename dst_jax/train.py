@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dst_jax import data, models, optimizer, sparsity, validation
+from dst_jax import data, models, optimizer, programs, sparsity, validation
 from dst_jax import step as step_lib
 from dst_jax.checkpoint import Checkpoints
 from dst_jax.errors import RunError, UserError
@@ -148,8 +148,8 @@ def train(
         accumulate=parts,
         ema=config["train"]["ema"],
     )
-    ordinary, update = map(devices.compile, step_lib.programs(recipe, pipeline.draw))
-    snip, learn = map(devices.compile, step_lib.partial_programs(recipe, pipeline.draw))
+    ordinary, update = map(devices.compile, programs.programs(recipe, pipeline.draw))
+    snip, learn = map(devices.compile, programs.partial_programs(recipe, pipeline.draw))
     if devices.is_host:
         update = _update_on_host(recipe, learn, devices)
     seeds = tuple(np.uint32(other["seed"]) for other in configs)

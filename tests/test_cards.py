@@ -13,6 +13,7 @@ import runs
 
 from dst_jax import cards, data, experiment, models, sparsity, sweep
 from dst_jax import config as config_lib
+from dst_jax import places as places_lib
 from dst_jax.errors import UserError
 from dst_jax.report import runs as run_directories
 from dst_jax.robustness.storage import read_scores
@@ -184,7 +185,7 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, qu
     config.checkpoint.every, config.log.every = "6", "6"
     config.eval.max_images, config.eval.severities = 32, (1,)
     config.eval.batch_size = 32
-    places = experiment.Places(tmp_path, None, cache_dir)
+    places = places_lib.Places(tmp_path, None, cache_dir)
     text = experiment.run(config, places)
     assert str(tmp_path / "report.html") in text
     run = run_directories.read(tmp_path)

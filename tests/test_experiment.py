@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dst_jax import config as config_lib
-from dst_jax import experiment
+from dst_jax import places as places_lib
 from dst_jax.errors import UserError
 from dst_jax.sweep import Sweep, plan
 
@@ -25,9 +25,9 @@ def test_a_sweep_that_names_no_option_is_refused():
 
 def test_default_directories_are_named_after_the_run():
     config = config_lib.default()
-    path = experiment.default_workdir("configs/digits_rigl.py", config, "")
+    path = places_lib.default_workdir("configs/digits_rigl.py", config, "")
     assert path == Path("runs/digits_rigl/dense-seed0")
     config.sparsity.algorithm = "rigl"
-    path = experiment.default_workdir("configs/digits_rigl.py", config, "")
+    path = places_lib.default_workdir("configs/digits_rigl.py", config, "")
     assert path == Path("runs/digits_rigl/rigl-0.5-seed0")
-    assert experiment.default_workdir("c/x.py", config, "demo") == Path("runs/x/demo")
+    assert places_lib.default_workdir("c/x.py", config, "demo") == Path("runs/x/demo")

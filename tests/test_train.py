@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import checkpoint, models, optimizer, saved_run, step, train
+from dst_jax import checkpoint, models, optimizer, programs, saved_run, step, train
 from dst_jax.errors import RunError, UserError
 from dst_jax.parallel import Devices
 from dst_jax.workdir import claim
@@ -30,8 +30,8 @@ class Trainer:
             ema=config["train"]["ema"],
         )
         self.is_update = self.recipe.updater.scheduler.is_mask_update_iter
-        programs = step.programs(self.recipe, self.pipeline.draw)
-        self.ordinary, self.update = map(devices.compile, programs)
+        both = programs.programs(self.recipe, self.pipeline.draw)
+        self.ordinary, self.update = map(devices.compile, both)
 
     def first(self):
         variables = models.init(self.recipe.model, self.recipe.seed, (32, 32, 3))

@@ -17,7 +17,7 @@ import numpy as np
 from dst_jax import data, models, train
 from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
-from dst_jax.config import CHANGING_DENSITY, DENSE
+from dst_jax.consistency import CHANGING_DENSITY, DENSE
 from dst_jax.saved_run import Run, create_model
 from dst_jax.sparsity import sparsity_distributions
 from dst_jax.workdir import write_json

@@ -4,6 +4,7 @@ import re
 
 from dst_jax import config as config_lib
 from dst_jax import experiment
+from dst_jax import places as places_lib
 
 
 def described(tmp_path, **changes):
@@ -11,7 +12,7 @@ def described(tmp_path, **changes):
     config = config_lib.default()
     for name, value in changes.items():
         config_lib.set_option(config, name.replace("__", "."), value)
-    places = experiment.Places(tmp_path / "run", str(tmp_path / "none"), tmp_path / "cache")
+    places = places_lib.Places(tmp_path / "run", str(tmp_path / "none"), tmp_path / "cache")
     text = experiment.run(config, places, mode="describe")
     assert not list(tmp_path.iterdir())
     return text
