@@ -5,6 +5,7 @@ Water follows the published chain of OpenCV operations step by step, in integers
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -109,7 +110,7 @@ _FAR = 20 * _UNIT  # distances are cut here
 _STRAIGHT, _DIAGONAL, _KNIGHT = _UNIT, round(1.4 * _UNIT), round(2.1969 * _UNIT)
 
 
-def _path_length(across: jax.Array, down: int) -> jax.Array:
+def _path_length(across: jax.Array, down: jax.Array) -> jax.Array:
     """The shortest path of such moves over `across` columns and `down` rows, both >= 0.
 
     A path takes two neighbouring moves only, so that its length is the largest of four linear
@@ -118,27 +119,32 @@ def _path_length(across: jax.Array, down: int) -> jax.Array:
     outer, inner = _KNIGHT - 2 * _STRAIGHT, 2 * _DIAGONAL - _KNIGHT
     forms = [(_STRAIGHT, outer), (_KNIGHT - _DIAGONAL, inner)]
     forms += [form[::-1] for form in forms]
-    lengths = [x * across + y * down for x, y in forms]
-    return functools.reduce(jnp.maximum, lengths)
+    return functools.reduce(jnp.maximum, [x * across + y * down for x, y in forms])
+
+
+def _nearest(plane: jax.Array, axis: int, length: Callable[..., jax.Array]) -> jax.Array:
+    """The least length(value, steps) [H, W] over the pixels fewer than 20 steps along an axis."""
+    far, size = _FAR // _UNIT, plane.shape[axis]
+    margins = [(far, far) if i == axis else (0, 0) for i in range(2)]
+    padded = jnp.pad(plane, margins, constant_values=far)
+
+    # A loop, for its borders: a compiler would merge the two axes and repeat the first for each
+    # step of the second.
+    def step_on(step: jax.Array, least: jax.Array) -> jax.Array:
+        before = jax.lax.dynamic_slice_in_dim(padded, far - step, size, axis)
+        after = jax.lax.dynamic_slice_in_dim(padded, far + step, size, axis)
+        return jnp.minimum(least, length(jnp.minimum(before, after), step))
+
+    return jax.lax.fori_loop(1, far, step_on, length(plane, jnp.int32(0)))
 
 
 def edge_distance(edges: jax.Array) -> jax.Array:
     """Chamfer distances [H, W] int32 to the nearest edge in units of 2**-16 pixel, cut at 20."""
-    far = _FAR // _UNIT
-
-    def both_sides(plane: jax.Array, axis: int, step: int) -> jax.Array:
-        dy, dx = (step, 0) if axis == 0 else (0, step)
-        return jnp.minimum(_shifted(plane, dy, dx, far), _shifted(plane, -dy, -dx, far))
-
-    # The nearest edge of each row, then over the rows: two passes, where relaxing neighbours until
-    # nothing changes takes up to twenty.
-    start = jnp.where(edges, 0, far).astype(jnp.int32)
-    across = [both_sides(start, 1, step) + step for step in range(1, far)]
-    along = functools.reduce(jnp.minimum, across, start)
-    nearest = _path_length(along, 0)
-    for step in range(1, far):
-        nearest = jnp.minimum(nearest, _path_length(both_sides(along, 0, step), step))
-    return jnp.minimum(nearest, _FAR)
+    start = jnp.where(edges, 0, _FAR // _UNIT).astype(jnp.int32)
+    # Columns to the nearest edge of the row, then paths over the rows: two passes, where relaxing
+    # neighbours until nothing changes takes up to twenty.
+    across = _nearest(start, 1, lambda value, step: value + step)
+    return jnp.minimum(_nearest(across, 0, _path_length), _FAR)
 
 
 def equalise(plane: jax.Array, levels: int) -> jax.Array:

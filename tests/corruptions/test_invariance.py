@@ -127,55 +127,59 @@ EXTREMES = np.stack(
 ).astype(np.uint8)
 
 
+# In the reference, too, these do not grow with severity: their constants change in kind, or (frost)
+# the image's weight falls while the photograph's rises.
+NOT_MONOTONE = {"glass_blur", "elastic_transform", "snow", "frost", "spatter", "saturate"}
+KEEPS_GREY = {"defocus_blur", "glass_blur", "zoom_blur", "gaussian_blur", "motion_blur"}
+KEEPS_GREY |= {"contrast", "elastic_transform", "pixelate"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_extreme_images_stay_finite(name, frost_dir):
-    """Black, white, grey, one colour, and one pixel that differs; apply's own floats."""
+def test_extreme_images_and_severities(name, frost_dir):
+    """Black, white, grey, one colour, and one pixel that differs; then the mean absolute change.
+
+    On the floats of `apply`, all severities on the same draws.
+    """
     corruption = corruptions.CORRUPTIONS[name]
     options = {"frost_dir": str(frost_dir)} if "frost_dir" in corruption.options else {}
     rows = ROWS[name][preset_of(name)]
+    keys = corruptions.example_keys(5, name, 1, IDS[:10])
+    images = np.concatenate([EXTREMES, IMAGES[:5]])
 
     @jax.jit
-    def apply(images, ids, severity):
+    def apply(severity):
         constants = corruption.constants(rows, (SIDE, SIDE), severity, **options)
 
         def one(image, key, map_):
             draws = corruption.draw(key, (SIDE, SIDE), constants)
             return corruption.apply(image, {**draws, "map": map_}, constants)
 
-        keys = corruptions.example_keys(5, name, severity, ids)
-        return jax.vmap(one)(images, keys, jnp.asarray(MAPS[:5]))
+        return jax.vmap(one)(images, keys, jnp.asarray(MAPS[:10]))
 
-    for severity in (1, 3, 5):
-        found = apply(EXTREMES, IDS[:5], severity)
-        assert np.isfinite(found).all()
-        keeps_flat = {"defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur"}
-        if name in keeps_flat | {"contrast", "elastic_transform", "pixelate"}:
-            np.testing.assert_allclose(found[2], 128.0, atol=0.05 if name != "motion_blur" else 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", COMMON)
-def test_images_that_are_not_square(name, frost_dir):
-    images = IMAGES[:2, :, :24]
-    found = np.asarray(run(name, frost_dir, images, IDS[:2], MAPS[:2, :, :24], 3))
-    assert found.shape == images.shape
-    assert (found != images).any()
-
-
-# In the reference, too, these do not grow with severity: their constants change in kind.
-NOT_MONOTONE = {"glass_blur", "elastic_transform", "snow", "spatter", "saturate"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in COMMON if n not in NOT_MONOTONE])
-def test_severities_grow(name, frost_dir):
-    """The mean absolute change, on the same draws."""
-    keys = corruptions.example_keys(5, name, 1, IDS[:8])
     changes = []
     for severity in range(1, 6):
-        found = corruptions.corrupt(
-            name, IMAGES[:8], keys, severity, preset_of(name), frost_dir=frost_dir
+        found = np.asarray(apply(severity))
+        assert np.isfinite(found).all()
+        if name in KEEPS_GREY:
+            np.testing.assert_allclose(found[2], 128.0, atol=1 if name == "motion_blur" else 0.05)
+        changes.append(
+            np.abs(np.clip(found[5:], 0, 255).astype(np.uint8) - 1.0 * images[5:]).mean()
         )
-        changes.append(np.abs(np.asarray(found).astype(int) - IMAGES[:8]).mean())
-    assert np.all(np.diff(changes) > 0), changes
+    if name in COMMON and name not in NOT_MONOTONE:
+        steps = np.diff(changes)
+        # Severity 4 of motion blur adds taps that weigh nothing: the deviation stays that of 3.
+        least = [0 if name == "motion_blur" and i == 2 else 1e-6 for i in range(4)]
+        assert (steps >= least).all(), changes
+
+
+@pytest.mark.parametrize("name", COMMON)
+def test_images_that_are_not_square(name, frost_dir):
+    """Shapes; `test_formulas.py` has the values of those that treat the two axes apart."""
+
+    def corrupted(images, ids):
+        return run(name, frost_dir, images, ids, MAPS[:2, :, :24], 3)
+
+    shape = jax.ShapeDtypeStruct((2, SIDE, 24, 3), jnp.uint8)
+    found = jax.eval_shape(corrupted, shape, jax.ShapeDtypeStruct((2,), jnp.int32))
+    assert (found.shape, found.dtype) == (shape.shape, shape.dtype)
