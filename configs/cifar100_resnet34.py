@@ -57,4 +57,4 @@ def get_config(argument: str = "") -> ConfigDict:
     config.sparsity.update_end_step = "100%"
     config.sparsity.drop_fraction = 0.5
     config.sparsity.drop_fraction_floor = 0.005
-    return cards.with_argument(config, argument, {"model.width": 4})
+    return cards.with_argument(config, argument, {"model.width": 4, "model.depth": 1})

@@ -50,4 +50,4 @@ def get_config(argument: str = "") -> ConfigDict:
     config.sparsity.sparsity = 0.5
     config.sparsity.update_freq = "1000"
     config.sparsity.drop_fraction = 0.5
-    return cards.with_argument(config, argument, {"model.width": 4})
+    return cards.with_argument(config, argument, {"model.width": 4, "model.depth": 1})

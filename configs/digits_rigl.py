@@ -60,5 +60,5 @@ def get_config(argument: str = "") -> ConfigDict:
     config.analysis.images = 128  # and few frequencies: seconds a run, not minutes
     config.analysis.radii = (0, 4, 8, 12, 16, 20, 24, 28, 32)
     config.analysis.heat_map_step = 3
-    tiny = {"model.width": 4, "train.warmup": "10%", "analysis.parts": ()}
+    tiny = {"model.width": 4, "model.depth": 1, "train.warmup": "10%", "analysis.parts": ()}
     return cards.with_argument(config, argument, tiny)

@@ -68,4 +68,5 @@ def get_config(argument: str = "") -> ConfigDict:
     config.log.every = "500"
     config.log.tensorboard = True
     # With a third of 12 steps for GraNet's pruning there must be an update before it ends.
-    return cards.with_argument(config, argument, {"model.width": 4, "sparsity.update_freq": "3"})
+    tiny = {"model.width": 4, "model.depth": 1, "sparsity.update_freq": "3"}
+    return cards.with_argument(config, argument, tiny)

@@ -16,7 +16,7 @@ from dst_jax import config as config_lib
 from dst_jax import places as places_lib
 from dst_jax.errors import UserError
 from dst_jax.report import runs as run_directories
-from dst_jax.robustness.storage import read_scores
+from dst_jax.robustness import storage
 
 CARDS = sorted((runs.ROOT / "configs").glob("*.py"))
 METHODS = ("dense", "static", *cards.SIX_METHODS)
@@ -194,8 +194,9 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, qu
     assert run.status == ""
     updates = [line for line in run.metrics if "mask_churn" in line]
     assert len(updates) == (method not in ("dense", "static"))
-    scores = read_scores(tmp_path / "robustness.csv")
-    assert len(scores) == 1 + len(config.eval.corruptions)
+    (result,) = storage.load_all(tmp_path)
+    assert result.n == 32
+    assert len(result.hits) == 1 + len(config.eval.corruptions)
     if method != "dense":
         assert run.structure["sparsity"] == pytest.approx(0.5, abs=1e-3)
 
