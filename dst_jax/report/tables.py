@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dst_jax.bootstrap import Interval
 from dst_jax.report import significance
 from dst_jax.report.groups import Comparison, Estimate, Group, percent
 from dst_jax.report.runs import Run
@@ -195,7 +196,7 @@ def _result_row(
     comparison: Comparison,
     group: Group,
     digits: int,
-    interval: significance.Interval | None,
+    interval: Interval | None,
 ) -> Row:
     clean, robust = comparison.clean(group), comparison.robust(group)
     shown = robust or clean
@@ -260,7 +261,7 @@ def _fact_cell(value: Estimate | None, scale: float, digits: int) -> Cell:
     return Cell(f"{scale * value.mean:.{digits}f}", value.mean) if value else Cell()
 
 
-def _interval_cell(interval: significance.Interval | None, digits: int) -> Cell:
+def _interval_cell(interval: Interval | None, digits: int) -> Cell:
     if interval is None:
         return Cell()
     text = f"{100 * interval.low:+.{digits}f} to {100 * interval.high:+.{digits}f}"
