@@ -22,10 +22,11 @@ p { max-width: 52rem; margin: .6rem 0; overflow-wrap: break-word; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .45rem .6rem; text-align: right; white-space: nowrap; }
+th.text, td.text { text-align: left; }
 th { vertical-align: bottom; border-bottom: 1px solid var(--soft); font-weight: 600;
   white-space: normal; min-width: 5.2rem; line-height: 1.3; text-wrap: balance; }
 td { border-bottom: 1px solid var(--rule); }
-th:first-child, td:first-child { text-align: left; }
+a { color: var(--link); }
 td:first-child { font-weight: 550; }
 td.remark { text-align: left; color: var(--soft); font-style: italic; }
 th button { all: unset; cursor: pointer; }
@@ -54,31 +55,40 @@ footer { margin-top: 3rem; }
 @media print { details > * { display: block; } }
 """
 
-# Clicking a head sorts its table: numbers by value, largest first; rows without numbers stay last.
+# Clicking a head sorts its table: numbers by value, largest first, words by the alphabet; rows
+# without a number stay last. A link to a run opens it.
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
+  const body = table.tBodies[0];
   heads.forEach((head, column) => head.firstElementChild.addEventListener("click", () => {
+    const cellOf = row => row.dataset.remark ? undefined : row.cells[column];
+    const numeric = [...body.rows].some(row => cellOf(row)?.dataset.value);
     const before = head.getAttribute("aria-sort");
-    const first = column === 0 ? "ascending" : "descending";
-    const other = column === 0 ? "descending" : "ascending";
+    const [first, other] = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
     const order = before === first ? other : first;
     heads.forEach(h => h.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", order);
     const sign = order === "ascending" ? 1 : -1;
     const key = row => {
-      const cell = row.cells[column];
-      if (!cell || row.dataset.remark) return null;
-      if (column === 0) return cell.textContent;
-      return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+      const cell = cellOf(row);
+      if (!cell) return null;
+      if (!numeric) return cell.textContent;
+      return cell.dataset.value ? Number(cell.dataset.value) : null;
     };
-    const rows = [...table.tBodies[0].rows];
+    const rows = [...body.rows];
     rows.sort((a, b) => {
       const x = key(a), y = key(b);
       if (x === null || y === null) return (x === null) - (y === null);
-      return sign * (column === 0 ? x.localeCompare(y) : x - y);
+      return sign * (numeric ? x - y : x.localeCompare(y, undefined, {numeric: true}));
     });
-    table.tBodies[0].append(...rows);
+    body.append(...rows);
   }));
 }
+const open = () => {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target && target.tagName === "DETAILS") target.open = true;
+};
+addEventListener("hashchange", open);
+open();
 """

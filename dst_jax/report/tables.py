@@ -68,11 +68,12 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a cell a column; with a `remark` instead of numbers where there are none."""
+    """One line: a cell a column, and the runs behind it; a `remark` where there are no numbers."""
 
     cells: tuple[Cell, ...]
     is_dense: bool
     remark: str = ""
+    runs: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _result_row(
         _fact_cell(group.fact("flops_ratio"), 1.0, 2),
         _fact_cell(group.fact("training_flops_ratio"), 1.0, 2),
     )
-    return Row(cells, group.is_dense)
+    return Row(cells, group.is_dense, runs=group.runs)
 
 
 def _idle_rows(comparison: Comparison) -> list[Row]:
@@ -239,6 +240,7 @@ def _idle_rows(comparison: Comparison) -> list[Row]:
             ),
             is_dense=runs[0].is_dense,
             remark=status,
+            runs=tuple(runs),
         )
         for (method, sparsity, status), runs in alike.items()
     ]

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from dst_jax.config import completed
+
 CORRUPTIONS = ("gaussian_noise", "fog")
 SEVERITIES = (1, 2)
 
@@ -32,13 +34,14 @@ def make(
     """Makes one run directory; `options` are further fields of the section "sparsity"."""
     path = root / (name or f"{algorithm}-{sparsity}-{seed}")
     path.mkdir(parents=True)
-    config = {
+    chosen = {
         "seed": seed,
         "model": {"name": "mlp"},
         "data": {"name": "digits"},
         "train": {"steps": steps},
         "sparsity": {"algorithm": algorithm, "sparsity": sparsity, **options},
     }
+    config = completed(chosen)
     environment = {
         "command": f"python run.py --config=configs/digits.py:algorithm={algorithm}",
         "commit": "abc123",
