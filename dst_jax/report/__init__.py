@@ -78,7 +78,7 @@ def write(
     report = Report(
         text="\n".join(
             [
-                "\n".join([tables.to_text(table), *map(tables.wrapped, summary), ""])
+                "\n".join([tables.to_text(table), *map(tables.wrapped, summary.values()), ""])
                 for table, summary in zip(result_tables, summaries, strict=True)
             ]
             + [f"{tables.wrapped(remark)}\n" for remark in remarks]
@@ -95,7 +95,7 @@ def write(
     _replace(out_dir / "report.tex", latex.render(result_tables, beside))
     _replace(out_dir / "published.csv", published.to_csv(beside))
     markdown = [
-        "\n".join([tables.to_markdown(table), *(f"{text}\n" for text in summary)])
+        "\n".join([tables.to_markdown(table), *(f"{text}\n" for text in summary.values())])
         for table, summary in zip(result_tables, summaries, strict=True)
     ]
     markdown += [f"{remark}\n" for remark in remarks]
@@ -105,16 +105,23 @@ def write(
     return report
 
 
-def _summaries(comparisons: Sequence[groups.Comparison]) -> list[list[str]]:
-    """The paragraphs of each comparison; analyses are told once for a dataset and model."""
+def _summaries(comparisons: Sequence[groups.Comparison]) -> list[dict[str, str]]:
+    """The paragraphs of each comparison; analyses are told once for a dataset and model.
+
+    Each a mapping from what a paragraph is about to its text.
+    """
     told: set[tuple[str | None, str | None]] = set()
     summaries = []
     for comparison in comparisons:
         place = (comparison.dataset, comparison.model)
         explained = "" if place in told else explanation.paragraph(comparison)
         told.add(place)
-        texts = [findings.paragraph(comparison), claim.paragraph(comparison), explained]
-        summaries.append([text for text in texts if text])
+        texts = {
+            "In short": findings.paragraph(comparison),
+            "The claim": claim.paragraph(comparison),
+            "The explanation": explained,
+        }
+        summaries.append({label: text for label, text in texts.items() if text})
     return summaries
 
 

@@ -5,7 +5,8 @@ and `explanation`, the SVG from the files of figures, the markup of tables from 
 Everything that a run directory says is escaped. Called by `report.write`.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from dst_jax import __version__
@@ -51,7 +52,7 @@ _TERMS = (
 
 def render(
     tables: Sequence[Table],
-    summaries: Sequence[Sequence[str]],
+    summaries: Sequence[Mapping[str, str]],
     drawings: Sequence[Drawing],
     runs: Sequence[Run],
     remarks: Sequence[str],
@@ -61,7 +62,7 @@ def render(
 
     Args:
       tables: one a comparison.
-      summaries: the paragraphs of a table.
+      summaries: the paragraphs of a table, by what they are about.
       drawings: the figures, in order.
       runs: all runs, for their provenance.
       remarks: what the figures lack, in sentences.
@@ -74,10 +75,13 @@ def render(
     body = [f"<h1>{escape(heading)}</h1>"]
     where = provenance.places(runs)
     for paragraphs in summaries:
-        body += [f'<p class="lead">{escape(paragraph)}</p>' for paragraph in paragraphs]
+        body += [
+            f'<p class="lead"><b>{escape(label)}.</b> {_prose(text)}</p>'
+            for label, text in paragraphs.items()
+        ]
     body.append("<h2>Results</h2>")
     body += [_table(table, where) for table in tables]
-    body += [f'<p class="note warn">{escape(remark)}</p>' for remark in remarks]
+    body += [f'<p class="note warn">{_prose(remark)}</p>' for remark in remarks]
     body += [_figure(drawing) for drawing in drawings]
     body += ["<h2>The paper's numbers beside ours</h2>", _published(beside)]
     body += ["<h2>Runs</h2>", provenance.section(runs, where)]
@@ -103,6 +107,11 @@ def render(
 """
 
 
+def _prose(text: str) -> str:
+    """A sentence whose numbers stay with their units at the end of a line."""
+    return escape(re.sub(r"(?<=\d) (?=%|pp\b)", "\u00a0", text))
+
+
 def _heading(tables: Sequence[Table]) -> str:
     places = dict.fromkeys(
         " on ".join(filter(None, (t.comparison.model, t.comparison.dataset))) for t in tables
@@ -115,7 +124,7 @@ def _table(table: Table, where: provenance.Places) -> str:
     special = set(table.comparison.notes)
     # The last notes are definitions; those of the comparison restrict what the numbers mean.
     notes = "\n".join(
-        f'<p class="note{" warn" if note in special else ""}">{escape(note)}</p>'
+        f'<p class="note{" warn" if note in special else ""}">{_prose(note)}</p>'
         for note in table.notes
     )
     lines = [_line(row, where) for row in table.rows]
@@ -135,12 +144,12 @@ def _line(row: Row, where: provenance.Places) -> Line:
     data = [Datum(row.cells[0].text)]
     data += [Datum(cell.text, cell.value) for cell in row.cells[1:]]
     links = tuple((_seed(run), where[run.directory]) for run in row.runs if run.directory in where)
-    data[2] = Datum("" if row.remark else f"{row.cells[2].text}:", row.cells[2].value, links)
+    data[2] = Datum("", row.cells[2].value, links)
     return Line(data[:3] if row.remark else data, row.remark)
 
 
 def _seed(run: Run) -> str:
-    return f"seed\u00a0{run.seed}" if run.seed is not None else run.directory.name
+    return f"seed {run.seed}" if run.seed is not None else run.directory.name
 
 
 def _corruptions(comparison: Comparison) -> str:
@@ -173,5 +182,5 @@ def _figure(drawing: Drawing) -> str:
 <figure>
 <div class="scroll" tabindex="0" role="region" aria-label="{escape(drawing.heading)}">
 {svg}</div>
-<figcaption>{escape(drawing.caption)}</figcaption>
+<figcaption>{_prose(drawing.caption)}</figcaption>
 </figure>"""

@@ -55,7 +55,7 @@ def single_runs(comparison: Comparison, where: Places) -> str:
         return ""
     body = table("Run by run", _HEADS, lines, texts=4)
     return (
-        f"<details><summary>Run by run <span>{len(lines)} with numbers of their own</span>"
+        f"<details><summary>Run by run <span>what the means are made of</span>"
         f"</summary>\n{body}</details>"
     )
 
