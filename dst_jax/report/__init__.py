@@ -13,6 +13,8 @@ from typing import Any
 from dst_jax.errors import UserError
 from dst_jax.report import (
     analysis_figures,
+    claim,
+    explanation,
     figures,
     findings,
     gain_figures,
@@ -68,7 +70,7 @@ def write(
     members = run_directories.with_planned(list(map(run_directories.read, directories)), expected)
     comparisons = groups.compare(members)
     result_tables = [tables.build(comparison) for comparison in comparisons]
-    summaries = [findings.paragraph(comparison) for comparison in comparisons]
+    summaries = _summaries(comparisons)
     drawings = [*gain_figures.draw(comparisons), *figures.draw(comparisons)]
     explained, remarks = analysis_figures.draw(comparisons)
     drawings += explained
@@ -76,7 +78,7 @@ def write(
     report = Report(
         text="\n".join(
             [
-                f"{tables.to_text(table)}\n{tables.wrapped(summary)}\n"
+                "\n".join([tables.to_text(table), *map(tables.wrapped, summary.values()), ""])
                 for table, summary in zip(result_tables, summaries, strict=True)
             ]
             + [f"{tables.wrapped(remark)}\n" for remark in remarks]
@@ -93,7 +95,7 @@ def write(
     _replace(out_dir / "report.tex", latex.render(result_tables, beside))
     _replace(out_dir / "published.csv", published.to_csv(beside))
     markdown = [
-        f"{tables.to_markdown(table)}\n{summary}\n"
+        "\n".join([tables.to_markdown(table), *(f"{text}\n" for text in summary.values())])
         for table, summary in zip(result_tables, summaries, strict=True)
     ]
     markdown += [f"{remark}\n" for remark in remarks]
@@ -101,6 +103,26 @@ def write(
     for path, drawing in zip(report.figure_paths, drawings, strict=True):
         _replace(path, drawing.svg)
     return report
+
+
+def _summaries(comparisons: Sequence[groups.Comparison]) -> list[dict[str, str]]:
+    """The paragraphs of each comparison; analyses are told once for a dataset and model.
+
+    Each a mapping from what a paragraph is about to its text.
+    """
+    told: set[tuple[str | None, str | None]] = set()
+    summaries = []
+    for comparison in comparisons:
+        place = (comparison.dataset, comparison.model)
+        explained = "" if place in told else explanation.paragraph(comparison)
+        told.add(place)
+        texts = {
+            "In short": findings.paragraph(comparison),
+            "The claim": claim.paragraph(comparison),
+            "The explanation": explained,
+        }
+        summaries.append({label: text for label, text in texts.items() if text})
+    return summaries
 
 
 def _replace(path: Path, text: str) -> None:

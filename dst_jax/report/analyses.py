@@ -1,7 +1,7 @@
 """Reads what `analyze` left in run directories, and what its figures share.
 
 A part that is missing or damaged is left out, and told by `lacking`; reading never raises. Called
-by `analysis_figures` and `gain_figures`.
+by `analysis_figures`, `gain_figures`, `corruption_table` and `explanation`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -81,6 +81,19 @@ def lacking(found: Sequence[Sample]) -> str:
 def with_part(found: Sequence[Sample], part: str) -> list[Sample]:
     """The groups of which at least one run has that part."""
     return [sample for sample in found if sample.of(part)]
+
+
+def high_shares(found: Sequence[Sample]) -> dict[str, float]:
+    """Share of high frequencies in each corruption, as rendered for one of the runs: in [0, 1]."""
+    for sample in with_part(found, "corruptions"):
+        run = sample.of("corruptions")[0]
+        means = [
+            np.mean(row[np.isfinite(row)]) if np.isfinite(row).any() else None
+            for row in run["high_share"]
+        ]
+        pairs = zip(run["names"].tolist(), means, strict=True)
+        return {name: float(value) for name, value in pairs if value is not None}
+    return {}
 
 
 def curves(found: Iterable[Sample], part: str, x: str, y: str) -> list[tuple[Sample, Arrays]]:

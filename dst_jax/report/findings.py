@@ -49,9 +49,10 @@ def _verdict(comparison: Comparison, judged: list[tuple[float, Group]]) -> list[
     if dense is None or mine is None or theirs is None:
         return []
     better = sum(value > 0 for value, _ in judged)
+    clean = [_clean(comparison, group, digits) for group in (best, dense)]
     numbers = (
-        f"{accuracy_text(mine, digits)} % robust accuracy against "
-        f"{accuracy_text(theirs, digits)} % of {dense.name}"
+        f"{accuracy_text(mine, digits)} % robust accuracy{clean[0]} against "
+        f"{accuracy_text(theirs, digits)} %{clean[1]} of {dense.name}"
     )
     size = f"{100 * gain:+.{digits}f} pp"
     if theirs.mean > 0:
@@ -73,6 +74,11 @@ def _verdict(comparison: Comparison, judged: list[tuple[float, Group]]) -> list[
     sentences.append(_certainty(gain, mine.std, mine.n, theirs.std, theirs.n, digits))
     sentences.append(_wins(comparison, best, dense, digits))
     return sentences
+
+
+def _clean(comparison: Comparison, group: Group, digits: int) -> str:
+    clean = comparison.clean(group)
+    return f" (clean {accuracy_text(clean, digits)} %)" if clean else ""
 
 
 def _certainty(

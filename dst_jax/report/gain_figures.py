@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dst_jax.report.analyses import Sample, samples, with_part
+from dst_jax.report.analyses import Sample, high_shares, samples
 from dst_jax.report.drawing import (
     STYLE,
     Drawing,
@@ -41,19 +41,6 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
     return drawings
 
 
-def _high_share(found: Sequence[Sample]) -> dict[str, float]:
-    """Share of high frequencies in each corruption, as rendered for one of the runs."""
-    for sample in with_part(found, "corruptions"):
-        run = sample.of("corruptions")[0]
-        means = [
-            np.mean(row[np.isfinite(row)]) if np.isfinite(row).any() else None
-            for row in run["high_share"]
-        ]
-        pairs = zip(run["names"].tolist(), means, strict=True)
-        return {name: float(value) for name, value in pairs if value is not None}
-    return {}
-
-
 def _relative(c: Comparison, group: Group, base: Group, corruption: str, severity: int):
     """Relative gain over dense at one condition, None where a side is missing or dense is 0."""
     condition = [k for k in c.at(corruption) if k.severity == severity]
@@ -70,7 +57,7 @@ def _gains(
     judged = [(group, base) for group in c.groups if (base := c.baseline(group)) is not None]
     if not judged:
         return None
-    shares = _high_share(found)
+    shares = high_shares(found)
     names = sorted(c.corruptions, key=lambda name: -shares.get(name, -1.0))
     levels = sorted({k.severity for k in c.conditions})
     figure = new_figure(9.6, 0.9 + 1.9 * len(judged))

@@ -146,6 +146,18 @@ class Comparison:
         difference = mine.mean - theirs.mean
         return difference, (difference / theirs.mean if theirs.mean > 0 else None)
 
+    def relative_gains(self, group: Group) -> dict[str, float]:
+        """(sparse - dense) / dense of the accuracy over severities, for each corruption."""
+        base = self.baseline(group)
+        if base is None:
+            return {}
+        found = {}
+        for name in self.corruptions:
+            mine, theirs = self.accuracy(group, self.at(name)), self.accuracy(base, self.at(name))
+            if mine is not None and theirs is not None and theirs.mean > 0:
+                found[name] = (mine.mean - theirs.mean) / theirs.mean
+        return found
+
     def _scored(self) -> list[Run]:
         return [run for group in self.groups for run in group.runs]
 

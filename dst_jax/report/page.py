@@ -1,21 +1,23 @@
 """report.html: one self-contained page, readable on a phone, in light and in dark.
 
-Only markup: the numbers come from `tables`, the sentences from `findings`, the SVG from `figures`.
+Only the frame and its order: the numbers come from `tables`, the sentences from `findings`, `claim`
+and `explanation`, the SVG from the files of figures, the markup of tables from `html_tables`.
 Everything that a run directory says is escaped. Called by `report.write`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from dst_jax import __version__
-from dst_jax.report import published
+from dst_jax.report import corruption_table, html_tables, provenance, published
 from dst_jax.report.assets import CSS, SCRIPT
-from dst_jax.report.figures import Drawing
-from dst_jax.report.groups import percent
+from dst_jax.report.drawing import Drawing
+from dst_jax.report.groups import Comparison
+from dst_jax.report.html_tables import Datum, Line
 from dst_jax.report.runs import Run
-from dst_jax.report.tables import COLUMNS, Cell, Row, Table
+from dst_jax.report.tables import COLUMNS, Row, Table
 
-_OPEN_DETAILS = 3  # up to so many runs their provenance lies open
 _TERMS = (
     (
         "Robust accuracy",
@@ -50,7 +52,7 @@ _TERMS = (
 
 def render(
     tables: Sequence[Table],
-    summaries: Sequence[str],
+    summaries: Sequence[Mapping[str, str]],
     drawings: Sequence[Drawing],
     runs: Sequence[Run],
     remarks: Sequence[str],
@@ -60,7 +62,7 @@ def render(
 
     Args:
       tables: one a comparison.
-      summaries: one paragraph a table.
+      summaries: the paragraphs of a table, by what they are about.
       drawings: the figures, in order.
       runs: all runs, for their provenance.
       remarks: what the figures lack, in sentences.
@@ -71,13 +73,18 @@ def render(
     """
     heading = _heading(tables)
     body = [f"<h1>{escape(heading)}</h1>"]
-    body += [f'<p class="lead">{escape(summary)}</p>' for summary in summaries]
+    where = provenance.places(runs)
+    for paragraphs in summaries:
+        body += [
+            f'<p class="lead"><b>{escape(label)}.</b> {_prose(text)}</p>'
+            for label, text in paragraphs.items()
+        ]
     body.append("<h2>Results</h2>")
-    body += [_table(table) for table in tables]
-    body += [f'<p class="note warn">{escape(remark)}</p>' for remark in remarks]
+    body += [_table(table, where) for table in tables]
+    body += [f'<p class="note warn">{_prose(remark)}</p>' for remark in remarks]
     body += [_figure(drawing) for drawing in drawings]
     body += ["<h2>The paper's numbers beside ours</h2>", _published(beside)]
-    body += ["<h2>Runs</h2>", *[_run(run, len(runs) <= _OPEN_DETAILS) for run in runs]]
+    body += ["<h2>Runs</h2>", provenance.section(runs, where)]
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _TERMS)
     body += ["<h2>Definitions</h2>", f'<dl class="terms">{terms}</dl>']
     body.append(f"<footer>Written by dst_jax {escape(__version__)}.</footer>")
@@ -100,6 +107,11 @@ def render(
 """
 
 
+def _prose(text: str) -> str:
+    """A sentence whose numbers stay with their units at the end of a line."""
+    return escape(re.sub(r"(?<=\d) (?=%|pp\b)", "\u00a0", text))
+
+
 def _heading(tables: Sequence[Table]) -> str:
     places = dict.fromkeys(
         " on ".join(filter(None, (t.comparison.model, t.comparison.dataset))) for t in tables
@@ -108,55 +120,59 @@ def _heading(tables: Sequence[Table]) -> str:
     return "Robustness report" + (f": {', '.join(named)}" if named else "")
 
 
-def _table(table: Table) -> str:
-    heads = "".join(
-        f'<th scope="col"><button type="button">{escape(column.title)}</button></th>'
-        for column in COLUMNS
-    )
-    rows = "\n".join(_row(row) for row in table.rows)
-    # The last notes are definitions; those of the comparison restrict what the numbers mean.
+def _table(table: Table, where: provenance.Places) -> str:
     special = set(table.comparison.notes)
+    # The last notes are definitions; those of the comparison restrict what the numbers mean.
     notes = "\n".join(
-        f'<p class="note{" warn" if note in special else ""}">{escape(note)}</p>'
+        f'<p class="note{" warn" if note in special else ""}">{_prose(note)}</p>'
         for note in table.notes
     )
-    label = escape(table.title)
-    return f"""<h3>{label}</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="{label}">
-<table class="sortable"><thead><tr>{heads}</tr></thead>
-<tbody>
-{rows}
-</tbody></table>
-</div>
-{notes}"""
+    lines = [_line(row, where) for row in table.rows]
+    shown = html_tables.table(table.title, [column.title for column in COLUMNS], lines)
+    return "\n".join(
+        [
+            f"<h3>{escape(table.title)}</h3>",
+            shown,
+            notes,
+            _corruptions(table.comparison),
+            provenance.single_runs(table.comparison, where),
+        ]
+    )
 
 
-def _row(row: Row) -> str:
-    if not row.remark:
-        return f"<tr>{''.join(map(_cell, row.cells))}</tr>"
-    remark = f'<td class="remark" colspan="{len(COLUMNS) - 3}">{escape(row.remark)}</td>'
-    return f'<tr data-remark="1">{"".join(map(_cell, row.cells[:3]))}{remark}</tr>'
+def _line(row: Row, where: provenance.Places) -> Line:
+    data = [Datum(row.cells[0].text)]
+    data += [Datum(cell.text, cell.value) for cell in row.cells[1:]]
+    links = tuple((_seed(run), where[run.directory]) for run in row.runs if run.directory in where)
+    data[2] = Datum("", row.cells[2].value, links)
+    return Line(data[:3] if row.remark else data, row.remark)
 
 
-def _cell(cell: Cell) -> str:
-    value = "" if cell.value is None else f"{cell.value!r}"
-    return f'<td data-value="{value}">{escape(cell.text)}</td>'
+def _seed(run: Run) -> str:
+    return f"seed {run.seed}" if run.seed is not None else run.directory.name
+
+
+def _corruptions(comparison: Comparison) -> str:
+    """The table corruption by corruption, folded away."""
+    if not comparison.conditions:
+        return ""
+    heads, rows = corruption_table.build(comparison)
+    shown = html_tables.table("Corruption by corruption", heads, [Line(row) for row in rows])
+    return (
+        "<details><summary>Corruption by corruption <span>accuracy, mean over severities, and gain "
+        "over dense; high frequencies: share of the energy of corrupted minus clean image</span>"
+        f"</summary>\n{shown}</details>"
+    )
 
 
 def _published(beside: Sequence[published.Beside]) -> str:
     """The paper's numbers, open where a run answers to one of them."""
     answered = sum(row.ours != published.NOT_RUN for row in beside)
-    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in published.HEADS)
-    rows = "\n".join(
-        f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in published.cells(row))}</tr>"
-        for row in beside
-    )
+    lines = [Line([Datum(text) for text in published.cells(row)]) for row in beside]
+    shown = html_tables.table("The paper's numbers beside ours", published.HEADS, lines, texts=2)
     return f"""<details{" open" if answered else ""}><summary>{len(beside)} robust accuracies of
 Wu et al. 2025 <span>theirs; {answered} of them answered by these runs</span></summary>
-<div class="scroll" tabindex="0" role="region" aria-label="The paper's numbers beside ours">
-<table><thead><tr>{heads}</tr></thead><tbody>
-{rows}
-</tbody></table></div></details>"""
+{shown}</details>"""
 
 
 def _figure(drawing: Drawing) -> str:
@@ -166,59 +182,5 @@ def _figure(drawing: Drawing) -> str:
 <figure>
 <div class="scroll" tabindex="0" role="region" aria-label="{escape(drawing.heading)}">
 {svg}</div>
-<figcaption>{escape(drawing.caption)}</figcaption>
+<figcaption>{_prose(drawing.caption)}</figcaption>
 </figure>"""
-
-
-def _run(run: Run, is_open: bool) -> str:
-    parts = [run.algorithm or "unknown method"]
-    if run.sparsity is not None and not run.is_dense:
-        parts[0] += f" {percent(run.sparsity)} %"
-    if run.seed is not None:
-        parts.append(f"seed {run.seed}")
-    if run.status:
-        parts.append(run.status)
-    facts = {
-        "Directory": str(run.directory) if run.exists else None,
-        "Command": run.environment.get("command"),
-        "Commit": run.environment.get("commit"),
-        "Versions": _versions(run.environment.get("versions")),
-        "Hardware": run.environment.get("hardware"),
-        "Started": run.environment.get("started"),
-        "Training": _training(run),
-        "Parameters": _parameters(run),
-        "Missing or damaged": "; ".join(run.problems),
-    }
-    rows = "".join(
-        f"<dt>{name}</dt><dd>{_value(name, value)}</dd>" for name, value in facts.items() if value
-    )
-    return (
-        f"<details{' open' if is_open else ''}><summary>{escape(run.directory.name)} "
-        f"<span>{escape(', '.join(parts))}</span></summary><dl>{rows}</dl></details>"
-    )
-
-
-def _value(name: str, value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        value = " ".join(map(str, value))
-    text = escape(str(value))
-    return f"<code>{text}</code>" if name in ("Directory", "Command", "Commit") else text
-
-
-def _versions(versions: object) -> str:
-    if not isinstance(versions, Mapping):
-        return str(versions or "")
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _training(run: Run) -> str:
-    if not run.finished:
-        return run.status if run.exists else ""
-    seconds = "" if run.seconds is None else f" in {run.seconds:,.1f} s"
-    return f"{run.step:,} steps{seconds}"
-
-
-def _parameters(run: Run) -> str:
-    names = (("parameters", ""), ("maskable", " maskable"), ("active", " of these active"))
-    known = [(run.fact(name), suffix) for name, suffix in names]
-    return ", ".join(f"{value:,.0f}{suffix}" for value, suffix in known if value is not None)

@@ -88,8 +88,9 @@ def beside(comparisons: Sequence[Comparison]) -> list[Beside]:
     """All numbers of the paper, in order, with ours beside them or "not run"."""
     rows = []
     for published in PUBLISHED:
+        digits = max(len(f"{n:g}".partition(".")[2]) for n in published.numbers if n is not None)
         for method, number in zip(METHODS, published.numbers, strict=True):
-            theirs = "lost" if number is None else f"{number:g}"
+            theirs = "lost" if number is None else f"{number:.{digits}f}"
             ours = _ours(published, method, comparisons)
             rows.append(Beside(published, method, theirs, *ours))
     return rows

@@ -12,7 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dst_jax.options import OPTIONS
+
 DENSE_NAMES = ("dense", "no_prune")
+_RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config
+_NAMED = 5  # so many options are named, the others counted
 # The columns without which there is no score. The others of `robustness.Score`, where they are
 # there, say which of several evaluations on one suite it belongs to.
 _ROBUSTNESS_COLUMNS = ("suite", "corruption", "severity", "n", "accuracy")
@@ -51,6 +55,7 @@ class Run:
       exists: False for a run that was planned and left nothing.
       finished: whether training reached its end.
       step: the last step known to be done.
+      checkpoint: step of the latest checkpoint, None without any.
       seconds: how long training took.
       problems: what is missing or damaged, one sentence each.
     """
@@ -70,6 +75,7 @@ class Run:
     exists: bool = True
     finished: bool = False
     step: int = 0
+    checkpoint: int | None = None
     seconds: float | None = None
     problems: tuple[str, ...] = ()
 
@@ -100,7 +106,8 @@ def read(directory: Path) -> Run:
     if not directory.is_dir() or not any(directory.iterdir()):
         return Run(directory, exists=False)
     problems: list[str] = []
-    config = _flatten(_read_json(directory / "config.json", problems))
+    written = _flatten(_read_json(directory / "config.json", problems))
+    config = _of_this_version(written, problems)
     environment = _read_json(directory / "environment.json", problems)
     structure = _read_json(directory / "model.json", problems)
     metrics = _read_metrics(directory / "metrics.jsonl", problems)
@@ -109,24 +116,29 @@ def read(directory: Path) -> Run:
     has_summary = (directory / "summary.json").exists()
     summary = _read_json(directory / "summary.json", problems) if has_summary else {}
 
-    algorithm = _text(config.get("sparsity.algorithm"))
-    sparsity = _number(config.get("sparsity.sparsity"))
+    algorithm = _text(written.get("sparsity.algorithm"))
+    sparsity = _number(written.get("sparsity.sparsity"))
+    checkpoint = _last_checkpoint(directory / "checkpoints")
     done = summary.get("step", metrics[-1]["step"] if metrics else None)
+    finished, step = summary.get("finished") is True, _integer(done) or 0
+    if finished and checkpoint is not None and checkpoint != step:
+        problems.append(f"checkpoints/ is of step {checkpoint}, the training ended at step {step}")
     return Run(
         directory=directory,
         algorithm=algorithm,
         sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
-        seed=_integer(config.get("seed")),
-        dataset=_text(config.get("data.name")),
-        model=_text(config.get("model.name")),
-        steps=_integer(config.get("train.steps")),
+        seed=_integer(written.get("seed")),
+        dataset=_text(written.get("data.name")),
+        model=_text(written.get("model.name")),
+        steps=_integer(written.get("train.steps")),
         config=config,
         environment=environment,
         structure=structure,
         metrics=metrics,
         scores=scores,
-        finished=summary.get("finished") is True,
-        step=_integer(done) or 0,
+        finished=finished,
+        step=step,
+        checkpoint=checkpoint,
         seconds=_number(summary.get("seconds")),
         problems=tuple(problems),
     )
@@ -203,6 +215,33 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{path.name} is unreadable")
         return {}
     return content
+
+
+def _of_this_version(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """A flat config with the defaults of what an older version lacked; {} if it is none of ours."""
+    lacking = [name for name in OPTIONS if name not in config]
+    unknown = [name for name in config if name not in OPTIONS and name not in _RESOLVED]
+    if config and len(lacking) == len(OPTIONS):
+        problems.append("config.json is not that of a run of dst_jax")
+        return {}
+    if config and (lacking or unknown):
+        texts = [f"lacks {_some(lacking)}, read at the default"] if lacking else []
+        texts += [f"has {_some(unknown)}, not known here"] if unknown else []
+        problems.append(f"config.json is of another version: it {' and '.join(texts)}")
+    return {**({name: OPTIONS[name].default for name in lacking} if config else {}), **config}
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _last_checkpoint(directory: Path) -> int | None:
+    """The step of the latest checkpoint; what is in it is for `load_run` to say."""
+    try:
+        return max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=None)
+    except OSError:
+        return None
 
 
 def _read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], ...]:

@@ -8,43 +8,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from dst_jax.bootstrap import Interval, bootstrap
 from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.runs import Condition, suite_of
 from dst_jax.workdir import read_arrays
-
-RESAMPLES, LEVEL = 1000, 0.95
-
-
-class Interval(NamedTuple):
-    """A percentile interval of a difference of robust accuracies, in [-1, 1]."""
-
-    low: float
-    high: float
-
-
-def paired_bootstrap(
-    differences: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap of the mean of paired differences (Efron 1979).
-
-    Images are drawn with replacement, each with all its conditions and seeds, because those share
-    the image.
-
-    Args:
-      differences: [N], one number an image.
-      resamples: how many.
-      level: of the interval, in (0, 1).
-      seed: of the draws.
-    """
-    draw = np.random.default_rng(seed)
-    n = len(differences)
-    means = [differences[draw.integers(0, n, n)].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
 
 
 def interval(comparison: Comparison, group: Group) -> Interval | None:
@@ -55,7 +25,7 @@ def interval(comparison: Comparison, group: Group) -> Interval | None:
     ours, theirs = (_share_correct(comparison, side) for side in (group, base))
     if ours is None or theirs is None or ours.shape != theirs.shape:
         return None
-    return paired_bootstrap(ours - theirs)
+    return bootstrap(ours - theirs)
 
 
 def _share_correct(comparison: Comparison, group: Group) -> np.ndarray | None:
@@ -100,10 +70,11 @@ def _hits(directory: Path) -> Mapping[str, Mapping[Condition, np.ndarray]]:
 
 def note(intervals: Sequence[Interval | None]) -> str:
     """What the intervals are, for under the table; empty without any."""
-    if not any(intervals):
+    known = next(filter(None, intervals), None)
+    if known is None:
         return ""
     return (
-        f"Intervals are {100 * LEVEL:.0f} % percentile intervals of the gain, from {RESAMPLES:,} "
-        "paired bootstrap samples of the test images: they hold the chance in the images, not that "
-        "in the training."
+        f"Intervals are {100 * known.level:.0f} % percentile intervals of the gain, from "
+        f"{known.resamples:,} paired bootstrap samples of the test images: they hold the chance in "
+        "the images, not that in the training."
     )

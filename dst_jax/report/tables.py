@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dst_jax.bootstrap import Interval
 from dst_jax.report import significance
 from dst_jax.report.groups import Comparison, Estimate, Group, percent
 from dst_jax.report.runs import Run
@@ -67,11 +68,12 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a cell a column; with a `remark` instead of numbers where there are none."""
+    """One line: a cell a column, and the runs behind it; a `remark` where there are no numbers."""
 
     cells: tuple[Cell, ...]
     is_dense: bool
     remark: str = ""
+    runs: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def _result_row(
     comparison: Comparison,
     group: Group,
     digits: int,
-    interval: significance.Interval | None,
+    interval: Interval | None,
 ) -> Row:
     clean, robust = comparison.clean(group), comparison.robust(group)
     shown = robust or clean
@@ -216,7 +218,7 @@ def _result_row(
         _fact_cell(group.fact("flops_ratio"), 1.0, 2),
         _fact_cell(group.fact("training_flops_ratio"), 1.0, 2),
     )
-    return Row(cells, group.is_dense)
+    return Row(cells, group.is_dense, runs=group.runs)
 
 
 def _idle_rows(comparison: Comparison) -> list[Row]:
@@ -238,6 +240,7 @@ def _idle_rows(comparison: Comparison) -> list[Row]:
             ),
             is_dense=runs[0].is_dense,
             remark=status,
+            runs=tuple(runs),
         )
         for (method, sparsity, status), runs in alike.items()
     ]
@@ -260,7 +263,7 @@ def _fact_cell(value: Estimate | None, scale: float, digits: int) -> Cell:
     return Cell(f"{scale * value.mean:.{digits}f}", value.mean) if value else Cell()
 
 
-def _interval_cell(interval: significance.Interval | None, digits: int) -> Cell:
+def _interval_cell(interval: Interval | None, digits: int) -> Cell:
     if interval is None:
         return Cell()
     text = f"{100 * interval.low:+.{digits}f} to {100 * interval.high:+.{digits}f}"

@@ -12,12 +12,11 @@ says what can be scored, `images` where clean images come from, `engine` renders
 on the command line.
 """
 
+from dst_jax.bootstrap import Interval, bootstrap
 from dst_jax.robustness.evaluation import evaluate
 from dst_jax.robustness.metrics import (
     ALEXNET_CLEAN_ERROR,
     ALEXNET_ERRORS,
-    Interval,
-    bootstrap,
     expected_calibration_error,
     mean_corruption_error,
     relative_mean_corruption_error,

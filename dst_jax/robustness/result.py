@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dst_jax.bootstrap import Interval, bootstrap
 from dst_jax.errors import UserError
 from dst_jax.estimate import Estimate, estimate
 from dst_jax.robustness import metrics, plots
@@ -180,8 +181,8 @@ class Result:
         ours, theirs = self.robust_accuracy, other.robust_accuracy
         return None if ours is None or theirs is None else _relative(ours, theirs)
 
-    def difference(self, other: "Result", **options: Any) -> metrics.Interval:
-        """Robust accuracy minus the other's, with a bootstrap interval; see `metrics.bootstrap`.
+    def difference(self, other: "Result", **options: Any) -> Interval:
+        """Robust accuracy minus the other's, with a bootstrap interval; see `bootstrap`.
 
         Paired and clustered by image: an image is drawn with all its conditions, for both models.
 
@@ -192,15 +193,15 @@ class Result:
         ours, theirs = self.share_correct(), other.share_correct()
         if self.hits[self.conditions[0]].images != other.hits[self.conditions[0]].images:
             raise UserError("other result", "other images", "the same images in both")
-        return metrics.bootstrap(ours - theirs, **options)
+        return bootstrap(ours - theirs, **options)
 
-    def interval(self, **options: Any) -> metrics.Interval:
-        """Robust accuracy with a bootstrap interval, clustered by image; see `metrics.bootstrap`.
+    def interval(self, **options: Any) -> Interval:
+        """Robust accuracy with a bootstrap interval, clustered by image; see `bootstrap`.
 
         It tells how much of it is due to the choice of test images, and nothing about another
         training with another seed: see `over_seeds`.
         """
-        return metrics.bootstrap(self.share_correct(), **options)
+        return bootstrap(self.share_correct(), **options)
 
     def share_correct(self) -> np.ndarray:
         """The share of corrupted conditions under which each image is right: float64 [N].

@@ -5,64 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from run_directories import CORRUPTIONS, SEVERITIES, conditions, make
+from run_directories import CORRUPTIONS, SEVERITIES, analysed, conditions, make
 
 from dst_jax import report
-from dst_jax.options import ANALYSES
 from dst_jax.report import drawing, groups, published, runs, significance, spectral_figures
 from dst_jax.report.analyses import read, samples
 from dst_jax.report.tables import build
 from dst_jax.workdir import write_arrays
-
-RANDOM = np.random.default_rng(0)
-
-
-def analysed(directory, level=0.5, parts=ANALYSES):
-    """Writes files as `analyze` does, with accuracies about `level`."""
-    cells = np.array([(0, 0), (0, 1), (1, -1), (1, 0), (1, 1)])
-    pictures = RANDOM.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    of_layers = {
-        "layers": np.array(["conv/kernel", "classifier/kernel"]),
-        "size": np.array([72, 20]),
-        "active": np.array([36, 20]),
-        "explored": np.array([50, 20]),
-        "outputs": np.array([4, 10]),
-        "dead_outputs": np.array([1, 0]),
-        "path_dead": np.array([2, 0]),
-        "stripes_out": np.array([0.25, np.nan]),
-        "stripes_in": np.array([-0.001, np.nan]),
-    }
-    files = {
-        "weights": {
-            **of_layers,
-            "mapped": np.array("conv/kernel"),
-            "taps": np.array(9),
-            "nonzero": RANDOM.integers(0, 10, (4, 2)),
-            "magnitude": RANDOM.random((4, 2)),
-            "fan_in": np.array([9, 9, 9, 9]),
-            "fan_out": np.array([18, 18]),
-            "first": np.array("conv/kernel"),
-            "frequency": np.linspace(0.05, 0.45, 5),
-            "power": np.ones(5),
-        },
-        "attenuation": {"radii": np.array([0, 4, 8]), "low": np.full(3, level / 2)}
-        | {"high": np.full(3, level), "n": np.array(50)},
-        "heat_map": {"axis": np.array([-1, 0, 1]), "cells": cells, "size": np.array(8)}
-        | {"errors": np.linspace(0, level, 5), "norm": np.array(1.0), "n": np.array(50)},
-        "noise": {"bandwidths": np.array([0, 4, 8]), "low": np.full(3, level)}
-        | {"high": np.full(3, level), "norm": np.array(2.0), "n": np.array(50)},
-        "corruptions": {"names": np.array(CORRUPTIONS), "severities": np.array(SEVERITIES)}
-        | {"high_share": np.array([[0.1, 0.1], [0.8, np.nan]]), "n": np.array(50)},
-        "saliency": {"method": np.array("Grad-CAM"), "corruption": np.array("impulse_noise")}
-        | {"severity": np.array(3), "ids": np.array([0, 5]), "labels": np.array([3, 1])}
-        | {f"{kind}_images": pictures for kind in ("clean", "corrupted")}
-        | {f"{kind}_maps": RANDOM.random((2, 3, 3)) for kind in ("clean", "corrupted")}
-        | {f"{kind}_predictions": np.array([3, 7]) for kind in ("clean", "corrupted")},
-    }
-    (directory / "analysis").mkdir()
-    for part in parts:
-        write_arrays(directory / "analysis" / f"{part}.npz", files[part])
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +138,6 @@ def test_a_gain_has_an_interval_where_images_are_known(tmp_path):
     assert significance.interval(comparison, comparison.groups[1]) is None
 
 
-def test_intervals_hold_the_true_difference_as_often_as_they_say():
-    draw = np.random.default_rng(2)
-    held = 0
-    for trial in range(200):
-        sample = (draw.random(150) < 0.6).astype(float) - (draw.random(150) < 0.5)
-        low, high = significance.paired_bootstrap(sample, resamples=300, seed=trial)
-        held += low <= 0.1 <= high
-    # Binomial of 200 and 0.95: mean 190, standard deviation 3.1.
-    assert 178 <= held <= 199
-
-
 def test_the_papers_numbers_stand_beside_ours(tmp_path):
     def of(path, model, dataset):
         text = (path / "config.json").read_text()
@@ -219,7 +157,7 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path):
     first = [(r["Method"], r["Paper: robust, %"], r["Ours: robust, %"]) for r in rows[:4]]
     assert first == [
         ("dense", "38.38", "50.00 (n = 1)"),
-        ("rigl", "38.7", "60.00 (n = 1)"),
+        ("rigl", "38.70", "60.00 (n = 1)"),
         ("mest_g", "38.64", "not run"),  # 50 % is not the paper's 10 %
         ("granet_g", "38.72", "not run"),
     ]

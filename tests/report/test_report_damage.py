@@ -1,5 +1,7 @@
 """Missing, unfinished and damaged runs are told in words, and the rest is drawn."""
 
+import json
+
 import pytest
 from run_directories import conditions, make
 
@@ -137,3 +139,48 @@ def test_no_condition_in_common(tmp_path):
     written = report.write(directories, tmp_path / "out")
     assert "The runs have no corrupted condition in common" in written.text
     assert "0 of 2 are common" in written.text
+
+
+def test_a_config_of_an_older_version_is_completed_and_told(tmp_path, good):
+    old = make(tmp_path, "rigl", 0.5, rows=conditions(0.9, 0.6))
+    config = json.loads((old / "config.json").read_text())
+    del config["train"]["ema"], config["num_seeds"]
+    config["sparsity"]["gone_since"] = 3
+    (old / "config.json").write_text(json.dumps(config))
+    run = runs.read(old)
+    assert run.problems == (
+        "config.json is of another version: it lacks num_seeds, train.ema, read at the default and "
+        "has sparsity.gone_since, not known here",
+    )
+    assert run.config["num_seeds"] == 1
+    written = report.write([good, old], tmp_path / "out")
+    assert "rigl 50 1 90.0 60.0 +10.0 +20.0 50.0 0.50 0.75" in lines(written)
+    assert "config.json is of another version" in " ".join(lines(written))
+
+
+def test_two_seeds_are_one_method_though_an_older_version_wrote_one(tmp_path):
+    old, new = (make(tmp_path, "set", 0.5, seed, conditions(0.9, 0.5)) for seed in (0, 1))
+    config = json.loads((old / "config.json").read_text())
+    del config["model"]["depth"]
+    (old / "config.json").write_text(json.dumps(config))
+    assert "set 50 2 90.0 ± 0.0" in " ".join(lines(report.write([old, new], tmp_path / "out")))
+
+
+def test_the_config_of_another_program_is_told(tmp_path, good):
+    foreign = make(tmp_path, "rigl", 0.5, rows=conditions(0.9, 0.6))
+    (foreign / "config.json").write_text('{"architectures": ["ResNet"], "sparsity": {"x": 1}}')
+    assert runs.read(foreign).problems == ("config.json is not that of a run of dst_jax",)
+    written = report.write([good, foreign], tmp_path / "out")
+    assert "is not that of a run of dst_jax" in " ".join(lines(written))
+    assert "dense 0 1 90.0 50.0 – – 0.0 1.00 1.00" in lines(written)
+
+
+def test_a_checkpoint_of_another_step_is_told(tmp_path, good):
+    assert runs.read(good).checkpoint is None
+    for step in ("80", "120", "120.orbax-checkpoint-tmp"):
+        (good / "checkpoints" / step).mkdir(parents=True)
+    run = runs.read(good)
+    assert run.checkpoint == 120
+    assert run.problems == ("checkpoints/ is of step 120, the training ended at step 400",)
+    (good / "checkpoints" / "400").mkdir()
+    assert runs.read(good).problems == ()

@@ -1,0 +1,61 @@
+"""The table corruption by corruption: every method's accuracy and its gain over dense.
+
+What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `gain_figures`. Only rows of
+cells: the markup is in `html_tables`. Called by `page`.
+"""
+
+from dst_jax.report.analyses import high_shares, samples
+from dst_jax.report.drawing import looks_of, words
+from dst_jax.report.groups import Comparison, Estimate, Group
+from dst_jax.report.html_tables import Datum
+from dst_jax.report.runs import CLEAN, Condition
+from dst_jax.report.tables import MANY_IMAGES, MISSING, accuracy_text
+
+
+def build(comparison: Comparison) -> tuple[list[str], list[list[Datum]]]:
+    """Heads and rows: clean images, robust accuracy, then one corruption a row.
+
+    Corruptions with the most high frequencies come first, where they were measured.
+    """
+    shares = high_shares(samples(comparison, looks_of(comparison.families)))
+    names = sorted(comparison.corruptions, key=lambda name: -shares.get(name, -1.0))
+    heads = ["Corruption", "High frequencies, %"]
+    for group in comparison.groups:
+        heads.append(f"{group.name}, %")
+        if comparison.baseline(group) is not None:
+            heads.append(f"{group.name}, gain pp")
+    lines: list[tuple[str, list[Condition]]] = [
+        ("clean images", [CLEAN]),
+        ("robust accuracy", list(comparison.conditions)),
+        *((name, comparison.at(name)) for name in names),
+    ]
+    rows = []
+    for name, conditions in lines:
+        share = shares.get(name)
+        row = [Datum(words(name)), _share(share)]
+        for group in comparison.groups:
+            row += _cells(comparison, group, conditions)
+        rows.append(row)
+    return heads, rows
+
+
+def _share(share: float | None) -> Datum:
+    return Datum(MISSING, None) if share is None else Datum(f"{100 * share:.0f}", share)
+
+
+def _cells(comparison: Comparison, group: Group, conditions: list[Condition]) -> list[Datum]:
+    digits = 2 if comparison.images >= MANY_IMAGES else 1
+    mine, base = comparison.accuracy(group, conditions), comparison.baseline(group)
+    cells = [_accuracy(mine, digits)]
+    if base is not None:
+        theirs = comparison.accuracy(base, conditions)
+        if mine is None or theirs is None:
+            cells.append(Datum(MISSING, None))
+        else:
+            gain = mine.mean - theirs.mean
+            cells.append(Datum(f"{100 * gain:+.{digits}f}", gain))
+    return cells
+
+
+def _accuracy(value: Estimate | None, digits: int) -> Datum:
+    return Datum(accuracy_text(value, digits), value.mean) if value else Datum(MISSING, None)

@@ -1,0 +1,97 @@
+"""What the analyses say of the paper's two explanations, in sentences made of their numbers.
+
+Spectral: sparse networks lean less on high frequencies. Spatial: whole channels lose their
+connections. Neither sentence judges more than the sign of a number. Called by `report.write`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dst_jax.report.analyses import Arrays, Sample, curves, high_shares, samples, with_part
+from dst_jax.report.drawing import looks_of
+from dst_jax.report.groups import Comparison
+from dst_jax.report.spatial_figures import mean_stripes
+
+
+def paragraph(comparison: Comparison) -> str:
+    """Sums up what was analysed of a comparison; empty where nothing was."""
+    found = samples(comparison, looks_of(comparison.families))
+    sentences = [_attenuation(found), _order(comparison, found), _stripes(found)]
+    return " ".join(filter(None, sentences))
+
+
+def _attenuation(found: Sequence[Sample]) -> str:
+    """Mean accuracy over the radii without high, and without low, frequencies."""
+    parts = []
+    for band in ("high", "low"):
+        drawn = curves(with_part(found, "attenuation"), "attenuation", "radii", band)
+        base = next((curve for sample, curve in drawn if sample.group.is_dense), None)
+        if base is None:
+            return ""
+        texts = [
+            f"{sample.group.name} {_average(curve):.1f} % ({_average(curve) - _average(base):+.1f} "
+            "pp)"
+            for sample, curve in drawn
+            if not sample.group.is_dense and np.array_equal(curve["x"], base["x"])
+        ]
+        if not texts:
+            return ""
+        parts.append(
+            f"without {band} frequencies: dense {_average(base):.1f} %, {', '.join(texts)}"
+        )
+    return (
+        f"Accuracy on clean test images, mean over the attenuation radii, {'; '.join(parts)}. The "
+        "paper finds sparse above dense without high frequencies and level without low ones."
+    )
+
+
+def _average(curve: Arrays) -> float:
+    """The mean of a curve over radii above 0, in percent."""
+    return float(100 * curve["mean"][curve["x"] > 0].mean())
+
+
+def _order(comparison: Comparison, found: Sequence[Sample]) -> str:
+    """Whether the gain grows with the high frequencies of a corruption."""
+    shares = high_shares(found)
+    names = [name for name in comparison.corruptions if name in shares]
+    if len(names) < 4:
+        return ""
+    texts = []
+    for group in comparison.groups:
+        gains = comparison.relative_gains(group)
+        if all(name in gains for name in names):
+            of_names = (np.array([table[name] for name in names]) for table in (shares, gains))
+            texts.append(f"{group.name} {rank_correlation(*of_names):+.2f}")
+    if not texts:
+        return ""
+    return (
+        "Rank correlation (Spearman) of the relative gain with the share of high frequencies, over "
+        f"{len(names)} corruptions: {', '.join(texts)}; the paper finds the largest gains where "
+        "high frequencies are many."
+    )
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's correlation of two [N], with mean ranks for ties; 0 where one is constant."""
+    ranks = []
+    for values in (first, second):
+        _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+        ends = np.cumsum(counts)
+        rank = (ends - (counts - 1) / 2)[places]
+        ranks.append(rank - rank.mean())
+    norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float((ranks[0] * ranks[1]).sum() / norm) if norm else 0.0
+
+
+def _stripes(found: Sequence[Sample]) -> str:
+    texts = [
+        f"{sample.group.name} {np.mean([mean_stripes(run) for run in sample.of('weights')]):.3f}"
+        for sample in with_part(found, "weights")
+        if not sample.group.is_dense
+    ]
+    if not texts:
+        return ""
+    return (
+        f"Mean stripe score (0: as by chance, 1: every channel full or empty): {', '.join(texts)}."
+    )

@@ -1,0 +1,140 @@
+"""Where the numbers of report.html come from: run by run, with command, commit and hardware.
+
+Every run has a place of its own on the page that its numbers link to. Called by `page`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+from dst_jax.report.groups import Comparison, Estimate, percent
+from dst_jax.report.html_tables import Datum, Line, table
+from dst_jax.report.runs import Run
+from dst_jax.report.tables import MANY_IMAGES, MISSING, accuracy_text
+
+_OPEN_DETAILS = 3  # up to so many runs their provenance lies open
+_HEADS = (
+    "Run", "Method", "Commit", "Hardware", "Sparsity (requested), %", "Seed", "Step",
+    "Clean accuracy, %", "Robust accuracy, %", "Sparsity (realised), %",
+)  # fmt: skip
+
+Places = Mapping[Path, str]
+
+
+def places(runs: Sequence[Run]) -> dict[Path, str]:
+    """Run directory -> id of its place on the page."""
+    return {run.directory: f"run-{index}" for index, run in enumerate(runs)}
+
+
+def single_runs(comparison: Comparison, where: Places) -> str:
+    """The runs behind a result table, one a line, folded away."""
+    digits = 2 if comparison.images >= MANY_IMAGES else 1
+    lines = []
+    for group in comparison.groups:
+        for run in group.runs:
+            alone = replace(group, runs=(run,))
+            sparsity, realised = group.sparsity, run.fact("sparsity")
+            environment = run.environment
+            data = [
+                Datum("", links=((run.directory.name, where[run.directory]),)),
+                Datum(group.name),
+                Datum(_short(str(environment.get("commit", MISSING)))),
+                Datum(str(environment.get("hardware", MISSING))),
+                Datum(MISSING, None) if sparsity is None else Datum(percent(sparsity), sparsity),
+                Datum(MISSING, None) if run.seed is None else Datum(str(run.seed), run.seed),
+                Datum(f"{run.step:,}", run.step),
+                _accuracy(comparison.clean(alone), digits),
+                _accuracy(comparison.robust(alone), digits),
+                Datum(MISSING, None)
+                if realised is None
+                else Datum(f"{100 * realised:.1f}", realised),
+            ]
+            lines.append(Line(data))
+    if not lines:
+        return ""
+    body = table("Run by run", _HEADS, lines, texts=4)
+    return (
+        f"<details><summary>Run by run <span>what the means are made of</span>"
+        f"</summary>\n{body}</details>"
+    )
+
+
+def _short(commit: str) -> str:
+    """The first 12 characters of a commit, and whether files differed from it."""
+    name, plus, rest = commit.partition("+")
+    return name[:12] + plus + rest
+
+
+def _accuracy(value: Estimate | None, digits: int) -> Datum:
+    return Datum(accuracy_text(value, digits), value.mean) if value else Datum(MISSING, None)
+
+
+def section(runs: Sequence[Run], where: Places) -> str:
+    """All runs with what they depend on."""
+    return "\n".join(_run(run, where[run.directory], len(runs) <= _OPEN_DETAILS) for run in runs)
+
+
+def _run(run: Run, place: str, is_open: bool) -> str:
+    parts = [run.algorithm or "unknown method"]
+    if run.sparsity is not None and not run.is_dense:
+        parts[0] += f" {percent(run.sparsity)} %"
+    if run.seed is not None:
+        parts.append(f"seed {run.seed}")
+    if run.status:
+        parts.append(run.status)
+    facts = {
+        "Directory": str(run.directory) if run.exists else None,
+        "Command": run.environment.get("command"),
+        "Commit": run.environment.get("commit"),
+        "Versions": _versions(run.environment.get("versions")),
+        "Hardware": run.environment.get("hardware"),
+        "Started": run.environment.get("started"),
+        "Training": _training(run),
+        "Checkpoint": _checkpoint(run),
+        "Parameters": _parameters(run),
+        "Missing or damaged": "; ".join(run.problems),
+    }
+    rows = "".join(
+        f"<dt>{name}</dt><dd>{_value(name, value)}</dd>" for name, value in facts.items() if value
+    )
+    return (
+        f'<details id="{place}"{" open" if is_open else ""}><summary>{escape(run.directory.name)} '
+        f"<span>{escape(', '.join(parts))}</span></summary><dl>{rows}</dl></details>"
+    )
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        value = " ".join(map(str, value))
+    text = escape(str(value))
+    return f"<code>{text}</code>" if name in ("Directory", "Command", "Commit") else text
+
+
+def _versions(versions: object) -> str:
+    if not isinstance(versions, Mapping):
+        return str(versions or "")
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _training(run: Run) -> str:
+    if not run.finished:
+        return run.status if run.exists else ""
+    seconds = "" if run.seconds is None else f" in {run.seconds:,.1f} s"
+    return f"{run.step:,} steps{seconds}"
+
+
+def _checkpoint(run: Run) -> str:
+    if not run.exists:
+        return ""
+    return (
+        "none: it cannot be evaluated or analysed again"
+        if run.checkpoint is None
+        else (f"step {run.checkpoint:,}")
+    )
+
+
+def _parameters(run: Run) -> str:
+    names = (("parameters", ""), ("maskable", " maskable"), ("active", " of these active"))
+    known = [(run.fact(name), suffix) for name, suffix in names]
+    return ", ".join(f"{value:,.0f}{suffix}" for value, suffix in known if value is not None)
