@@ -25,7 +25,7 @@ from scipy import ndimage, signal
 try:
     import cv2
 except ImportError:
-    cv2 = None
+    cv2 = None  # type: ignore[assignment]
 
 try:
     from skimage.color import hsv2rgb, rgb2hsv

@@ -52,9 +52,8 @@ def severities(
     for severity in range(1, 6):
         keys = example_keys(seed, name, severity, jnp.zeros(1, jnp.int32))
         images = jnp.asarray(image)[None]
-        where = frost_dir if name == "frost" else None
-        shown = corrupt(name, images, keys, severity, "imagenet224", frost_dir=where)
-        found.append(np.asarray(shown[0]))
+        corrupted = corrupt(name, images, keys, severity, "imagenet224", frost_dir=frost_dir)
+        found.append(np.asarray(corrupted[0]))
     return found
 
 

@@ -150,8 +150,9 @@ def edge_distance(edges: jax.Array) -> jax.Array:
 def equalise(plane: jax.Array, levels: int) -> jax.Array:
     """Histogram equalisation to 0..255 of [H, W] int32 with values in 0..levels-1."""
     value = jnp.arange(levels, dtype=jnp.int32)
-    # One pass a level: a CPU counts along whole rows, not along an axis of levels.
-    counts = jnp.stack([(plane == v).sum(dtype=jnp.int32) for v in range(levels)])
+    # One pass a level: a CPU counts along whole rows, not along an axis of levels. In a loop, so
+    # that no pass repeats what made the plane.
+    counts = jax.lax.map(lambda level: (plane == level).sum(dtype=jnp.int32), value)
     lowest = plane.min()
     total = plane.size - counts[lowest]
     scale = 255.0 / jnp.maximum(total, 1).astype(jnp.float32)
