@@ -1,7 +1,7 @@
 """Exact top-k on the host: what `ranking` does for NumPy arrays, with the same masks bit for bit.
 
-Scores become the same uint32 keys. A sample brackets the k-th largest; one pass over a layer marks
-what lies above the bracket and takes out the few keys inside it; `np.partition` settles those.
+A sample brackets the k-th largest. One pass over a layer marks what lies above the bracket and
+takes out the few scores inside it; these become the same uint32 keys, which `np.partition` settles.
 Called by `ranking`.
 """
 
@@ -15,30 +15,30 @@ from dst_jax.sparsity import host_arrays
 
 _SIGN = np.uint32(0x80000000)
 _INFINITY = np.uint32(0x7F800000)
-_SAMPLES = 1 << 13
+# Entries of a sample, and how many standard deviations from its quantile the bracket's ends are: at
+# four a bracket in 16,000 is missed, and its layer read twice.
+_SAMPLES, _DEVIATIONS = 1 << 12, 4
 
 
 class _Bracket(NamedTuple):
-    """Keys between which, both included, the k-th largest is sought."""
+    """Values (see `_Layer.values`) between which, both included, the k-th largest is sought.
 
-    low: np.uint32
-    high: np.uint32
+    None stands for no bound: then not even NaN is below it.
+    """
 
-
-_EVERYTHING = _Bracket(np.uint32(0), np.uint32(0xFFFFFFFF))
+    low: Any = None
+    high: Any = None
 
 
 class _Scan(NamedTuple):
-    """What one pass over a layer finds.
+    """What one pass over a layer finds, besides the candidates that it marks above the bracket.
 
     Attributes:
-      above: bool [N], whether a candidate's key is above the bracket.
-      n_above: how many are.
+      n_above: how many it marked.
       inside: int64 [M], positions of the candidates inside the bracket, rising.
       keys: uint32 [M], their keys.
     """
 
-    above: np.ndarray
     n_above: int
     inside: np.ndarray
     keys: np.ndarray
@@ -65,29 +65,19 @@ def ranking_key(scores: np.ndarray | host_arrays.Magnitude) -> np.ndarray:
     return np.where(bits >= _SIGN, ~bits, bits | _SIGN)
 
 
-def _key_of_chunk(scores: np.ndarray | host_arrays.Magnitude, out: np.ndarray) -> np.ndarray:
-    """Returns `ranking_key(scores)` of scores [N], in `out` where it is simple.
-
-    It is if they are float32, not negative and numbers: then their bits are in order.
-    """
-    is_magnitude = isinstance(scores, host_arrays.Magnitude)
-    floats: Any = scores.signed if isinstance(scores, host_arrays.Magnitude) else scores
-    if floats.dtype != np.float32 or not floats.size:
-        return ranking_key(scores)
-    bits, keys = floats.view(np.uint32), out[: floats.size]
-    np.bitwise_or(bits, _SIGN, out=keys)
-    largest = keys if is_magnitude else bits  # whose own sign counts
-    if largest.max() > (_SIGN | _INFINITY if is_magnitude else _INFINITY):
-        return ranking_key(scores)
-    return keys
-
-
 class _Layer:
-    """One layer's scores, flat, and which of them may be chosen."""
+    """One layer's scores, flat, which of them may be chosen, and where the choice is marked."""
 
-    def __init__(self, scores: np.ndarray | host_arrays.Magnitude, candidates: Any, excluded: Any):
-        self.shape, self.size = scores.shape, scores.size
+    def __init__(
+        self,
+        scores: np.ndarray | host_arrays.Magnitude,
+        candidates: Any,
+        excluded: Any,
+        chosen: np.ndarray,
+    ):
+        self.size = scores.size
         self.scores = scores.reshape(-1)
+        self.chosen = chosen.reshape(-1)
         self._candidates = None if candidates is None else np.asarray(candidates).reshape(-1)
         self._excluded = None if excluded is None else np.asarray(excluded).reshape(-1)
 
@@ -97,66 +87,97 @@ class _Layer:
             return np.not_equal(self._candidates[part], 0, out=out)
         return None if self._excluded is None else np.equal(self._excluded[part], 0, out=out)
 
+    def values(self, part: slice, out: np.ndarray | None = None) -> np.ndarray:
+        """Returns scores as numbers that compare as they rank, at best without a conversion.
+
+        That is float32 as it is (no comparison is true of NaN, which ranks lowest), else the key.
+
+        Args:
+          part: which scores.
+          out: float32 [len(part)], where absolute values may be written.
+        """
+        scores: Any = self.scores[part]
+        if scores.dtype != np.float32:
+            return ranking_key(scores)
+        if isinstance(scores, host_arrays.Magnitude):
+            return np.abs(scores.signed, out=out)
+        return scores
+
     def sample(self, stride: int) -> np.ndarray:
-        """Returns the keys of the candidates among every `stride`-th entry."""
+        """Returns the values of the candidates among every `stride`-th entry; NaN as -inf."""
         part = slice(None, None, stride)
-        keys, allowed = ranking_key(self.scores[part]), self._is_allowed(part)
-        return keys if allowed is None else keys[allowed]
+        values, allowed = self.values(part), self._is_allowed(part)
+        values = values if allowed is None else values[allowed]
+        if values.dtype != np.float32:
+            return values
+        return np.fmax(values, np.float32(-np.inf))
 
     def scan(self, bracket: _Bracket) -> _Scan:
-        """Reads all scores once."""
-        above, n_above = np.empty(self.size, bool), 0
+        """Reads all scores once, and marks those above the bracket."""
+        n_above = 0
         positions, found = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
         # The same few arrays for all chunks: new ones would cost more than the arithmetic.
         length = min(host_arrays.CHUNK, self.size)
-        key_space = np.empty(length, np.uint32)
+        value_space = np.empty(length, np.float32)
         inside_space, allowed_space = np.empty(length, bool), np.empty(length, bool)
         for part in host_arrays.chunks(self.size):
             length = part.stop - part.start
-            keys = _key_of_chunk(self.scores[part], key_space)
-            out, inside = above[part], inside_space[:length]
-            np.greater(keys, bracket.high, out=out)
-            np.greater_equal(keys, bracket.low, out=inside)
+            above, inside = self.chosen[part], inside_space[:length]
             allowed = self._is_allowed(part, allowed_space[:length])
-            if allowed is not None:
-                np.logical_and(out, allowed, out=out)
-                np.logical_and(inside, allowed, out=inside)
-            np.not_equal(inside, out, out=inside)
-            n_above += np.count_nonzero(out)
+            if bracket == _Bracket():
+                above[:] = False
+                inside = np.ones(length, bool) if allowed is None else allowed
+            else:
+                values = self.values(part, value_space[:length])
+                if bracket.high is None:
+                    above[:] = False
+                else:
+                    np.greater(values, bracket.high, out=above)
+                if bracket.low is None:
+                    inside[:] = True
+                else:
+                    np.greater_equal(values, bracket.low, out=inside)
+                if allowed is not None:
+                    np.logical_and(above, allowed, out=above)
+                    np.logical_and(inside, allowed, out=inside)
+                np.not_equal(inside, above, out=inside)
+                n_above += np.count_nonzero(above)
             index = np.flatnonzero(inside)
-            positions.append(index + part.start)
-            found.append(keys[index])
-        return _Scan(above, n_above, np.concatenate(positions), np.concatenate(found))
+            index += part.start
+            positions.append(index)
+            found.append(ranking_key(self.scores[index]))
+        return _Scan(n_above, np.concatenate(positions), np.concatenate(found))
 
 
 def _bracket_of(layers: Sequence[_Layer], k: int) -> _Bracket:
-    """Returns where the k-th largest key of all candidates very probably lies, from a sample."""
+    """Returns where the k-th largest of all candidates very probably lies, from a sample."""
     stride = sum(layer.size for layer in layers) // _SAMPLES
     if stride < 4:
-        return _EVERYTHING
+        return _Bracket()
     stride |= 1  # an even one would meet only some of the channels
     sample = np.sort(np.concatenate([layer.sample(stride) for layer in layers]))
     place = sample.size - k / stride
     share = min(max(place / max(sample.size, 1), 0.0), 1.0)
-    margin = 4 * math.sqrt(sample.size * share * (1 - share)) + 4
+    margin = _DEVIATIONS * math.sqrt(sample.size * share * (1 - share)) + 4
     first, last = math.floor(place - margin), max(math.ceil(place + margin), 0)
-    return _Bracket(
-        sample[first] if first >= 0 else _EVERYTHING.low,
-        sample[last] if last < sample.size else _EVERYTHING.high,
-    )
+    low = sample[first] if first >= 0 else None
+    if low is not None and sample.dtype == np.float32 and low == -np.inf:
+        low = None  # which NaN equals
+    return _Bracket(low, sample[last] if last < sample.size else None)
 
 
-def _kth_largest(keys: np.ndarray, k: int, bracket: _Bracket) -> np.uint32:
+def _kth_largest(keys: np.ndarray, k: int) -> np.uint32:
     """Returns the k-th largest of keys inside a bracket, 1 <= k <= N.
 
     The ends are looked at first: ties (gradients of dead units) are there, often they are all of
     the bracket, and `np.partition` takes fifty times longer where one value prevails.
     """
-    if np.count_nonzero(keys == bracket.high) >= k:
-        return bracket.high
-    larger = keys[keys > bracket.low]
+    lowest, highest = keys.min(), keys.max()
+    if np.count_nonzero(keys == highest) >= k:
+        return highest
+    larger = keys[keys > lowest]
     if larger.size < k:
-        return bracket.low
+        return lowest
     return np.partition(larger, larger.size - k)[larger.size - k]
 
 
@@ -175,37 +196,35 @@ def _tie_ranks(packed: np.ndarray, salt: np.ndarray | None) -> np.ndarray:
 
 def _choose(
     layers: Sequence[_Layer], k: int, starts: Sequence[int], salt: np.ndarray | None
-) -> list[np.ndarray]:
-    """Marks the k highest keys of some layers together, bool [N] each; see `select`."""
+) -> None:
+    """Marks the k highest keys of some layers together; see `select`."""
     if k <= 0:
-        return [np.zeros(layer.size, bool) for layer in layers]
+        for layer in layers:
+            layer.chosen[:] = False
+        return
 
     def scan_all(bracket: _Bracket) -> list[_Scan]:
         scores = [layer.scores for layer in layers]
         return host_arrays.each(lambda _, layer: layer.scan(bracket), scores, layers)
 
-    bracket = _bracket_of(layers, k)
-    scans = scan_all(bracket)
+    scans = scan_all(_bracket_of(layers, k))
     missing = k - sum(scan.n_above for scan in scans)
     n_inside = sum(scan.keys.size for scan in scans)
     if not 0 < missing <= n_inside:  # misled by the sample, or fewer than k may be chosen
-        bracket = _EVERYTHING
-        scans = scan_all(bracket)
+        scans = scan_all(_Bracket())
         n_inside = sum(scan.keys.size for scan in scans)
         missing = min(k, n_inside)
-    chosen = [scan.above for scan in scans]
     if n_inside == 0:
-        return chosen
+        return
     keys = scans[0].keys if len(scans) == 1 else np.concatenate([scan.keys for scan in scans])
-    threshold = _kth_largest(keys, missing, bracket)
+    threshold = _kth_largest(keys, missing)
     tied = [scan.inside[scan.keys == threshold] for scan in scans]
     ranks = [_tie_ranks(t + start, salt) for t, start in zip(tied, starts, strict=True)]
     surplus = np.count_nonzero(keys >= threshold) - missing
     lowest = np.partition(np.concatenate(ranks), surplus)[surplus]
-    for mask, scan, tie, rank in zip(chosen, scans, tied, ranks, strict=True):
-        mask[scan.inside[scan.keys > threshold]] = True
-        mask[tie[rank >= lowest]] = True
-    return chosen
+    for layer, scan, tie, rank in zip(layers, scans, tied, ranks, strict=True):
+        layer.chosen[scan.inside[scan.keys > threshold]] = True
+        layer.chosen[tie[rank >= lowest]] = True
 
 
 def select(
@@ -233,16 +252,14 @@ def select(
       One uint8 mask [...] a layer.
     """
     nothing = [None] * len(scores)
-    layers = [
-        _Layer(*row) for row in zip(scores, candidates or nothing, excluded or nothing, strict=True)
-    ]
+    masks = host_arrays.empty([score.shape for score in scores], [np.uint8] * len(scores))
+    rows = zip(scores, candidates or nothing, excluded or nothing, masks, strict=True)
+    layers = [_Layer(*row[:3], row[3].view(bool)) for row in rows]
     if joint:
-        chosen = _choose(layers, counts[0], starts, salt)
+        _choose(layers, counts[0], starts, salt)
     else:
-        chosen = host_arrays.each(
-            lambda _, layer, k, start: _choose([layer], k, [start], salt)[0],
+        host_arrays.each(
+            lambda _, layer, k, start: _choose([layer], k, [start], salt),
             *(scores, layers, counts, starts),
         )
-    return [
-        mask.view(np.uint8).reshape(layer.shape) for mask, layer in zip(chosen, layers, strict=True)
-    ]
+    return masks

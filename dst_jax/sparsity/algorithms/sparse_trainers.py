@@ -370,7 +370,7 @@ class SET(StaticRandomSparse):
 
     def _moments_to_reset(self, old: Any, new: Any) -> Any:
         """Marks where moments go to zero: wherever a weight was not active all along."""
-        return 1 - (old & new)
+        return (old & new) ^ 1  # NumPy writes this over its own intermediate result
 
 
 @dataclasses.dataclass
