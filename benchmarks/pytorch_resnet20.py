@@ -79,10 +79,14 @@ def training(
     model = ResNet20().to(device).train()
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)
     targets = torch.from_numpy(labels.astype(np.int64)).to(device)
-    weights: list[Any] = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others: list[Any] = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim == 1]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": weight_decay},
+        {"params": others},
+    ]
     optimizer = torch.optim.SGD(
-        [{"params": weights, "weight_decay": weight_decay}, {"params": others}],
+        groups,
         lr=learning_rate,
         momentum=0.9,
         nesterov=True,
