@@ -95,10 +95,16 @@ def _pixelate_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> di
 
 def _average_rows(lines: jax.Array, sources: jax.Array, weights: jax.Array) -> jax.Array:
     """Weighted means [N, M] uint8 of whole rows of [N, M] uint8, which lie together in memory."""
-    total = jnp.full(lines.shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
-    for tap in range(sources.shape[1]):
+    half = jnp.full(lines.shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
+
+    # A loop, so that a compiler does not repeat one axis for every tap of the other.
+    def add_tap(tap: jax.Array, total: jax.Array) -> jax.Array:
         row = look_up(lines, sources[:, tap]).astype(jnp.int32)
-        total += weights[:, tap, None] * row
+        return total + weights[:, tap, None] * row
+
+    # Only the taps that some pixel of this severity has.
+    taps = (weights > 0).any(axis=0).sum(dtype=jnp.int32)
+    total = jax.lax.fori_loop(0, taps, add_tap, half)
     return (total >> _WEIGHT_BITS).astype(jnp.uint8)
 
 
