@@ -153,7 +153,11 @@ class Analysis:
             band: spectral.radius_accuracy(self.predict(), self.batches, self._size, radii, band)
             for band in ("low", "high")
         }
-        return {"radii": np.array(radii), "n": self._seen(), **curves}
+        shown = self._size * np.array([0.25, 0.5, 0.75])
+        picture = np.asarray(next(iter(self.batches()))["image"][0])
+        examples = {"example": picture, "example_radii": shown}
+        examples["examples"] = spectral.attenuated_examples(picture, shown.tolist())
+        return {"radii": np.array(radii), "n": self._seen(), **curves, **examples}
 
     def noise(self) -> Arrays:
         """Accuracy under band-limited noise against its bandwidth."""

@@ -70,6 +70,27 @@ def filtered(images: jax.Array, kept: jax.Array) -> jax.Array:
     return jnp.fft.ifft2(spectrum * kept[None, :, :, None], axes=(1, 2)).real
 
 
+def attenuated_examples(image: np.ndarray, radii: Sequence[float]) -> np.ndarray:
+    """One image without low and without high frequencies, to be looked at (as figure 6).
+
+    Args:
+      image: uint8 [N, N, C].
+      radii: see `attenuation`; above 0.
+
+    Returns:
+      uint8 [2, radii, N, N, C]: without low frequencies, about mid grey in place of the removed
+      mean; then without high ones. Clipped, which what is scored is not.
+    """
+    size = image.shape[0]
+    pictures = [
+        np.asarray(filtered(jnp.asarray(image)[None], jnp.asarray(attenuation(size, radius, band))))
+        + grey
+        for band, grey in (("low", 127.5), ("high", 0.0))
+        for radius in radii
+    ]
+    return np.clip(np.rint(pictures), 0, 255).astype(np.uint8).reshape(2, len(radii), *image.shape)
+
+
 def fourier_basis(size: int, fy: int, fx: int) -> np.ndarray:
     """The real image of unit l2 norm whose spectrum is zero but at +-(fy, fx): float32 [N, N]."""
     y, x = np.mgrid[:size, :size]

@@ -8,6 +8,7 @@ from dst_jax.report.drawing import STYLE, Drawing, looks_of, slug
 from dst_jax.report.groups import Comparison
 
 _FIGURES = (
+    spectral_figures.examples,
     spectral_figures.attenuation,
     spectral_figures.heat_maps,
     spectral_figures.noise,

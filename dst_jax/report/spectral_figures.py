@@ -57,6 +57,34 @@ def attenuation(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
     )
 
 
+def examples(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
+    """What the attenuations leave of one test image (figure 6)."""
+    runs = [run for s in with_part(found, "attenuation") for run in s.of("attenuation")]
+    run = next((run for run in runs if "examples" in run), None)
+    if run is None:
+        return None
+    radii = run["example_radii"].tolist()
+    figure = new_figure(9.6, 4.6)
+    grid = figure.subplots(2, 1 + len(radii), squeeze=False)
+    for row, band in enumerate(_BANDS):
+        pictures = [run["example"], *run["examples"][row]]
+        names = ["whole", *(f"{band} removed, r = {radius:g}" for radius in radii)]
+        for ax, picture, name in zip(grid[row], pictures, names, strict=True):
+            raster(ax, picture)
+            ax.set_title(name, loc="left")
+            ax.set_axis_off()
+    name = "attenuated" + suffix
+    return Drawing(
+        name=name,
+        heading="What an attenuation leaves",
+        alt="A test image, whole and with its low or its high frequencies removed, at the radii "
+        f"{', '.join(f'{radius:g}' for radius in radii)}.",
+        caption=f"{what}the first test image. Without low frequencies it is shown about mid grey, "
+        "in place of the mean, which is removed too.",
+        svg=to_svg(figure, name),
+    )
+
+
 def _at_half(drawn: Sequence[tuple[Sample, Arrays]]) -> str:
     texts = []
     for sample, curve in drawn:

@@ -68,6 +68,8 @@ def test_everything_is_written_once(tmp_path, cache_dir, config):
     empty = int(np.argmax(run.predict(np.zeros((1, 32, 32, 3), np.uint8)), -1)[0])
     assert curves["low"][1] == curves["high"][1] == np.mean(labels == empty)
     assert curves["n"] == 24
+    np.testing.assert_array_equal(curves["example"], images[0])
+    assert curves["examples"].shape == (2, 3, *images[0].shape)
 
     weights = read_arrays(tmp_path / "analysis" / "weights.npz")
     assert weights["size"].sum() == sum(m.size for m in jax.tree.leaves(run.masks))

@@ -46,6 +46,18 @@ def test_attenuation_is_numpys(size, radius, band, seed):
             np.testing.assert_allclose(result[..., channel], expected, atol=1e-3)
 
 
+def test_examples_are_what_is_scored_clipped():
+    image = RANDOM.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    found = spectral.attenuated_examples(image, [2.0, 4.0])
+    assert found.shape == (2, 2, 8, 8, 3)
+    assert found.dtype == np.uint8
+    for row, (band, grey) in enumerate((("low", 127.5), ("high", 0.0))):
+        for column, radius in enumerate((2.0, 4.0)):
+            for channel in range(3):
+                expected = np.clip(by_hand(image[..., channel], radius, band) + grey, 0, 255)
+                np.testing.assert_allclose(found[row, column, ..., channel], expected, atol=0.51)
+
+
 @pytest.mark.parametrize("size", [8, 9])
 def test_a_larger_radius_removes_more_and_zero_removes_nothing(size):
     for band in ("low", "high"):

@@ -107,7 +107,8 @@ def analysed(directory, level=0.5, parts=ANALYSES):
             "power": np.ones(5),
         },
         "attenuation": {"radii": np.array([0, 4, 8]), "low": np.full(3, level / 2)}
-        | {"high": np.full(3, level), "n": np.array(50)},
+        | {"high": np.full(3, level), "n": np.array(50), "example": pictures[0]}
+        | {"example_radii": np.array([4.0]), "examples": pictures[:, None]},
         "heat_map": {"axis": np.array([-1, 0, 1]), "cells": cells, "size": np.array(8)}
         | {"errors": np.linspace(0, level, 5), "norm": np.array(1.0), "n": np.array(50)},
         "noise": {"bandwidths": np.array([0, 4, 8]), "low": np.full(3, level)}

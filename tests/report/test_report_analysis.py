@@ -29,13 +29,13 @@ def test_every_figure_is_drawn_and_stands_alone(directories, tmp_path):
     names = [path.stem for path in written.figure_paths]
     assert names == [
         *("gains", "sparsity", "corruptions", "severity", "training"),
-        *("attenuation", "fourier", "noise", "kernels", "layers", "fans", "saliency"),
+        *("attenuated", "attenuation", "fourier", "noise", "kernels", "layers", "fans", "saliency"),
     ]
     assert "Not analysed" not in written.text
     page = written.html_path.read_text()
     references = re.findall(r'\b(?:href|src)="([^"]{0,40})', page)
     assert all(r.startswith(("#", "data:image/png;base64,")) for r in references)
-    assert page.count("data:image/png;base64,") >= 3 + 6 + 12
+    assert page.count("data:image/png;base64,") >= 3 + 6 + 12 + 4
     assert written.html_path.stat().st_size < 1_000_000
     gains = next(p for p in written.figure_paths if p.stem == "gains").read_text()
     # gaussian_noise comes first in the evaluation, fog has more high frequencies here.

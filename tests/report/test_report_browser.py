@@ -77,7 +77,8 @@ PROBE = """<script>
     paper: getComputedStyle(document.body).backgroundColor,
     ink: getComputedStyle(document.querySelector("svg text")).fill,
     smallest: Math.min(...[...document.querySelectorAll("svg text")]
-      .map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)),
+      .map(t => [t, t.getScreenCTM()])
+      .map(([t, m]) => parseFloat(getComputedStyle(t).fontSize) * Math.hypot(m.a, m.b))),
     opened: document.querySelector(location.hash).open,
     fetched: performance.getEntriesByType("resource").map(e => e.name)
       .filter(n => !n.startsWith("data:")),
@@ -144,7 +145,7 @@ def test_the_page_as_a_browser_sees_it(page, tmp_path, width, dark):
     assert found["dark"] is dark
     paper, ink = (np.mean(list(map(int, re.findall(r"\d+", found[k])))) for k in ("paper", "ink"))
     assert (paper < 60 and ink > 200) if dark else (paper > 240 and ink < 60)
-    assert found["smallest"] > 7  # pixels of the least letter in a figure
+    assert found["smallest"] > 9  # pixels of the least letter in a figure
     assert found["opened"], "a link to a run opens it"
     assert found["unsortable"] == 0
     sorts = found["sorts"]
