@@ -63,6 +63,7 @@ def get_config(argument: str = "") -> ConfigDict:
         {
             "data.name": "moving_digits",
             "data.augment": "none",
+            "train.batch_size": 8,
             "model.width": 4,
             "model.depth": 1,
             "eval.corruptions": ("gaussian_noise", "jumbling"),

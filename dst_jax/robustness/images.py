@@ -45,7 +45,7 @@ class Source(NamedTuple):
     Attributes:
       name: the dataset's name, "" where it has none.
       dataset: of `dst_jax.data`, None for images of the caller's.
-      side: (height, width).
+      side: (height, width), of clips (frames, height, width).
       total: number of images, None where only reading tells.
       read: global batch size -> batches in the format of `data.eval_batches`.
       repeatable: whether `read` may be called again.
@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
     name: str
     dataset: data.Dataset | None
-    side: tuple[int, int]
+    side: tuple[int, ...]
     total: int | None
     read: Callable[[int], Iterable[HostBatch]]
     repeatable: bool = True
@@ -107,7 +107,8 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
     if name not in data.DATASETS:
         raise UserError(f"{prefix}dataset", name, "one of " + ", ".join(sorted(data.DATASETS)))
     dataset = data.get(name)
-    height, width, _ = dataset.image_shape[-3:]
+    clip = dataset.clip
+    side = (clip.frames, clip.side, clip.side) if clip else dataset.image_shape[:-1]
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
     count = min(count, limit or count)
 
@@ -117,7 +118,7 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
         images, labels = data.load_arrays(dataset, dataset.test_split, data_dir, cache_dir, count)
         return data.eval_batches(images, labels, size)
 
-    return Source(name, dataset, (height, width), count, read)
+    return Source(name, dataset, side, count, read)
 
 
 def _batches(given: Iterable[Any], name: str, limit: int | None) -> Source:
