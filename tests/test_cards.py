@@ -182,6 +182,7 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, qu
     """Six steps with one mask update, a checkpoint, a robust evaluation and a report."""
     config = load(card).get_config(f"tiny,algorithm={method},sparsity=0.5")
     config.train.steps, config.sparsity.update_freq = "6", "3"
+    config.sparsity.prune_end_step = "3"
     config.checkpoint.every, config.log.every = "6", "6"
     config.eval.max_images, config.eval.severities = 32, (1,)
     config.eval.batch_size = 32
@@ -194,8 +195,9 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, qu
     assert run.status == ""
     updates = [line for line in run.metrics if "mask_churn" in line]
     assert len(updates) == (method != "dense")
-    if updates:
-        assert (updates[0]["mask_churn"] > 0) == (method != "static")
+    if updates:  # the last update of MEST, here its only one, removes without growing
+        moves = method not in ("static", "mest_r", "mest_g")
+        assert (updates[0]["mask_churn"] > 0) == moves
     (result,) = storage.load_all(tmp_path)
     assert result.n == 32
     assert len(result.hits) == 1 + len(config.eval.corruptions)
