@@ -82,10 +82,11 @@ def attenuated_examples(image: np.ndarray, radii: Sequence[float]) -> np.ndarray
       mean; then without high ones. Clipped, which what is scored is not.
     """
     size = image.shape[0]
+    greys: dict[Band, float] = {"low": 127.5, "high": 0.0}
     pictures = [
         np.asarray(filtered(jnp.asarray(image)[None], jnp.asarray(attenuation(size, radius, band))))
         + grey
-        for band, grey in (("low", 127.5), ("high", 0.0))
+        for band, grey in greys.items()
         for radius in radii
     ]
     return np.clip(np.rint(pictures), 0, 255).astype(np.uint8).reshape(2, len(radii), *image.shape)

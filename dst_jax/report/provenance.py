@@ -93,7 +93,7 @@ def _run(run: Run, place: str, is_open: bool) -> str:
         "Training": _training(run),
         "Checkpoint": _checkpoint(run),
         "Parameters": _parameters(run),
-        "Missing or damaged": "; ".join(run.problems),
+        "Problems": "; ".join(run.problems),
     }
     rows = "".join(
         f"<dt>{name}</dt><dd>{_value(name, value)}</dd>" for name, value in facts.items() if value
