@@ -56,9 +56,9 @@ def search(
 
     Each pass counts from one t between the ends, aimed at k as if the entries lay evenly there
     (regula falsi; an end that stays weighs a quarter next time, as in the Illinois method). Normal
-    scores take 10 to 16 passes, where bit by bit they take 30. From `_AIMED` passes on the distance
-    is halved instead, whatever the entries, so 32 more are the most.
-    Stops when every group is done.
+    scores of several layers take 10 to 22 passes, where bit by bit they take 30. From `_AIMED` on
+    the distance is halved instead, whatever the entries, so 32 more are the most: many ties away
+    from the lowest score need them. Stops when every group is done.
 
     Args:
       count_from: t [groups] -> how many entries of each group are at least t.
@@ -81,7 +81,7 @@ def search(
         halfway = last - (last - low) // 2
         t = jnp.where(index < _AIMED, aimed(low, last, below, beyond), halfway)
         # Is it already the end? Gradients of dead units are all 0, the lowest there is.
-        t = jnp.where(index % 8 == 7, low + 1, t)
+        t = jnp.where((index < _AIMED) & (index % 8 == 7), low + 1, t)
         is_open = (n_low > k) & (low < last)
         t = jnp.where(is_open, jnp.clip(t, low + 1, last), low)
         n = count_from(t)
