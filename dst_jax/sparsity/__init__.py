@@ -29,7 +29,7 @@ from dst_jax.sparsity.api import (
     fields_of,
     register_algorithm,
 )
-from dst_jax.sparsity.base_updater import BaseUpdater, NoPruning, SparseState, apply_mask
+from dst_jax.sparsity.base_updater import BaseUpdater, SparseState, apply_mask
 from dst_jax.sparsity.sparsity_schedules import (
     AlternatingSchedule,
     NoUpdateSchedule,
@@ -44,7 +44,6 @@ __all__ = [
     "ALGORITHM_REGISTRY",
     "AlternatingSchedule",
     "BaseUpdater",
-    "NoPruning",
     "NoUpdateSchedule",
     "OneShotSchedule",
     "PeriodicSchedule",

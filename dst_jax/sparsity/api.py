@@ -13,14 +13,13 @@ import optax
 
 from dst_jax.sparsity import (
     algorithms,
-    base_updater,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
 )
 
 ALGORITHM_REGISTRY: dict[str, type] = {
-    "no_prune": base_updater.NoPruning,
+    "no_prune": algorithms.NoPruning,
     "magnitude": algorithms.MagnitudePruning,
     "random": algorithms.RandomPruning,
     "saliency": algorithms.SaliencyPruning,
@@ -31,7 +30,7 @@ ALGORITHM_REGISTRY: dict[str, type] = {
     "static_sparse": algorithms.StaticRandomSparse,
     "rigl": algorithms.RigL,
     "set": algorithms.SET,
-    "dense": base_updater.NoPruning,
+    "dense": algorithms.NoPruning,
     "static": algorithms.StaticRandomSparse,
     "mest_r": algorithms.MESTRandom,
     "mest_g": algorithms.MESTGradient,
@@ -184,8 +183,8 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         for key, value in sparsity_config.items()
     }
     name = str(config.pop("algorithm", None))
-    if ALGORITHM_REGISTRY.get(name) is base_updater.NoPruning:
-        return base_updater.NoPruning()
+    if ALGORITHM_REGISTRY.get(name) is algorithms.NoPruning:
+        return algorithms.NoPruning()
 
     is_global = name.startswith("global_")
     distribution_fn = None

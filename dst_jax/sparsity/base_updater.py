@@ -328,26 +328,3 @@ class BaseUpdater:
     def post_gradient_update(self, params: Any, sparse_state: SparseState) -> Any:
         """Returns the params masked by the state's masks; call it before the first forward too."""
         return self.apply_masks(params, sparse_state.masks, is_packed=self.use_packed_masks)
-
-
-@dataclasses.dataclass
-class NoPruning(BaseUpdater):
-    """Dense training: no masks, nothing changes."""
-
-    sparsity_distribution_fn: SparsityDistributionFnType | None = None
-
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
-        """Returns a tree of None."""
-        del target_sparsities
-        return jax.tree.map(lambda p: None, params)
-
-    def _choose_masks(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> tuple[SparseState, Any]:
-        del params, grads, kwargs
-        return sparse_state, None
-
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
-        """Returns the params unchanged, and a tree of None."""
-        del grads, kwargs
-        return params, self.get_initial_masks(params, None)

@@ -45,7 +45,7 @@ class _Scan(NamedTuple):
 
 
 def ranking_key(scores: np.ndarray | host_arrays.Magnitude) -> np.ndarray:
-    """Maps scores to uint32 in their order, as `ranking.ranking_key` does, but at least 1.
+    """Maps scores to uint32 in their order, as `thresholds.ranking_key` does, but at least 1.
 
     Args:
       scores: float or integer [...]; NaN ranks lowest, -0 equals 0.

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.sparsity import sparsity_types
-from dst_jax.sparsity.ranking import MASK_DTYPE, exact_topk, ranking_key
+from dst_jax.sparsity.ranking import MASK_DTYPE, exact_topk
+from dst_jax.sparsity.thresholds import ranking_key
 
 TopKFnType = Callable[..., jax.Array]
 

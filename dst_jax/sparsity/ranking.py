@@ -10,14 +10,14 @@ the same masks: on a CPU that is several times faster.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import host_arrays, host_ranking
+from dst_jax.sparsity import host_arrays, host_ranking, thresholds
 
 MASK_DTYPE = "uint8"
 
@@ -85,31 +85,6 @@ class _Packing:
         ]
 
 
-def ranking_key(scores: jax.Array) -> jax.Array:
-    """Maps scores to uint32 so that a larger score has a larger key.
-
-    Floats are ranked in float32 (float16 and bfloat16 convert exactly) with -0 equal to 0 and NaN
-    equal to -inf; integers up to 32 bits are ranked exactly.
-
-    Args:
-      scores: [...] of any real dtype.
-
-    Returns:
-      uint32 keys [...].
-    """
-    if scores.dtype == jnp.uint32:
-        return scores
-    sign = jnp.uint32(0x80000000)
-    if not jnp.issubdtype(scores.dtype, jnp.floating):
-        return jax.lax.bitcast_convert_type(scores.astype(jnp.int32), jnp.uint32) ^ sign
-    # Integer tests, not float ones: accelerators may flush denormals to zero in comparisons.
-    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    bits = jnp.where(is_nan, jnp.uint32(0xFF800000), bits)
-    bits = jnp.where(bits == sign, jnp.uint32(0), bits)
-    return jnp.where(bits >= sign, ~bits, bits | sign)
-
-
 def _mix(x: jax.Array) -> jax.Array:
     """Scrambles uint32 one-to-one (the finaliser of MurmurHash3)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
@@ -130,42 +105,27 @@ def _salt(tie_key: jax.Array) -> jax.Array:
     return jax.random.bits(tie_key, (2,), jnp.uint32)
 
 
-def _thresholds(
-    count_from: Callable[[jax.Array], jax.Array], start: jax.Array, k: jax.Array
-) -> jax.Array:
-    """Finds each group's largest uint32 t with count_from(t) >= k, bit by bit from the top.
-
-    Stops as soon as every group has exactly k left. A group's `start` is its count_from(0); if it
-    is not above k the answer is 0.
-    """
-
-    def body(state):
-        bit, threshold, count = state
-        candidate = threshold | (jnp.uint32(1) << bit.astype(jnp.uint32))
-        n = count_from(candidate)
-        enough = n >= k
-        return bit - 1, jnp.where(enough, candidate, threshold), jnp.where(enough, n, count)
-
-    def unfinished(state):
-        bit, _, count = state
-        return (bit >= 0) & jnp.any(count > k)
-
-    zero = jnp.zeros(k.shape, jnp.uint32)
-    return jax.lax.while_loop(unfinished, body, (jnp.int32(31), zero, start))[1]
+def _are_floats(scores: Sequence[jax.Array]) -> bool:
+    return all(jnp.issubdtype(score.dtype, jnp.floating) for score in scores)
 
 
 def _keys(packing: _Packing, scores: Sequence[jax.Array]) -> jax.Array:
     """Returns the packed ranking keys of scores, at least 1."""
-    if all(jnp.issubdtype(score.dtype, jnp.floating) for score in scores):
-        keys = ranking_key(packing.pack([score.astype(jnp.float32) for score in scores]))
+    if _are_floats(scores):
+        keys = thresholds.ranking_key(packing.pack([score.astype(jnp.float32) for score in scores]))
     else:
-        keys = packing.pack([ranking_key(score) for score in scores])
+        keys = packing.pack([thresholds.ranking_key(score) for score in scores])
     # Key 0 means excluded. No float has it; the two lowest integers become a tie.
     return jnp.maximum(keys, 1)
 
 
 def _search(
-    packing: _Packing, keys: jax.Array, allowed: jax.Array, k: jax.Array, tie_key: jax.Array | None
+    packing: _Packing,
+    keys: jax.Array,
+    allowed: jax.Array,
+    k: jax.Array,
+    tie_key: jax.Array | None,
+    of_floats: bool,
 ) -> jax.Array:
     """Marks each group's k highest keys, bool [R, 16, 128]; `k` is int32 [groups]."""
     group = packing.group_of_row()
@@ -184,13 +144,24 @@ def _search(
     k = jnp.clip(k, 0, available)
     # A group that gets nothing searches for one entry, which is taken from it at the end.
     wanted = jnp.maximum(k, 1)
-    threshold = spread(_thresholds(lambda t: count(keys >= spread(t)), available, wanted))
+    # The excluded ones, key 0, come last once 1 is taken from all.
+    highest = jax.lax.optimization_barrier(jnp.max(keys, axis=1)).max(axis=1)
+    lowest = jax.lax.optimization_barrier(jnp.min(keys - 1, axis=1)).min(axis=1)
+    ends = (
+        jax.ops.segment_min(lowest, group, packing.groups, indices_are_sorted=True) + 1,
+        jax.ops.segment_max(highest, group, packing.groups, indices_are_sorted=True),
+    )
+    threshold = spread(
+        thresholds.search(lambda t: count(keys >= spread(t)), available, wanted, *ends, of_floats)
+    )
     above = keys > threshold
     equal = (keys == threshold) & allowed
     # Ties are ranked by a second key that is different everywhere, so the count is always exact.
     ranks = _tie_ranks(keys.shape, tie_key)
-    rank = _thresholds(
-        lambda t: count(equal & (ranks >= spread(t))), count(equal), wanted - count(above)
+    rank = thresholds.search(
+        lambda t: count(equal & (ranks >= spread(t))),
+        *(count(equal), wanted - count(above)),
+        *(jnp.full(k.shape, end, jnp.uint32) for end in (0, 0xFFFFFFFF)),
     )
     return (above | (equal & (ranks >= spread(rank)))) & spread(k > 0)
 
@@ -207,7 +178,7 @@ def _select(
     allowed = packing.is_real()
     if candidates is not None:
         allowed = allowed & packing.pack([candidate != 0 for candidate in candidates])
-    chosen = _search(packing, _keys(packing, scores), allowed, k, tie_key)
+    chosen = _search(packing, _keys(packing, scores), allowed, k, tie_key, _are_floats(scores))
     return packing.unpack(chosen.astype(MASK_DTYPE))
 
 
@@ -223,9 +194,9 @@ def _exchange(
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     """See `drop_and_grow`; counts are int32 [layers]. Packs and unpacks once for both searches."""
     real, old = packing.is_real(), packing.pack(masks) != 0
-    kept = _search(packing, _keys(packing, drop_scores), real & old, n_kept, None)
-    growth = _keys(packing, grow_scores)
-    grown = _search(packing, growth, real & ~kept, n_new - n_kept, tie_key)
+    drop, grow = _keys(packing, drop_scores), _keys(packing, grow_scores)
+    kept = _search(packing, drop, real & old, n_kept, None, _are_floats(drop_scores))
+    grown = _search(packing, grow, real & ~kept, n_new - n_kept, tie_key, _are_floats(grow_scores))
     kept_masks, new_masks = (mask.astype(MASK_DTYPE) for mask in (kept, kept | grown))
     return packing.unpack(kept_masks), packing.unpack(new_masks)
 
@@ -267,8 +238,8 @@ def topk_masks(
 ) -> list[Any]:
     """Marks exactly the k highest scores of every layer, whatever ties there are.
 
-    A bitwise threshold search: at most 32 counting passes over all layers together and, only when
-    scores tie at a threshold, 32 more over ranks that break the ties.
+    A threshold search of a few counting passes over all layers together and, only when scores tie
+    at a threshold, some more over ranks that break the ties.
 
     Args:
       scores: one array [...] a layer. NaN ranks lowest.

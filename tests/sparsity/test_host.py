@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dst_jax import sparsity
-from dst_jax.sparsity import host_arrays, host_ranking, mask_trees, ranking
+from dst_jax.sparsity import host_arrays, host_ranking, mask_trees, ranking, thresholds
 from tests.sparsity.conftest import random_like
 
 floats = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, np.inf, -np.inf, np.nan, 1e-40])
@@ -62,7 +62,7 @@ def test_large_layers(values, share, monkeypatch):
     assert host.sum() == k
     np.testing.assert_array_equal(host, device)
     keys = host_ranking.ranking_key(scores)
-    np.testing.assert_array_equal(keys, np.maximum(ranking.ranking_key(jnp.asarray(scores)), 1))
+    np.testing.assert_array_equal(keys, np.maximum(thresholds.ranking_key(jnp.asarray(scores)), 1))
 
 
 def config(name, packed):

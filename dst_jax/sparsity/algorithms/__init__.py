@@ -20,11 +20,13 @@ from dst_jax.sparsity.algorithms.global_pruners import (
 )
 from dst_jax.sparsity.algorithms.pruners import (
     MagnitudePruning,
+    NoPruning,
     RandomPruning,
     SaliencyPruning,
     generate_random_scores,
 )
-from dst_jax.sparsity.algorithms.sparse_trainers import SET, RigL, StaticRandomSparse
+from dst_jax.sparsity.algorithms.random_masks import StaticRandomSparse
+from dst_jax.sparsity.algorithms.sparse_trainers import SET, RigL
 from dst_jax.sparsity.algorithms.ste import SteMagnitudePruning, SteMixin, SteRandomPruning
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "MESTGradient",
     "MESTRandom",
     "MagnitudePruning",
+    "NoPruning",
     "RandomPruning",
     "RigL",
     "SaliencyPruning",

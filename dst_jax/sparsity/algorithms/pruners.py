@@ -1,4 +1,4 @@
-"""Pruning from dense: weights are scored, the lowest go (magnitude, saliency, random).
+"""No pruning, and pruning from dense: weights are scored, the lowest go.
 
 Masks here only depend on scores and the schedule's sparsity. The same scores serve the global and
 the straight-through variants beside this file; random scores also serve the sparse trainers.
@@ -13,6 +13,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.sparsity import base_updater, ranking
+
+
+@dataclasses.dataclass
+class NoPruning(base_updater.BaseUpdater):
+    """Dense training: no masks, nothing changes."""
+
+    sparsity_distribution_fn: base_updater.SparsityDistributionFnType | None = None
+
+    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+        """Returns a tree of None."""
+        del target_sparsities
+        return jax.tree.map(lambda p: None, params)
+
+    def _choose_masks(
+        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+    ) -> tuple[base_updater.SparseState, Any]:
+        del params, grads, kwargs
+        return sparse_state, None
+
+    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        """Returns the params unchanged, and a tree of None."""
+        del grads, kwargs
+        return params, self.get_initial_masks(params, None)
 
 
 @dataclasses.dataclass

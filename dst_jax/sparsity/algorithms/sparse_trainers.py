@@ -1,4 +1,4 @@
-"""Sparse from the start to the end: static random masks, SET and RigL.
+"""Sparse from the start to the end, with masks that change: SET and RigL.
 
 `SET` is also the engine of every algorithm that drops and grows: a subclass overrides the scores
 (`_get_drop_scores`, `_get_grow_scores`) or the counts (`_layer_counts`). Called by training code
@@ -20,58 +20,8 @@ from dst_jax.sparsity import (
     mask_trees,
     optimizer_state,
     ranking,
-    sparsity_distributions,
 )
-from dst_jax.sparsity.algorithms import pruners
-
-# What a random key is for; folded into `rng_seed` so that no two uses share a key.
-_INITIAL_MASKS, _INITIAL_TIES, _GROWTH, _GROWTH_TIES = range(4)
-
-
-@dataclasses.dataclass
-class StaticRandomSparse(base_updater.BaseUpdater):
-    """Random masks that never change.
-
-    With unstructured sparsity the numbers of active weights are exact integers that add up to the
-    requested sparsity (`sparsity_distributions.active_counts`).
-    """
-
-    is_sparse_gradients: bool = True
-
-    def _choose_masks(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> tuple[base_updater.SparseState, Any]:
-        del params, grads, kwargs
-        return sparse_state, None
-
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
-        """Returns random masks of the target sparsities; None where the target is None."""
-        targets = jax.tree.leaves(target_sparsities)
-        if not self._is_unstructured() or not all(isinstance(t, (int, float)) for t in targets):
-            scores = pruners.generate_random_scores(params, self._key(_INITIAL_MASKS))
-            return self.create_masks(scores, target_sparsities)
-        counts = sparsity_distributions.active_counts(
-            params,
-            target_sparsities,
-            sparsity_distributions.requested_sparsity(self.sparsity_distribution_fn),
-        )
-        return self._random_masks(params, counts)
-
-    def _random_masks(self, params: Any, counts: Any) -> Any:
-        """Returns random masks with these numbers of ones; None where the number is None."""
-        scores = pruners.generate_random_scores(params, self._key(_INITIAL_MASKS))
-        return mask_trees.topk_tree(scores, counts, self._key(_INITIAL_TIES))
-
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
-        """Not available: these methods train sparse networks, they do not sparsify dense ones.
-
-        Raises:
-          RuntimeError: always.
-        """
-        raise RuntimeError("instant_sparsify function is not supported in sparse training methods.")
-
-    def _key(self, purpose: int) -> jax.Array:
-        return jax.random.fold_in(self.rng_seed, purpose)
+from dst_jax.sparsity.algorithms import pruners, random_masks
 
 
 def _restart_using_mask(target_tree: Any, masks: Any) -> Any:
@@ -122,7 +72,7 @@ def _ones(mask: Any) -> Any:
 
 
 @dataclasses.dataclass
-class SET(StaticRandomSparse):
+class SET(random_masks.StaticRandomSparse):
     """Drops the smallest weights and grows random ones (Mocanu et al. 2018).
 
     Per layer with n active weights and drop fraction a: the round(n * (1 - a)) largest |w| stay (at
@@ -184,7 +134,7 @@ class SET(StaticRandomSparse):
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns the tree of scores whose highest are grown: random."""
         del grads
-        key = jax.random.fold_in(self._key(_GROWTH), sparse_state.count)
+        key = jax.random.fold_in(self._key(random_masks.GROWTH), sparse_state.count)
         return pruners.generate_random_scores(params, key)
 
     def _scores(self, sparse_state: Any, params: Any, grads: Any) -> tuple[Any, Any]:
@@ -300,7 +250,7 @@ class SET(StaticRandomSparse):
         # Compiled by itself on purpose: fused into its surroundings the last bit of the fraction,
         # and with it a count, could differ between programs.
         fraction = jax.lax.optimization_barrier(jax.jit(self.drop_fraction_fn)(sparse_state.count))
-        tie_key = jax.random.fold_in(self._key(_GROWTH_TIES), sparse_state.count)
+        tie_key = jax.random.fold_in(self._key(random_masks.GROWTH_TIES), sparse_state.count)
 
         treedef: Any
         masks, treedef = jax.tree.flatten(old_masks, is_leaf=lambda m: m is None)
