@@ -146,12 +146,12 @@ def _in_order(condition: Condition, parts: list[tuple]) -> Outcome:
     return Outcome(*(part[order] for part in outcome))
 
 
-def check_predict(predict: Any, shape: tuple[int, int, int, int], prefix: str = "") -> int:
+def check_predict(predict: Any, shape: tuple[int, ...], prefix: str = "") -> int:
     """Checks that `predict` is a function of images that gives logits, without running it.
 
     Args:
       predict: what shall be scored.
-      shape: [B, H, W, 3] of the images.
+      shape: [B, H, W, 3] of images, [B, T, H, W, 3] of clips.
       prefix: what stands before an argument's name in the text of an error.
 
     Returns:

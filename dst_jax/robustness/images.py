@@ -63,7 +63,9 @@ class Source(NamedTuple):
         """The preset of the corruptions that fits the size, or ""."""
         if self.dataset:
             return self.dataset.preset
-        fits = {(size, size): preset for preset, size in corruptions.PRESET_SIZES.items()}
+        fits: dict[tuple[int, ...], str] = {
+            (size, size): preset for preset, size in corruptions.PRESET_SIZES.items()
+        }
         return fits.get(self.side, "")
 
 

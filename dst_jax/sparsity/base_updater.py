@@ -111,6 +111,7 @@ class BaseUpdater:
           is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
         """
         packed = self.use_packed_masks if is_packed is None else is_packed
+        treedef: Any
         leaves, treedef = jax.tree.flatten(masks, is_leaf=lambda m: m is None)
         parts = treedef.flatten_up_to(params)
         return treedef.unflatten(

@@ -141,7 +141,7 @@ class _Layer:
                     np.logical_and(above, allowed, out=above)
                     np.logical_and(inside, allowed, out=inside)
                 np.not_equal(inside, above, out=inside)
-                n_above += np.count_nonzero(above)
+                n_above += int(np.count_nonzero(above))
             index = np.flatnonzero(inside)
             index += part.start
             positions.append(index)

@@ -28,6 +28,7 @@ def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
 
 def magnitudes(tree: Any) -> Any:
     """Returns the tree of absolute values."""
+    treedef: Any
     leaves, treedef = jax.tree.flatten(tree)
     return treedef.unflatten(host_arrays.each(abs, leaves))
 

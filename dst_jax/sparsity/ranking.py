@@ -160,8 +160,10 @@ def _search(
     ranks = _tie_ranks(keys.shape, tie_key)
     rank = thresholds.search(
         lambda t: count(equal & (ranks >= spread(t))),
-        *(count(equal), wanted - count(above)),
-        *(jnp.full(k.shape, end, jnp.uint32) for end in (0, 0xFFFFFFFF)),
+        count(equal),
+        wanted - count(above),
+        jnp.full(k.shape, 0, jnp.uint32),
+        jnp.full(k.shape, 0xFFFFFFFF, jnp.uint32),
     )
     return (above | (equal & (ranks >= spread(rank)))) & spread(k > 0)
 

@@ -292,6 +292,7 @@ class SET(random_masks.StaticRandomSparse):
         fills = self.adam_fresh == "mean_v"
         if not self._resets_moments and not fills:
             return chosen
+        treedef: Any
         olds, treedef = jax.tree.flatten(self._unpacked(before.masks, params))
         news = jax.tree.leaves(self._unpacked(chosen.masks, params))
         resets = host_arrays.each(self._moments_to_reset, olds, news)
@@ -305,8 +306,9 @@ class SET(random_masks.StaticRandomSparse):
         if fills:
             fresh = [new & reset for new, reset in zip(news, resets, strict=True)]
             settled = [1 - reset for reset in resets]
-            trees = (treedef.unflatten(marks) for marks in (fresh, settled))
-            inner_state = optimizer_state.fill_second_moments(inner_state, *trees, is_update)
+            inner_state = optimizer_state.fill_second_moments(
+                inner_state, treedef.unflatten(fresh), treedef.unflatten(settled), is_update
+            )
         return chosen._replace(inner_state=inner_state)
 
     def _no_restarts(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
