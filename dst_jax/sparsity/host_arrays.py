@@ -7,7 +7,6 @@ the arithmetic. Called where NumPy arrays get special care: `host_ranking`, `mas
 
 import concurrent.futures
 import functools
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -86,45 +85,21 @@ def each(function: Callable[..., Any], *rows: Sequence[Any]) -> list[Any]:
     return [started[index].result() for index in range(len(tasks))]
 
 
-def empty(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[Any]) -> list[np.ndarray]:
-    """Returns arrays without contents that lie in one piece of memory, each at 64 bytes.
+def zero_where(array: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Returns the array [...] with zeros where the 0/1 marks are 1, whatever it held there.
 
-    A piece as large as a network comes in huge pages: what the system takes to hand out small ones
-    is as long as the arithmetic. JAX takes arrays at 64 bytes without a copy. The memory is free
-    when the last of the arrays is.
-    """
-    sizes = [
-        math.prod(shape) * np.dtype(dtype).itemsize
-        for shape, dtype in zip(shapes, dtypes, strict=True)
-    ]
-    memory = np.empty(sum(-(-size // 64) * 64 for size in sizes) + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    arrays = []
-    for shape, dtype, size in zip(shapes, dtypes, sizes, strict=True):
-        arrays.append(memory[start : start + size].view(dtype).reshape(shape))
-        start += -(-size // 64) * 64
-    return arrays
-
-
-def zero_where(array: np.ndarray, marks: np.ndarray, result: np.ndarray) -> np.ndarray:
-    """Copies an array [...] with zeros where the 0/1 marks are 1, whatever it held there.
-
-    On 32-bit numbers by arithmetic: `np.where` takes several times longer without a pattern.
-
-    Args:
-      array: what to copy.
-      marks: 0/1 [...].
-      result: [...] of the array's dtype, written over and returned.
+    On 32-bit numbers by arithmetic: `np.where` takes several times longer without a pattern. One
+    piece of memory for the results of all layers would be no gain: beyond 32 MiB the system hands
+    it out anew each time, which took as long as the whole update.
     """
     if array.dtype.itemsize != 4:
-        result[...] = np.where(marks != 0, np.zeros_like(array), array)
-        return result
-    bits = (a.reshape(-1).view(np.uint32) for a in (array, result))
-    (flat, out), flat_marks = bits, marks.reshape(-1)
+        return np.where(marks != 0, np.zeros_like(array), array)
+    result = np.empty(array.shape, np.uint32)
+    flat, flat_marks, out = array.reshape(-1).view(np.uint32), marks.reshape(-1), result.reshape(-1)
     keep = np.empty(min(CHUNK, array.size), np.uint32)
     for part in chunks(array.size):
         of_part = keep[: out[part].size]
         np.copyto(of_part, flat_marks[part], casting="unsafe")
         np.subtract(of_part, 1, out=of_part)  # all bits where the mark is 0, none where it is 1
         np.bitwise_and(of_part, flat[part], out=out[part])
-    return result
+    return result.view(array.dtype)

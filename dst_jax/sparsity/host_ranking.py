@@ -252,7 +252,7 @@ def select(
       One uint8 mask [...] a layer.
     """
     nothing = [None] * len(scores)
-    masks = host_arrays.empty([score.shape for score in scores], [np.uint8] * len(scores))
+    masks = [np.empty(score.shape, np.uint8) for score in scores]
     rows = zip(scores, candidates or nothing, excluded or nothing, masks, strict=True)
     layers = [_Layer(*row[:3], row[3].view(bool)) for row in rows]
     if joint:

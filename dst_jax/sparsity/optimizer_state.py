@@ -63,14 +63,11 @@ def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
     def is_moments(node: Any) -> bool:
         return _is_moments(node, template)
 
-    def is_zeroed(leaf: Any, mark: Any) -> bool:
-        return not _is_masked_node(leaf) and mark is not None and leaf.shape == mark.shape
-
-    def zero_leaf(leaf: Any, mark: Any, result: Any) -> Any:
-        if not is_zeroed(leaf, mark):
+    def zero_leaf(leaf: Any, mark: Any) -> Any:
+        if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
             return leaf
-        if result is not None:
-            return host_arrays.zero_where(leaf, np.asarray(mark), result)
+        if isinstance(leaf, np.ndarray):
+            return host_arrays.zero_where(leaf, np.asarray(mark))
         return jnp.where(_gated(mark, when), jnp.zeros_like(leaf), leaf)
 
     def zero(node: Any) -> Any:
@@ -78,14 +75,7 @@ def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
             return node
         leaves, treedef = _flatten(node)
         marks = treedef.flatten_up_to(reset)
-        on_host = [
-            is_zeroed(leaf, mark) and isinstance(leaf, np.ndarray)
-            for leaf, mark in zip(leaves, marks, strict=True)
-        ]
-        copied = [leaf for leaf, is_copied in zip(leaves, on_host, strict=True) if is_copied]
-        space = iter(host_arrays.empty([a.shape for a in copied], [a.dtype for a in copied]))
-        results = [next(space) if is_copied else None for is_copied in on_host]
-        return treedef.unflatten(host_arrays.each(zero_leaf, leaves, marks, results))
+        return treedef.unflatten(host_arrays.each(zero_leaf, leaves, marks))
 
     return jax.tree.map(zero, state, is_leaf=is_moments)
 

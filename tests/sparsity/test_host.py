@@ -133,9 +133,7 @@ def test_zeroing_reaches_what_is_not_a_number(monkeypatch):
         array = np.array([3, 1, 2, 5, 7], dtype)
         if dtype is not np.int32:
             array[1] = np.nan
-        found = host_arrays.zero_where(
-            array, np.array([0, 1, 1, 0, 0], np.uint8), np.empty_like(array)
-        )
+        found = host_arrays.zero_where(array, np.array([0, 1, 1, 0, 0], np.uint8))
         assert found.dtype == dtype
         assert found.tolist() == [3, 0, 0, 5, 7]
 
