@@ -105,13 +105,9 @@ def _salt(tie_key: jax.Array) -> jax.Array:
     return jax.random.bits(tie_key, (2,), jnp.uint32)
 
 
-def _are_floats(scores: Sequence[jax.Array]) -> bool:
-    return all(jnp.issubdtype(score.dtype, jnp.floating) for score in scores)
-
-
 def _keys(packing: _Packing, scores: Sequence[jax.Array]) -> jax.Array:
     """Returns the packed ranking keys of scores, at least 1."""
-    if _are_floats(scores):
+    if all(jnp.issubdtype(score.dtype, jnp.floating) for score in scores):
         keys = thresholds.ranking_key(packing.pack([score.astype(jnp.float32) for score in scores]))
     else:
         keys = packing.pack([thresholds.ranking_key(score) for score in scores])
@@ -120,12 +116,7 @@ def _keys(packing: _Packing, scores: Sequence[jax.Array]) -> jax.Array:
 
 
 def _search(
-    packing: _Packing,
-    keys: jax.Array,
-    allowed: jax.Array,
-    k: jax.Array,
-    tie_key: jax.Array | None,
-    of_floats: bool,
+    packing: _Packing, keys: jax.Array, allowed: jax.Array, k: jax.Array, tie_key: jax.Array | None
 ) -> jax.Array:
     """Marks each group's k highest keys, bool [R, 16, 128]; `k` is int32 [groups]."""
     group = packing.group_of_row()
@@ -144,26 +135,13 @@ def _search(
     k = jnp.clip(k, 0, available)
     # A group that gets nothing searches for one entry, which is taken from it at the end.
     wanted = jnp.maximum(k, 1)
-    # The excluded ones, key 0, come last once 1 is taken from all.
-    highest = jax.lax.optimization_barrier(jnp.max(keys, axis=1)).max(axis=1)
-    lowest = jax.lax.optimization_barrier(jnp.min(keys - 1, axis=1)).min(axis=1)
-    ends = (
-        jax.ops.segment_min(lowest, group, packing.groups, indices_are_sorted=True) + 1,
-        jax.ops.segment_max(highest, group, packing.groups, indices_are_sorted=True),
-    )
-    threshold = spread(
-        thresholds.search(lambda t: count(keys >= spread(t)), available, wanted, *ends, of_floats)
-    )
+    threshold = spread(thresholds.search(lambda t: count(keys >= spread(t)), available, wanted))
     above = keys > threshold
     equal = (keys == threshold) & allowed
     # Ties are ranked by a second key that is different everywhere, so the count is always exact.
     ranks = _tie_ranks(keys.shape, tie_key)
     rank = thresholds.search(
-        lambda t: count(equal & (ranks >= spread(t))),
-        count(equal),
-        wanted - count(above),
-        jnp.full(k.shape, 0, jnp.uint32),
-        jnp.full(k.shape, 0xFFFFFFFF, jnp.uint32),
+        lambda t: count(equal & (ranks >= spread(t))), count(equal), wanted - count(above)
     )
     return (above | (equal & (ranks >= spread(rank)))) & spread(k > 0)
 
@@ -180,7 +158,7 @@ def _select(
     allowed = packing.is_real()
     if candidates is not None:
         allowed = allowed & packing.pack([candidate != 0 for candidate in candidates])
-    chosen = _search(packing, _keys(packing, scores), allowed, k, tie_key, _are_floats(scores))
+    chosen = _search(packing, _keys(packing, scores), allowed, k, tie_key)
     return packing.unpack(chosen.astype(MASK_DTYPE))
 
 
@@ -197,8 +175,8 @@ def _exchange(
     """See `drop_and_grow`; counts are int32 [layers]. Packs and unpacks once for both searches."""
     real, old = packing.is_real(), packing.pack(masks) != 0
     drop, grow = _keys(packing, drop_scores), _keys(packing, grow_scores)
-    kept = _search(packing, drop, real & old, n_kept, None, _are_floats(drop_scores))
-    grown = _search(packing, grow, real & ~kept, n_new - n_kept, tie_key, _are_floats(grow_scores))
+    kept = _search(packing, drop, real & old, n_kept, None)
+    grown = _search(packing, grow, real & ~kept, n_new - n_kept, tie_key)
     kept_masks, new_masks = (mask.astype(MASK_DTYPE) for mask in (kept, kept | grown))
     return packing.unpack(kept_masks), packing.unpack(new_masks)
 
