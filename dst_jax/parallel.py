@@ -141,7 +141,8 @@ class Devices:
     @property
     def bytes_for_data(self) -> int:
         """How many bytes of data may stay on the devices: a quarter of their memory."""
-        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in self.devices]
+        here = self.mesh.local_devices  # no process may ask another's devices
+        limits = [(device.memory_stats() or {}).get("bytes_limit") for device in here]
         known = [limit for limit in limits if limit]
         if len(known) == len(limits):
             return sum(known) // 4

@@ -74,7 +74,9 @@ def test_layers_are_in_the_order_of_their_numbers_and_exclusion_counts(tmp_path)
 
 
 def test_a_cost_that_depends_on_how_magnitudes_share_the_sparsity_says_so(tmp_path):
-    text = described(tmp_path, model__name="mlp", sparsity__algorithm="granet_g")
+    text = described(
+        tmp_path, model__name="mlp", sparsity__algorithm="granet_g", sparsity__update_freq="10"
+    )
     assert re.search(
         r"FLOPs of training by granet_g with erk: 0\.\d{4} of dense, if magnitudes", text
     )
