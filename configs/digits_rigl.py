@@ -1,4 +1,4 @@
-"""The embedded default: the 1,797 real digits of scikit-learn, in three minutes on a laptop.
+"""The embedded default: the 1,797 real digits of scikit-learn, in minutes on a laptop.
 
     python run.py --config=configs/digits_rigl.py                   # RigL at 50 % sparsity
     python run.py --config=configs/digits_rigl.py --sweep=demo      # dense, SET, RigL and a report
@@ -9,8 +9,8 @@ download. 1,437 training and 360 test images of 8x8 pixels, served at 32x32x3; R
 width. Recipe: SGD, cosine learning rate; masks as RigL's (Evci et al. 2020): ERK, drop fraction 0.3
 with cosine decay, last update at 75 % of the training.
 
-Expected time: the sweep `demo` takes 2 min 43 s on 2 CPU cores (AMD EPYC) with nothing compiled
-before, and the analysis of its three runs 53 s more (measured while others used the cores too).
+Expected time: the sweep `demo` takes 3 min 19 s on 2 CPU cores (AMD EPYC) with nothing compiled
+before, the analysis of its three runs included.
 Expected result, one seed, clean and robust accuracy in percent: dense 98.1 and 85.6, SET 99.4 and
 88.0, RigL 98.9 and 87.4 over 8 corruptions x 5 severities of 360 images.
 """
