@@ -15,17 +15,19 @@ used where they are importable, as the published scripts use them:
 - glass blur: the published loop over pixels in Python. fog: diamond-square on NumPy arrays.
 """
 
+import importlib
 import io
 import math
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage, signal
 
 try:
-    import cv2
+    cv2: Any = importlib.import_module("cv2")
 except ImportError:
-    cv2 = None  # type: ignore[assignment]
+    cv2 = None
 
 try:
     from skimage.color import hsv2rgb, rgb2hsv
