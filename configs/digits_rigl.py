@@ -29,6 +29,8 @@ SWEEPS = {
         {"sparsity.algorithm": "set"},
         {"sparsity.algorithm": "rigl"},
     ],
+    # Every figure and table of the paper, small: with seeds as bands and two sparsities.
+    "paper": cards.compare(("set", "rigl", "granet_g"), (0.5, 0.8)),
 }
 
 
@@ -40,7 +42,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.name = "resnet20"
     config.model.width = 8
     config.train.batch_size = 128
-    config.train.epochs = 15.0
+    config.train.epochs = 12.0
     config.train.learning_rate = 0.1
     config.train.warmup = "2 epochs"
     config.sparsity.algorithm = "rigl"
