@@ -103,7 +103,10 @@ MISTAKES = {
         ["--config.train.steps=0"],
         "config.train.steps: found 0; expected a training of at least one step",
     ),
-    "unknown sweep": (["--sweep=dmo"], "--sweep: found dmo; expected a sweep of the card (demo)"),
+    "unknown sweep": (
+        ["--sweep=dmo"],
+        "--sweep: found dmo; expected a sweep of the card (demo, paper)",
+    ),
     "unknown corruption": (
         ["--config.eval.corruptions=fogg"],
         "config.eval.corruptions: found fogg; expected among gaussian_noise",
