@@ -9,7 +9,8 @@ demo: $(VENV)/.core
 	$(BIN)/python run.py --config=configs/digits_rigl.py --sweep=demo --workdir=runs/demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+	  --no-loadscope-reorder $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CARD = "configs/digits_rigl.py"
 SMALL = {
     "model.width": 4,
+    "model.depth": 1,
     "train.epochs": 4.0,
     "sparsity.update_freq": "7",
     "checkpoint.every": "5",
@@ -57,7 +58,6 @@ def small_config(**changes: object) -> dict:
     card = config.default()
     for name, value in {
         "data.augment": "crop",
-        "model.width": 4,
         "sparsity.algorithm": "rigl",
         "train.warmup": "5",
         **SMALL,

@@ -164,14 +164,6 @@ SUBSET = [
 PRODUCT = [pair for pair in itertools.product(CARDS, METHODS) if pair not in SUBSET]
 
 
-@pytest.fixture
-def quick_to_compile():
-    """What is compiled here runs for seconds: the compiler may leave out its optimisations."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)  # as it is by default
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("card", "method"),

@@ -32,7 +32,7 @@ def assert_same(a, b):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, cache_dir):
+def together(tmp_path_factory, cache_dir, quick_to_compile):
     workdir = tmp_path_factory.mktemp("together")
     return workdir, trained(workdir, cache_dir, (3, 4))
 
@@ -50,8 +50,9 @@ def test_a_run_is_bit_for_bit_what_it_is_alone(tmp_path, cache_dir, together, se
 def test_seeds_differ_in_everything(together):
     _, states = together
     masks = [jax.tree.leaves(state["sparse"]["masks"]) for state in states.values()]
-    differ = [(a != b).any() for a, b in zip(*masks, strict=True)]
-    assert sum(differ) > len(differ) / 2  # layers that are full are the same
+    differ = [(a != b).any() for a, b in zip(*masks, strict=True) if not a.all()]
+    assert differ
+    assert all(differ)
 
 
 def test_runs_that_a_kill_left_apart_end_with_the_same_bits(tmp_path, cache_dir, together):

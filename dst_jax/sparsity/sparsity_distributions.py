@@ -228,7 +228,8 @@ def _repaired(exact: list[float], sizes: list[int], total: int) -> list[int]:
         free: Iterable[int] = (
             index
             for index, (count, size) in enumerate(zip(counts, sizes, strict=True))
-            if count < size and count + step >= 1
+            # A layer that is dense on request gives nothing; one that rounding filled may.
+            if exact[index] < size and 1 <= count + step <= size
         )
         order = sorted(free, key=lambda index: step * (counts[index] - exact[index]))
         if not order:

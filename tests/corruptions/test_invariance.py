@@ -88,9 +88,26 @@ def test_images_in_any_batch_on_any_devices(name, frost_dir):
     np.testing.assert_array_equal(split, together)
     single = run(name, frost_dir, *(jnp.asarray(x[:1]) for x in data))
     assert share_off(single, together[:1]) <= 1e-3
+
+
+# Operation by operation these take minutes together: each is compiled by itself.
+SLOW_WITHOUT_JIT = {"fog", "glass_blur", "spatter", "snow", "frost", "elastic_transform"}
+SLOW_WITHOUT_JIT |= {"jpeg_compression", "motion_blur", "zoom_blur"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.full] if name in SLOW_WITHOUT_JIT else [])
+        for name in COMMON
+    ],
+)
+def test_images_without_jit(name, frost_dir):
+    data = [jnp.asarray(x[:1]) for x in (IMAGES, IDS, MAPS)]
+    compiled = run(name, frost_dir, *data)
     with jax.disable_jit():
-        eager = run(name, frost_dir, *(jnp.asarray(x[:1]) for x in data))
-    assert share_off(eager, together[:1]) <= 1e-3
+        eager = run(name, frost_dir, *data)
+    assert share_off(eager, compiled) <= 1e-3
 
 
 def test_a_suite_compiles_once_a_corruption(frost_dir):
