@@ -43,16 +43,5 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.name = "cifar10"
     config.data.augment = "reflect_crop_flip"
     config.model.name = "vgg16"
-    config.train.batch_size = 128
-    config.train.epochs = 160.0
-    config.train.learning_rate = 0.1
-    config.train.schedule = "step"
-    config.train.milestones = ("50%", "75%")
-    config.train.weight_decay = 5e-4
-    config.train.nesterov = True
-    config.sparsity.sparsity = 0.5
-    config.sparsity.update_freq = "1000"
-    config.sparsity.update_end_step = "100%"
-    config.sparsity.drop_fraction = 0.5
-    config.sparsity.drop_fraction_floor = 0.005
+    cards.granet_recipe(config)
     return cards.with_argument(config, argument, {"model.width": 4, "model.depth": 1})
