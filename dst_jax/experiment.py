@@ -323,14 +323,14 @@ def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, sever
                     describe.write(saved)
                 evaluate.evaluate(config, saved, places.data_dir, places.cache_dir)
         if mode in ("all", "analyze"):
-            from dst_jax.analysis import analyze
+            from dst_jax.analysis import analyze, parts
 
             for path, config in configs.items():
                 saved = load_run(path)  # its config is complete, whatever version wrote it
-                config = {**saved.config, "analysis": analyze.options_of(config)}
-                parts = config["analysis"]["parts"] or (ANALYSES if mode == "analyze" else ())
-                if main and parts:
-                    analyze.analyze(config, saved, places.data_dir, places.cache_dir, parts)
+                config = {**saved.config, "analysis": parts.options_of(config)}
+                wanted = config["analysis"]["parts"] or (ANALYSES if mode == "analyze" else ())
+                if main and wanted:
+                    analyze.analyze(config, saved, places.data_dir, places.cache_dir, wanted)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

@@ -9,7 +9,7 @@ import pytest
 import runs
 
 from dst_jax import models, saved_run
-from dst_jax.analysis import analyze
+from dst_jax.analysis import analyze, parts
 from dst_jax.errors import UserError
 from dst_jax.options import ANALYSES
 from dst_jax.workdir import read_arrays
@@ -61,7 +61,7 @@ def test_everything_is_written_once(tmp_path, cache_dir, config):
     # Nothing removed: the accuracy of the network; everything removed: one answer for all.
     images, labels = (
         part[:24]
-        for part in analyze.data.load_arrays(analyze.data.get("digits"), "test", None, cache_dir)
+        for part in parts.data.load_arrays(parts.data.get("digits"), "test", None, cache_dir)
     )
     said = np.argmax(run.predict(images), -1)
     assert curves["low"][0] == curves["high"][0] == np.mean(said == labels)
@@ -86,14 +86,14 @@ def test_everything_is_written_once(tmp_path, cache_dir, config):
 
 def test_what_is_missing_damaged_or_of_other_settings_is_redone(tmp_path, cache_dir, config):
     run = run_of(tmp_path, config)
-    parts = ["weights", "heat_map"]
-    analyze.analyze(config, run, None, cache_dir, parts)
+    some = ["weights", "heat_map"]
+    analyze.analyze(config, run, None, cache_dir, some)
     path = tmp_path / "analysis" / "heat_map.npz"
     whole, first = read_arrays(path), files(tmp_path)
     assert not np.isnan(whole["errors"]).any()
 
     path.write_bytes(path.read_bytes()[:100])  # cut short
-    analyze.analyze(config, run, None, cache_dir, parts)
+    analyze.analyze(config, run, None, cache_dir, some)
     again = read_arrays(path)
     np.testing.assert_array_equal(again["errors"], whole["errors"])
     assert files(tmp_path)["weights"] == first["weights"]
@@ -102,20 +102,34 @@ def test_what_is_missing_damaged_or_of_other_settings_is_redone(tmp_path, cache_
     half["errors"][::2] = np.nan  # what an interrupted run leaves
     half["errors"][1] = 0.123  # a mark: what is there is not done again
     analyze.write_arrays(path, half)
-    analyze.analyze(config, run, None, cache_dir, parts)
+    analyze.analyze(config, run, None, cache_dir, some)
     resumed = read_arrays(path)["errors"]
     assert resumed[1] == 0.123
     np.testing.assert_array_equal(np.delete(resumed, 1), np.delete(whole["errors"], 1))
 
     other = {**config, "analysis": {**config["analysis"], "heat_map_step": 16}}
-    analyze.analyze(other, run, None, cache_dir, parts)
+    analyze.analyze(other, run, None, cache_dir, some)
     assert len(read_arrays(path)["errors"]) == 1 < len(whole["errors"])
     assert json.loads(str(read_arrays(path)["settings"]))["step"] == 16
 
 
+@pytest.mark.parametrize("part", [name for name in ANALYSES if name != "saliency"])
+def test_the_passes_that_progress_counts_on_are_those_that_are_made(
+    tmp_path, cache_dir, config, part, monkeypatch
+):
+    monkeypatch.setattr(parts.corruption_spectra, "_FOUND", {})
+    told = []
+    work = parts.Analysis(
+        config, run_of(tmp_path, config), None, cache_dir, lambda: told.append(part)
+    )
+    arguments = ({}, lambda arrays: None) if part == "heat_map" else ()
+    getattr(work, part)(*arguments)
+    assert len(told) == work.passes(part, {})
+
+
 def test_an_older_config_gets_the_defaults(config):
-    assert analyze.options_of({})["images"] == 256
-    assert analyze.options_of(config)["images"] == 24
+    assert parts.options_of({})["images"] == 256
+    assert parts.options_of(config)["images"] == 24
 
 
 def test_a_layer_that_is_not_there(tmp_path, cache_dir, config):
@@ -126,5 +140,5 @@ def test_a_layer_that_is_not_there(tmp_path, cache_dir, config):
 
 def test_first_image_of_each_class():
     labels, weights = np.array([3, 3, 1, 7, 0]), np.array([1, 1, 1, 0, 1])
-    assert analyze.first_of_each(labels, weights, 9).tolist() == [0, 2, 4]
-    assert analyze.first_of_each(labels, weights, 2).tolist() == [0, 2]
+    assert parts.first_of_each(labels, weights, 9).tolist() == [0, 2, 4]
+    assert parts.first_of_each(labels, weights, 2).tolist() == [0, 2]
