@@ -46,7 +46,8 @@ def kernel_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
                 ax.set_title(sample.group.name + numbers, loc="left")
             if column == len(firsts) - 1:
                 label = f"active weights of {taps}" if row == 0 else "sum of |w|"
-                figure.colorbar(shown, ax=grid[row].tolist(), label=label, shrink=0.8)
+                used = grid[row][: len(firsts)].tolist()
+                figure.colorbar(shown, ax=used, label=label, shrink=0.8)
     name = "kernels" + suffix
     return Drawing(
         name=name,

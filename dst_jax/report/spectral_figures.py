@@ -117,14 +117,14 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
     top = max(10.0, *(float(np.nanmax(100 * square)) for *_, square in maps))
     for ax, (sample, run, square) in zip(grid[0], maps, strict=False):
         shown = _show(ax, run, 100 * square, sample.group.name, "viridis", 0, top)
-    figure.colorbar(shown, ax=grid[0].tolist(), label="error, %", shrink=0.8)
+    figure.colorbar(shown, ax=grid[0][: len(maps)].tolist(), label="error, %", shrink=0.8)
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
         places = [ax for ax, (s, *_) in zip(grid[1], maps, strict=False) if not s.group.is_dense]
         for ax, (sample, run, square) in zip(places, against, strict=False):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
-        figure.colorbar(shown, ax=grid[1].tolist(), label="difference, pp", shrink=0.8)
+        figure.colorbar(shown, ax=places, label="difference, pp", shrink=0.8)
     first = maps[0][1]
     step = int(np.diff(first["axis"]).min()) if len(first["axis"]) > 1 else 1
     thinned = f" Only every {step}. frequency was evaluated." if step > 1 else ""
