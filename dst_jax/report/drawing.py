@@ -117,6 +117,22 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def small_multiples(bands: int, count: int) -> tuple["Figure", list[list["Axes"]]]:
+    """A figure of `bands` times `count` square pictures, at most four side by side, all hidden yet.
+
+    Returns:
+      The figure, and for each band its `count` axes; a band begins a new row.
+    """
+    columns = min(4, max(3, count))
+    rows = -(-count // columns)
+    figure = new_figure(9.6, bands * rows * (0.55 + 8.2 / columns))
+    grid = figure.subplots(bands * rows, columns, squeeze=False)
+    for ax in grid.ravel():
+        ax.set_visible(False)
+    starts = range(0, bands * rows, rows)
+    return figure, [grid[start : start + rows].ravel()[:count].tolist() for start in starts]
+
+
 def add_legend(figure: "Figure", ax: "Axes") -> None:
     """Puts the legend of a panel above the figure."""
     handles, labels = ax.get_legend_handles_labels()

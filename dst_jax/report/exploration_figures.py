@@ -5,12 +5,17 @@ Exploration from `metrics.jsonl`, saliency maps from `analysis/saliency.npz`. Ca
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dst_jax.report.analyses import Sample, with_part
 from dst_jax.report.drawing import INK, Drawing, add_legend, new_figure, raster, to_svg, words
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_NETWORKS = 7  # at most so many side by side
 _SIDE = 112  # pixels; larger pictures are shrunk, so that the page stays small
 
 _RATES = (
@@ -104,31 +109,28 @@ def saliency(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
     runs = [(s, run) for s, run in runs if np.array_equal(run["ids"], runs[0][1]["ids"])]
     if not runs:
         return None
-    first = runs[0][1]
-    count, columns = len(first["ids"]), 2 * (1 + len(runs))
-    figure = new_figure(9.6, 0.6 + count * (9.6 / columns + 0.15))
-    ratios = [1.0] * (1 + len(runs)) + [0.15] + [1.0] * (1 + len(runs))
-    grid = figure.subplots(count, columns + 1, squeeze=False, width_ratios=ratios)
-    for ax in grid[:, 1 + len(runs)]:
-        ax.set_visible(False)  # a gap between clean and corrupted
+    left_out = len(runs) - len(runs[:_NETWORKS])
+    runs, first = runs[:_NETWORKS], runs[0][1]
+    count = len(first["ids"])
+    figure, halves = _two_halves(count, 1 + len(runs))
     condition = f"{words(str(first['corruption']))} {int(first['severity'])}"
     hits = {s.group.name: [0, 0] for s, _ in runs}
     for row in range(count):
         label = int(first["labels"][row])
         for half, kind in enumerate(("clean", "corrupted")):
-            at = half * (2 + len(runs))
+            axes = halves[half][row]
             picture = _shrunk(first[f"{kind}_images"][row] / 255)
-            _picture(grid[row, at], picture, f"class {label}" if half == 0 else "")
+            _picture(axes[0], picture, f"class {label}" if half == 0 else "")
             if row == 0:
-                grid[row, at].set_title(kind if half == 0 else condition)
-            for column, (sample, run) in enumerate(runs, start=at + 1):
+                axes[0].set_title(kind if half == 0 else condition)
+            for ax, (sample, run) in zip(axes[1:], runs, strict=True):
                 guess = int(run[f"{kind}_predictions"][row])
                 right = guess == label
                 hits[sample.group.name][half] += right
                 overlaid = _overlay(picture, run[f"{kind}_maps"][row])
-                _picture(grid[row, column], overlaid, f"{'✓' if right else '✗'} {guess}")
+                _picture(ax, overlaid, f"{'✓' if right else '✗'} {guess}")
                 if row == 0:
-                    grid[row, column].set_title(sample.group.name)
+                    ax.set_title(sample.group.name)
     told = "; ".join(f"{n} {a} clean and {b} corrupted" for n, (a, b) in hits.items())
     name = "saliency" + suffix
     return Drawing(
@@ -138,9 +140,24 @@ def saliency(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
         f"{', '.join(hits)} for the true class. Right of {count}: {told}.",
         caption=f"{what}{first['method']} for the true class, first seed; the first test image of "
         f"each of {count} classes, bright where the evidence is, each map scaled to its own "
-        "maximum. Under each map: what the network says.",
+        "maximum. Under each map: what the network says."
+        + (f" {left_out} more networks are not drawn." if left_out else ""),
         svg=to_svg(figure, name),
     )
+
+
+def _two_halves(rows: int, columns: int) -> tuple["Figure", tuple[np.ndarray, np.ndarray]]:
+    """A figure with two grids of square axes [rows, columns]: side by side, or stacked if wide."""
+    if columns <= 4:
+        figure = new_figure(9.6, 0.6 + rows * (4.8 / columns + 0.15))
+        ratios = [1.0] * columns + [0.15] + [1.0] * columns
+        grid = figure.subplots(rows, 2 * columns + 1, squeeze=False, width_ratios=ratios)
+        for ax in grid[:, columns]:
+            ax.set_visible(False)  # a gap between the two
+        return figure, (grid[:, :columns], grid[:, columns + 1 :])
+    figure = new_figure(9.6, 0.8 + 2 * rows * (9.6 / columns + 0.15))
+    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    return figure, (grid[:rows], grid[rows:])
 
 
 def _picture(ax, picture: np.ndarray, text: str) -> None:

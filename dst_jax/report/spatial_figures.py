@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dst_jax.report.analyses import Arrays, Sample, with_part
-from dst_jax.report.drawing import Drawing, add_legend, new_figure, raster, to_svg
+from dst_jax.report.drawing import (
+    Drawing,
+    add_legend,
+    new_figure,
+    raster,
+    small_multiples,
+    to_svg,
+)
 
 _LABELS = 36  # more names of layers would touch each other
 
@@ -21,11 +28,7 @@ def kernel_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
         return None
     firsts = [(sample, sample.of("weights")[0]) for sample in found]
     mapped, taps = str(firsts[0][1]["mapped"]), int(firsts[0][1]["taps"])
-    columns = max(3, len(firsts))
-    figure = new_figure(9.6, 0.5 + 2 * (0.35 + 8.2 / columns))
-    grid = figure.subplots(2, columns, squeeze=False)
-    for ax in grid.ravel():
-        ax.set_visible(False)
+    figure, bands = small_multiples(2, len(firsts))
     highest = max(float(run["magnitude"].max()) for _, run in firsts) or 1.0
     texts = []
     for column, (sample, run) in enumerate(firsts):
@@ -37,17 +40,15 @@ def kernel_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
         for row, (values, top) in enumerate(
             ((run["nonzero"], max(taps, 1)), (run["magnitude"], highest))
         ):
-            ax = grid[row, column]
+            ax = bands[row][column]
             ax.set_visible(True)
             shown = raster(ax, values, cmap="cividis", vmin=0, vmax=top)
             ax.set_xlabel("input channel")
             ax.set_ylabel("output channel")
-            if row == 0:
-                ax.set_title(sample.group.name + numbers, loc="left")
+            ax.set_title(sample.group.name + (numbers if row == 0 else ""), loc="left")
             if column == len(firsts) - 1:
                 label = f"active weights of {taps}" if row == 0 else "sum of |w|"
-                used = grid[row][: len(firsts)].tolist()
-                figure.colorbar(shown, ax=used, label=label, shrink=0.8)
+                figure.colorbar(shown, ax=bands[row], label=label, shrink=0.8)
     name = "kernels" + suffix
     return Drawing(
         name=name,

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from dst_jax.report.analyses import Arrays, Sample, curves, plot, sizes_text, with_part
-from dst_jax.report.drawing import Drawing, add_legend, new_figure, raster, to_svg
+from dst_jax.report.drawing import (
+    Drawing,
+    add_legend,
+    new_figure,
+    raster,
+    small_multiples,
+    to_svg,
+)
 
 _BANDS = ("low", "high")
 
@@ -109,18 +116,14 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
         for sample, run, square in maps
         if base is not None and not sample.group.is_dense and square.shape == base.shape
     ]
-    columns = max(3, len(maps))
-    figure = new_figure(9.6, (0.3 + 9.0 / columns) * (2 if against else 1))
-    grid = figure.subplots(2 if against else 1, columns, squeeze=False)
-    for ax in grid.ravel():
-        ax.set_visible(False)
+    figure, bands = small_multiples(2 if against else 1, len(maps))
     top = max(10.0, *(float(np.nanmax(100 * square)) for *_, square in maps))
-    for ax, (sample, run, square) in zip(grid[0], maps, strict=False):
+    for ax, (sample, run, square) in zip(bands[0], maps, strict=True):
         shown = _show(ax, run, 100 * square, sample.group.name, "viridis", 0, top)
-    figure.colorbar(shown, ax=grid[0][: len(maps)].tolist(), label="error, %", shrink=0.8)
+    figure.colorbar(shown, ax=bands[0], label="error, %", shrink=0.8)
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
-        places = [ax for ax, (s, *_) in zip(grid[1], maps, strict=False) if not s.group.is_dense]
+        places = [ax for ax, (s, *_) in zip(bands[1], maps, strict=True) if not s.group.is_dense]
         for ax, (sample, run, square) in zip(places, against, strict=False):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
