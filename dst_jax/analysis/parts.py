@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax import corruptions, data
-from dst_jax.analysis import corruption_spectra, saliency, spectral
+from dst_jax.analysis import corruption_spectra, frequencies, saliency, spectral
 from dst_jax.analysis.weights import describe_weights
 from dst_jax.errors import UserError
 from dst_jax.options import OPTIONS
@@ -89,8 +89,8 @@ class Analysis:
             "heat_map": {
                 **images,
                 "step": options["heat_map_step"],
-                "extent": spectral.heat_map_extent(self._size),
-                "norm": spectral.heat_map_norm(self._size),
+                "extent": frequencies.heat_map_extent(self._size),
+                "norm": frequencies.heat_map_norm(self._size),
             },
             "noise": {**images, "bandwidths": self._radii(), "norm": self._noise_norm()},
             "corruptions": {
@@ -187,8 +187,8 @@ class Analysis:
     def _heat_map_cells(self, begun: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(axis, cells, errors of the cells: NaN where they are not measured yet)."""
         options = self.settings("heat_map")
-        axis = spectral.heat_map_axis(self._size, options["extent"], options["step"])
-        cells = spectral.heat_map_cells(self._size, axis.tolist())
+        axis = frequencies.heat_map_axis(self._size, options["extent"], options["step"])
+        cells = frequencies.heat_map_cells(self._size, axis.tolist())
         return axis, cells, begun.get("errors", np.full(len(cells), np.nan))
 
     def heat_map(self, begun: Arrays, save: Callable[[Arrays], None]) -> Arrays:

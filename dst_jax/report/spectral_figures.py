@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dst_jax.analysis.frequencies import heat_map_square
 from dst_jax.report.analyses import Arrays, Sample, curves, plot, sizes_text, with_part
 from dst_jax.report.drawing import (
     Drawing,
@@ -147,11 +148,8 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
 
 def _square(run: Arrays) -> np.ndarray:
     """The map with its mirror images, from its distinct cells: [fy, fx]."""
-    size, axis = int(run["size"]), run["axis"].tolist()
-    known = {}
-    for (fy, fx), value in zip(run["cells"].tolist(), run["errors"].tolist(), strict=True):
-        known[fy % size, fx % size] = known[-fy % size, -fx % size] = value
-    return np.array([[known[fy % size, fx % size] for fx in axis] for fy in axis])
+    axis = run["axis"].tolist()
+    return heat_map_square(int(run["size"]), axis, run["cells"], run["errors"])
 
 
 def _show(ax, run: Arrays, values: np.ndarray, text: str, colours: str, low: float, high: float):

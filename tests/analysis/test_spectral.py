@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dst_jax.analysis import spectral
+from dst_jax.analysis import frequencies, spectral
 
 RANDOM = np.random.default_rng(0)
 
@@ -38,7 +38,7 @@ def by_hand(image, radius, band):
 )
 def test_attenuation_is_numpys(size, radius, band, seed):
     images = np.random.default_rng(seed).uniform(0, 255, (2, size, size, 3))
-    kept = spectral.attenuation(size, radius, band)
+    kept = frequencies.attenuation(size, radius, band)
     found = spectral.filtered(jnp.asarray(images, jnp.float32), jnp.asarray(kept))
     for image, result in zip(images, found, strict=True):
         for channel in range(3):
@@ -61,7 +61,7 @@ def test_examples_are_what_is_scored_clipped():
 @pytest.mark.parametrize("size", [8, 9])
 def test_a_larger_radius_removes_more_and_zero_removes_nothing(size):
     for band in ("low", "high"):
-        kept = [spectral.attenuation(size, r, band) for r in np.linspace(0, size + 1, 12)]
+        kept = [frequencies.attenuation(size, r, band) for r in np.linspace(0, size + 1, 12)]
         assert kept[0].all()
         assert not kept[-1].any()
         assert all((a >= b).all() for a, b in itertools.pairwise(kept))
@@ -71,7 +71,7 @@ def test_a_larger_radius_removes_more_and_zero_removes_nothing(size):
 def test_a_basis_image_has_unit_norm_and_two_points_in_its_spectrum(size):
     for fy in range(-(size // 2), (size + 1) // 2):
         for fx in range(-(size // 2), (size + 1) // 2):
-            wave = spectral.fourier_basis(size, fy, fx).astype(np.float64)
+            wave = frequencies.fourier_basis(size, fy, fx).astype(np.float64)
             assert np.linalg.norm(wave) == pytest.approx(1, abs=1e-6)
             points = {tuple(p) for p in np.argwhere(abs(np.fft.fft2(wave)) > 1e-3)}
             assert points == {(fy % size, fx % size), (-fy % size, -fx % size)}
@@ -79,20 +79,20 @@ def test_a_basis_image_has_unit_norm_and_two_points_in_its_spectrum(size):
 
 def test_distinct_cells_are_as_many_as_published():
     def count(size, extent):
-        axis = spectral.heat_map_axis(size, extent)
-        return len(spectral.heat_map_cells(size, axis))
+        axis = frequencies.heat_map_axis(size, extent)
+        return len(frequencies.heat_map_cells(size, axis))
 
     assert count(32, 32) == 514
     assert count(224, 63) == 1985
-    assert (spectral.heat_map_norm(32), spectral.heat_map_norm(224)) == (4.0, 15.7)
-    assert (spectral.heat_map_extent(32), spectral.heat_map_extent(224)) == (31, 63)
+    assert (frequencies.heat_map_norm(32), frequencies.heat_map_norm(224)) == (4.0, 15.7)
+    assert (frequencies.heat_map_extent(32), frequencies.heat_map_extent(224)) == (31, 63)
 
 
 @pytest.mark.parametrize("extent", [7, 8])
 def test_a_map_is_laid_out_with_its_mirror_images(extent):
-    axis = spectral.heat_map_axis(8, extent)
-    cells = spectral.heat_map_cells(8, axis)
-    square = spectral.heat_map_square(8, axis, cells, np.abs(cells).sum(1).astype(float))
+    axis = frequencies.heat_map_axis(8, extent)
+    cells = frequencies.heat_map_cells(8, axis)
+    square = frequencies.heat_map_square(8, axis, cells, np.abs(cells).sum(1).astype(float))
     assert square.shape == (extent, extent)
     middle = axis.tolist().index(0)
     assert square[middle, middle] == 0
@@ -102,17 +102,17 @@ def test_a_map_is_laid_out_with_its_mirror_images(extent):
 
 
 def test_thinned_axis():
-    assert spectral.heat_map_axis(32, 31, 5).tolist() == [-15, -10, -5, 0, 5, 10, 15]
+    assert frequencies.heat_map_axis(32, 31, 5).tolist() == [-15, -10, -5, 0, 5, 10, 15]
     with pytest.raises(ValueError, match="expected at most the side of the image, 8"):
-        spectral.heat_map_axis(8, 9)
+        frequencies.heat_map_axis(8, 9)
 
 
 def test_noise_masks():
     """The square around the highest frequency is the one around 0, moved by half the spectrum."""
     for width in range(10):
-        low, high = (spectral.band_masks(8, width, band) for band in ("low", "high"))
+        low, high = (frequencies.band_masks(8, width, band) for band in ("low", "high"))
         np.testing.assert_array_equal(np.roll(low, (4, 4), (0, 1)), high)
-    assert spectral.band_masks(8, 9, "low").all()
+    assert frequencies.band_masks(8, 9, "low").all()
 
 
 def batches(images, labels, size=4):
@@ -165,8 +165,8 @@ def test_accuracy_falls_where_the_band_that_carries_the_class_goes(frequency, fa
 def test_heat_map_finds_the_frequency_a_network_listens_to():
     images = np.full((6, 8, 8, 3), 127, np.uint8)
     data = batches(images, np.zeros(6, int))
-    axis = spectral.heat_map_axis(8, 7)
-    cells = spectral.heat_map_cells(8, axis)
+    axis = frequencies.heat_map_axis(8, 7)
+    cells = frequencies.heat_map_cells(8, axis)
     found = np.array(list(spectral.heat_map(detector(2, -1), data, 8, cells, norm=1.0)))
     hurt = {
         tuple(cell) for cell, accuracy in zip(cells.tolist(), found, strict=True) if accuracy < 1
@@ -213,5 +213,5 @@ def test_white_kernels_are_flat_and_a_mean_is_low():
 
 def test_images_may_be_traced_or_whole_numbers():
     images = jnp.asarray(RANDOM.integers(0, 256, (2, 8, 8, 3)), jnp.uint8)
-    kept = jnp.asarray(spectral.attenuation(8, 0, "low"))
+    kept = jnp.asarray(frequencies.attenuation(8, 0, "low"))
     np.testing.assert_allclose(jax.jit(spectral.filtered)(images, kept), images, atol=1e-3)
