@@ -20,6 +20,7 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE / "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+_ENOUGH = 3 << 30  # bytes of one process of the tests
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -31,9 +32,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
-    """What one file compiled is of no use to the next, and would take gigabytes together."""
+    """What one file compiled is of little use to the next, and takes gigabytes in the end."""
     yield
-    jax.clear_caches()
+    if _resident_bytes() > _ENOUGH:
+        jax.clear_caches()
+
+
+def _resident_bytes() -> float:
+    """Memory of this process; unlimited where the system does not tell."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float("inf")
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module")

@@ -176,8 +176,9 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, qu
     config.train.steps, config.sparsity.update_freq = "6", "3"
     config.sparsity.prune_end_step = "3"
     config.checkpoint.every, config.log.every = "6", "6"
-    config.eval.max_images, config.eval.severities = 32, (1,)
-    config.eval.batch_size = 32
+    config.train.batch_size = 8
+    config.eval.max_images, config.eval.severities = 16, (1,)
+    config.eval.batch_size = 16
     places = places_lib.Places(tmp_path, None, cache_dir)
     text = experiment.run(config, places)
     assert str(tmp_path / "report.html") in text
@@ -191,7 +192,7 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, qu
         moves = method not in ("static", "mest_r", "mest_g")
         assert (updates[0]["mask_churn"] > 0) == moves
     (result,) = storage.load_all(tmp_path)
-    assert result.n == 32
+    assert result.n == 16
     assert len(result.hits) == 1 + len(config.eval.corruptions)
     if method != "dense":
         assert run.structure["sparsity"] == pytest.approx(0.5, abs=1e-3)

@@ -72,7 +72,8 @@ def assert_same_masks(expected, found):
 FIFTY_STEPS = {
     "sparsity__update_freq": "9",
     "sparsity__update_end_step": "100%",
-    "train__epochs": 5.0,
+    "train__batch_size": 32,
+    "train__epochs": 1.25,
 }
 
 
@@ -128,7 +129,7 @@ def test_pmap_trains_with_the_same_masks_on_all_devices(config, cache_dir):
         copies = np.asarray(mask)
         assert copies.shape[0] == 4
         np.testing.assert_array_equal(copies, copies[:1].repeat(4, 0))
-    assert int(trainer.devices.canonical(state).window.examples) == 20 * 128
+    assert int(trainer.devices.canonical(state).window.examples) == 20 * 32
     assert losses[20] - losses[15] < losses[5]  # the last five steps against the first five
 
 
