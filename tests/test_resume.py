@@ -16,7 +16,7 @@ def uninterrupted(tmp_path_factory, cache_dir):
     workdir = tmp_path_factory.mktemp("uninterrupted")
     for path in (workdir / "first", workdir / "second"):
         started = time.monotonic()
-        done = runs.run(runs.command(path, cache_dir, "--mode=train"))
+        done = runs.run(runs.command(path, cache_dir, "--mode=train", checkpoint__every="5"))
         assert done.returncode == 0, done.stderr
     runs.assert_same_state(workdir / "first", workdir / "second")
     return workdir / "second", time.monotonic() - started
@@ -24,7 +24,7 @@ def uninterrupted(tmp_path_factory, cache_dir):
 
 def start(workdir, cache_dir):
     return subprocess.Popen(
-        runs.command(workdir, cache_dir, "--mode=train"),
+        runs.command(workdir, cache_dir, "--mode=train", checkpoint__every="5"),
         cwd=runs.ROOT,
         env=runs.environment(),
         stdout=subprocess.PIPE,
@@ -69,7 +69,12 @@ def test_sigterm_saves_says_so_and_resumes_with_the_same_bits(tmp_path, cache_di
     assert "stopped by SIGTERM: checkpoint of step" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "summary.json").exists()
-    assert runs.run(runs.command(tmp_path, cache_dir, "--mode=train")).returncode == 0
+    assert (
+        runs.run(
+            runs.command(tmp_path, cache_dir, "--mode=train", checkpoint__every="5")
+        ).returncode
+        == 0
+    )
     runs.assert_same_state(whole, tmp_path)
     assert runs.record(whole) == runs.record(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text())["finished"]
