@@ -47,7 +47,7 @@ def _resident_bytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def quick_to_compile() -> Iterator[None]:
     """What is compiled here runs for seconds: the compiler may leave out its optimisations."""
     jax.config.update("jax_disable_most_optimizations", True)

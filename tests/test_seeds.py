@@ -34,7 +34,7 @@ def assert_same(a, b):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, cache_dir, quick_to_compile):
+def together(tmp_path_factory, cache_dir):
     workdir = tmp_path_factory.mktemp("together")
     return workdir, trained(workdir, cache_dir, (3, 4))
 

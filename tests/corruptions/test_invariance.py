@@ -90,18 +90,8 @@ def test_images_in_any_batch_on_any_devices(name, frost_dir):
     assert share_off(single, together[:1]) <= 1e-3
 
 
-# Operation by operation these take minutes together: each is compiled by itself.
-SLOW_WITHOUT_JIT = {"fog", "glass_blur", "spatter", "snow", "frost", "elastic_transform"}
-SLOW_WITHOUT_JIT |= {"jpeg_compression", "motion_blur", "zoom_blur"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.full] if name in SLOW_WITHOUT_JIT else [])
-        for name in COMMON
-    ],
-)
+@pytest.mark.slow  # each operation is compiled by itself
+@pytest.mark.parametrize("name", COMMON)
 def test_images_without_jit(name, frost_dir):
     data = [jnp.asarray(x[:1]) for x in (IMAGES, IDS, MAPS)]
     compiled = run(name, frost_dir, *data)
