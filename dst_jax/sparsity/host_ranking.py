@@ -235,7 +235,6 @@ def select(
     *,
     joint: bool,
     candidates: Sequence[Any] | None = None,
-    excluded: Sequence[Any] | None = None,
 ) -> list[np.ndarray]:
     """Marks the highest scores of every layer, or of all layers together.
 
@@ -246,15 +245,13 @@ def select(
       starts: the index in `ranking`'s packed array at which each layer starts; ties depend on it.
       joint: rank all layers together.
       candidates: one mask a layer, outside which nothing may be chosen.
-      excluded: one mask a layer, inside which nothing may be chosen.
 
     Returns:
       One uint8 mask [...] a layer.
     """
-    nothing = [None] * len(scores)
     masks = [np.empty(score.shape, np.uint8) for score in scores]
-    rows = zip(scores, candidates or nothing, excluded or nothing, masks, strict=True)
-    layers = [_Layer(*row[:3], row[3].view(bool)) for row in rows]
+    rows = zip(scores, candidates or [None] * len(scores), masks, strict=True)
+    layers = [_Layer(score, allowed, None, mask.view(bool)) for score, allowed, mask in rows]
     if joint:
         _choose(layers, counts[0], starts, salt)
     else:
@@ -263,3 +260,40 @@ def select(
             *(scores, layers, counts, starts),
         )
     return masks
+
+
+def drop_and_grow(
+    masks: Sequence[np.ndarray],
+    drop_scores: Sequence[np.ndarray],
+    grow_scores: Sequence[np.ndarray],
+    n_kept: Sequence[int],
+    n_new: Sequence[int],
+    salt: np.ndarray | None,
+    starts: Sequence[int],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Does what `ranking.drop_and_grow` does; both choices of a layer while its masks are in cache.
+
+    Args:
+      masks: 0/1 [...] a layer, what is active now.
+      drop_scores: [...] a layer; ties stay at the lower index.
+      grow_scores: [...] a layer; all that is not kept may be grown.
+      n_kept: how many stay in each layer.
+      n_new: how many are active afterwards in each layer.
+      salt: as in `select`, of ties among growth scores.
+      starts: as in `select`.
+
+    Returns:
+      What was kept and the new masks, uint8 [...] a layer each.
+    """
+
+    def of_layer(
+        mask: np.ndarray, drop: Any, grow: Any, stay: int, active: int, start: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        kept, new = np.empty(mask.shape, np.uint8), np.empty(mask.shape, np.uint8)
+        _choose([_Layer(drop, mask, None, kept.view(bool))], stay, [start], None)
+        _choose([_Layer(grow, None, kept, new.view(bool))], active - stay, [start], salt)
+        np.bitwise_or(new, kept, out=new)
+        return kept, new
+
+    rows = host_arrays.each(of_layer, masks, drop_scores, grow_scores, n_kept, n_new, starts)
+    return [kept for kept, _ in rows], [new for _, new in rows]

@@ -59,6 +59,11 @@ class _Packing:
         """The row where each layer starts."""
         return np.cumsum([0, *self.rows])[:-1].tolist()
 
+    @property
+    def entries(self) -> list[int]:
+        """The packed entry where each layer starts."""
+        return [row * _ROW for row in self.starts]
+
     def is_real(self) -> jax.Array:
         """Returns which entries are not padding, bool [R, 16, 128]."""
         ends = [
@@ -195,17 +200,12 @@ def _packing_of(scores: Sequence[Any], joint: bool) -> _Packing:
     return packing
 
 
-def _select_on_host(
-    packing: _Packing,
-    scores: Sequence[np.ndarray],
-    k: Any,
-    tie_key: jax.Array | None,
-    **masks: Sequence[Any] | None,
-) -> list[np.ndarray]:
-    salt = None if tie_key is None else np.asarray(_salt(tie_key))
-    counts = np.broadcast_to(np.asarray(k, np.int64), packing.groups).tolist()
-    starts = [row * _ROW for row in packing.starts]
-    return host_ranking.select(scores, counts, salt, starts, joint=packing.joint, **masks)
+def _host_salt(tie_key: jax.Array | None) -> np.ndarray | None:
+    return None if tie_key is None else np.asarray(_salt(tie_key))
+
+
+def _host_counts(k: Any, packing: _Packing) -> list[int]:
+    return np.broadcast_to(np.asarray(k, np.int64), packing.groups).tolist()
 
 
 def topk_masks(
@@ -241,7 +241,14 @@ def topk_masks(
     scores = [score if hasattr(score, "shape") else jnp.asarray(score) for score in scores]
     packing = _packing_of(scores, joint)
     if is_on_host(scores, k, tie_key, *(candidates or ())):
-        return _select_on_host(packing, scores, k, tie_key, candidates=candidates)
+        return host_ranking.select(
+            scores,
+            _host_counts(k, packing),
+            _host_salt(tie_key),
+            packing.entries,
+            joint=joint,
+            candidates=candidates,
+        )
     arrays = [jnp.asarray(score) for score in scores]
     counts = jnp.asarray(k, jnp.int32).reshape(packing.groups)
     allowed = None if candidates is None else [jnp.asarray(mask) for mask in candidates]
@@ -274,12 +281,10 @@ def drop_and_grow(
         return [], []
     packing = _packing_of(masks, joint=False)
     if is_on_host([*masks, *drop_scores, *grow_scores], n_kept, n_new, tie_key):
-        n_kept, n_new = np.asarray(n_kept, np.int64), np.asarray(n_new, np.int64)
-        kept = _select_on_host(packing, drop_scores, n_kept, None, candidates=masks)
-        new = _select_on_host(packing, grow_scores, n_new - n_kept, tie_key, excluded=kept)
-        for mask, stay in zip(new, kept, strict=True):
-            np.bitwise_or(mask, stay, out=mask)
-        return kept, new
+        both = (_host_counts(n, packing) for n in (n_kept, n_new))
+        return host_ranking.drop_and_grow(
+            masks, drop_scores, grow_scores, *both, _host_salt(tie_key), packing.entries
+        )
     counts = (jnp.asarray(n, jnp.int32).reshape(packing.groups) for n in (n_kept, n_new))
     arrays = ([jnp.asarray(a) for a in layers] for layers in (masks, drop_scores, grow_scores))
     return _exchange(packing, *arrays, *counts, tie_key)
