@@ -55,6 +55,16 @@ def quick_to_compile() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)  # as it is by default
 
 
+@pytest.fixture(scope="module")
+def on_one_device() -> Iterator[None]:
+    """Only the first device is to be had: where devices are not the subject, four cost more."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("devices", "local_devices"):
+            patch.setattr(jax, name, lambda: first)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cache_dir() -> pathlib.Path:
     """A cache of datasets that outlives one run of the tests."""

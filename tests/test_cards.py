@@ -18,6 +18,8 @@ from dst_jax.errors import UserError
 from dst_jax.report import runs as run_directories
 from dst_jax.robustness import storage
 
+pytestmark = pytest.mark.usefixtures("on_one_device")
+
 CARDS = sorted((runs.ROOT / "configs").glob("*.py"))
 METHODS = ("dense", "static", *cards.SIX_METHODS)
 IMAGES = {

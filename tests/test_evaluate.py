@@ -10,6 +10,8 @@ from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
 from dst_jax.workdir import claim
 
+pytestmark = pytest.mark.usefixtures("on_one_device")
+
 TINY = {
     "model__name": "mlp",
     "train__epochs": 1.0,

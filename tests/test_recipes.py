@@ -17,6 +17,8 @@ from dst_jax.errors import UserError
 from dst_jax.saved_run import load_run
 from dst_jax.workdir import claim, write_json
 
+pytestmark = pytest.mark.usefixtures("on_one_device")
+
 EVERYTHING = {
     "model__name": "mlp",
     "model__width": 16,
@@ -40,7 +42,7 @@ EVERYTHING = {
 }
 
 
-def test_a_restart_with_everything_on_ends_with_the_same_bits(tmp_path, cache_dir):
+def test_a_restart_with_everything_on_ends_with_the_same_bits(tmp_path, cache_dir, quick_to_compile):
     config = runs.small_config(**EVERYTHING)
     whole, again = tmp_path / "whole", tmp_path / "again"
     claim(whole, config)
@@ -120,12 +122,6 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, text):
     with pytest.raises(UserError, match=text) as error:
         runs.small_config(**changes)
     assert "\n" not in str(error.value)
-
-
-def test_micro_batches_that_the_devices_cannot_share_are_refused(tmp_path, cache_dir):
-    config = runs.small_config(train__accumulate=64)
-    with pytest.raises(UserError, match=r"found 128; expected a multiple of the 4 devices times"):
-        train.train([config], [tmp_path], None, cache_dir)
 
 
 PAGE = (runs.ROOT / "docs" / "recipes.md").read_text()

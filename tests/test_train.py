@@ -207,3 +207,9 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
         assert leaf.dtype == np.float32
         assert np.isfinite(leaf).all()
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_micro_batches_that_the_devices_cannot_share_are_refused(tmp_path, cache_dir):
+    config = runs.small_config(train__accumulate=64)
+    with pytest.raises(UserError, match=r"found 128; expected a multiple of the 4 devices times"):
+        train.train([config], [tmp_path], None, cache_dir)
