@@ -47,12 +47,17 @@ def _resident_bytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quick_to_compile() -> Iterator[None]:
-    """What is compiled here runs for seconds: the compiler may leave out its optimisations."""
+    """What is compiled here runs for seconds: the compiler may leave out its optimisations.
+
+    Until the end of the file, and without a program from before: JAX would mix the two.
+    """
+    jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)  # as it is by default
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
