@@ -281,9 +281,14 @@ def drop_and_grow(
         return [], []
     packing = _packing_of(masks, joint=False)
     if is_on_host([*masks, *drop_scores, *grow_scores], n_kept, n_new, tie_key):
-        both = (_host_counts(n, packing) for n in (n_kept, n_new))
         return host_ranking.drop_and_grow(
-            masks, drop_scores, grow_scores, *both, _host_salt(tie_key), packing.entries
+            masks,
+            drop_scores,
+            grow_scores,
+            _host_counts(n_kept, packing),
+            _host_counts(n_new, packing),
+            _host_salt(tie_key),
+            packing.entries,
         )
     counts = (jnp.asarray(n, jnp.int32).reshape(packing.groups) for n in (n_kept, n_new))
     arrays = ([jnp.asarray(a) for a in layers] for layers in (masks, drop_scores, grow_scores))
