@@ -49,6 +49,10 @@ def create_updater(config: Config) -> sparsity.BaseUpdater:
     del options["initial_mask"]
     maskable = models.maskable(config["model"]["name"], options.pop("exclude"))
     options["skip_gradients"] = options.pop("update_timing") == "replace"
+    # Steps count from 0. An update at the step after the last never comes, and MEST would wait for
+    # it with more weights than the target.
+    last = config["train"]["steps"] - 1
+    options["update_end_step"] = min(options["update_end_step"], last)
     fields = sparsity.fields_of(options["algorithm"])
     for name in _SOME_ALGORITHMS_ONLY - fields:
         del options[name]
