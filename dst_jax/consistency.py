@@ -119,7 +119,9 @@ def _check_density(flat: dict[str, Any], algorithm: str) -> None:
     elif algorithm.startswith("granet") and not flat["sparsity.initial_density"]:
         flat["sparsity.initial_density"] = granet_initial_density(target)
     freq, start = flat["sparsity.update_freq"], flat["sparsity.update_start_step"]
-    end, name = flat["sparsity.update_end_step"], "update_end_step"
+    # Steps count from 0: the last one taken comes before the end of the training.
+    last = flat["train.steps"] - 1
+    end, name = min(flat["sparsity.update_end_step"], last), "update_end_step"
     if not algorithm.startswith("mest"):
         initial = flat["sparsity.initial_density"]
         if not target < initial:
