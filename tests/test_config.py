@@ -177,3 +177,17 @@ def test_granet_starts_above_its_target_at_every_sparsity(sparsity, density):
     options = resolve(**{**GRANET, "sparsity__sparsity": sparsity})["sparsity"]
     assert options["initial_density"] == density
     assert 1 - sparsity < density < 1
+
+
+def test_an_update_at_the_end_of_the_training_never_comes():
+    card = config_lib.default()
+    for name, value in {
+        "sparsity.algorithm": "mest_g",
+        "train.steps": "6",
+        "train.warmup": "0",
+        "sparsity.update_freq": "6",
+        "sparsity.update_end_step": "100%",
+    }.items():
+        config_lib.set_option(card, name, value)
+    with pytest.raises(UserError, match="a step with a mask update before it: mest_g"):
+        config_lib.resolve(card, 1437)
