@@ -9,6 +9,16 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Most of a test is spent compiling small programs. XLA's older way to write out a fused loop takes
+# half the time of its newer one, and one part a program less than several. `make demo` is compiled
+# as a user's runs are.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ]
+)
 
 import jax
 

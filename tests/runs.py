@@ -16,7 +16,9 @@ CARD = "configs/digits_rigl.py"
 SMALL = {
     "model.width": 4,
     "model.depth": 1,
-    "train.epochs": 4.0,
+    "train.batch_size": 32,
+    "train.epochs": 1.0,
+    "train.warmup": "5",
     "sparsity.update_freq": "7",
     "checkpoint.every": "11",
     "log.every": "8",
@@ -42,7 +44,7 @@ def command(workdir: Path, cache_dir: Path, *arguments: str, **changes: object) 
 
 def environment(devices: int = 1) -> dict[str, str]:
     """The environment of a subprocess with this many CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
@@ -59,7 +61,6 @@ def small_config(**changes: object) -> dict:
     for name, value in {
         "data.augment": "crop",
         "sparsity.algorithm": "rigl",
-        "train.warmup": "5",
         **SMALL,
         **{name.replace("__", "."): value for name, value in changes.items()},
     }.items():

@@ -241,8 +241,7 @@ def test_a_run_in_use_is_not_written_by_a_second_program(finished, cache_dir):
 
 
 def test_a_digits_run_never_imports_tensorflow(tmp_path, cache_dir):
-    arguments = runs.command(tmp_path, cache_dir, train__epochs=1.0, model__name="mlp")[2:]
-    arguments.append("--config.train.warmup=0")
+    arguments = runs.command(tmp_path, cache_dir, train__epochs=0.25, model__name="mlp")[2:]
     code = (
         f"import sys; sys.argv = ['run.py', *{arguments!r}]\n"
         "import runpy\n"
@@ -256,7 +255,7 @@ def test_a_digits_run_never_imports_tensorflow(tmp_path, cache_dir):
 
 @pytest.mark.slow
 def test_a_sweep_keeps_finished_runs_and_reports_over_all(tmp_path, cache_dir):
-    arguments = runs.command(tmp_path, cache_dir, "--sweep=demo", train__epochs=2.0)
+    arguments = runs.command(tmp_path, cache_dir, "--sweep=demo", train__epochs=0.5)
     done = runs.run(arguments)
     assert done.returncode == 0, done.stderr
     for name in ("dense", "set", "rigl"):
@@ -279,7 +278,7 @@ def test_two_processes_train_as_one(tmp_path, cache_dir):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    options = {"model__name": "mlp", "model__width": 0}
+    options = {"model__name": "mlp", "model__width": 32}
     whole = runs.run(runs.command(tmp_path / "one", cache_dir, **options), env=runs.environment(2))
     assert whole.returncode == 0, whole.stderr
     processes = [

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("on_one_device")
 
 TINY = {
     "model__name": "mlp",
-    "train__epochs": 1.0,
+    "train__epochs": 0.25,
     "train__warmup": "0",
     "sparsity__update_freq": "4",
 }

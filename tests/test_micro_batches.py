@@ -21,7 +21,7 @@ def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir, quick_to
     assert max(relative_errors(whole.params, parts.params).values()) < 2e-6
     assert float(parts.window.loss) == pytest.approx(float(whole.window.loss), rel=1e-6)
     assert int(parts.window.correct) == int(whole.window.correct)
-    assert int(parts.window.examples) == 5 * 128
+    assert int(parts.window.examples) == 5 * 32
 
 
 def test_statistics_pass_from_one_part_to_the_next_and_each_has_its_own_key():

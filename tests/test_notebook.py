@@ -9,6 +9,7 @@ import runs
 NOTEBOOK = runs.ROOT / "notebooks" / "colab_tpu.ipynb"
 OVERRIDES = {
     "model.width": 4,
+    "model.depth": 1,
     "train.epochs": 1.0,
     "train.warmup": "5",
     "checkpoint.every": "5",

@@ -12,12 +12,12 @@ from dst_jax import checkpoint, config, experiment, train
 from dst_jax.errors import UserError
 from dst_jax.workdir import claim
 
-FORTY_FOUR_STEPS = {"train__batch_size": 32, "train__epochs": 1.0}
+pytestmark = pytest.mark.usefixtures("on_one_device")
 
 
 def trained(workdir, cache_dir, seeds, **changes):
     """The final states of runs trained together, by seed."""
-    configs = [runs.small_config(seed=seed, **FORTY_FOUR_STEPS, **changes) for seed in seeds]
+    configs = [runs.small_config(seed=seed, **changes) for seed in seeds]
     workdirs = [workdir / f"seed{seed}" for seed in seeds]
     for path, resolved in zip(workdirs, configs, strict=True):
         claim(path, resolved)

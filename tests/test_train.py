@@ -72,7 +72,6 @@ def assert_same_masks(expected, found):
 FIFTY_STEPS = {
     "sparsity__update_freq": "9",
     "sparsity__update_end_step": "100%",
-    "train__batch_size": 32,
     "train__epochs": 1.25,
 }
 
@@ -196,7 +195,7 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
         model__dtype="bfloat16",
         model__name="mlp",
         model__width=16,
-        train__epochs=1.0,
+        train__epochs=0.25,
         sparsity__update_freq="4",
         log__tensorboard=True,
     )
@@ -210,6 +209,6 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
 
 
 def test_micro_batches_that_the_devices_cannot_share_are_refused(tmp_path, cache_dir):
-    config = runs.small_config(train__accumulate=64)
-    with pytest.raises(UserError, match=r"found 128; expected a multiple of the 4 devices times"):
+    config = runs.small_config(train__accumulate=16)
+    with pytest.raises(UserError, match=r"found 32; expected a multiple of the 4 devices times"):
         train.train([config], [tmp_path], None, cache_dir)

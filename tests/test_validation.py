@@ -18,7 +18,7 @@ def test_how_many_are_held_out(count, share, held):
 
 
 def held_out_config(**changes):
-    options = {"data__validation": 0.1, "train__epochs": 1.0, "model__name": "mlp"}
+    options = {"data__validation": 0.1, "train__epochs": 0.25, "model__name": "mlp"}
     card = config_lib.default()
     for name, value in {**runs.SMALL, "data.augment": "none"}.items():
         config_lib.set_option(card, name, value)
