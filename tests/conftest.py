@@ -9,15 +9,12 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Most of a test is spent compiling small programs. XLA's older way to write out a fused loop takes
-# half the time of its newer one, and one part a program less than several. `make demo` is compiled
-# as a user's runs are.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_cpu_use_fusion_emitters=false",
-        "--xla_cpu_parallel_codegen_split_count=1",
-    ]
+# Most of a test is spent compiling small programs. Without optimisations, with XLA's older way to
+# write out a fused loop and in one part, that takes a third of the time. Runs that the tests start
+# as programs of their own (`runs.environment`) are compiled as a user's are; see also
+# `compiled_in_full`.
+os.environ["XLA_FLAGS"] = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 
 import jax
@@ -29,6 +26,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_compilation_cache_dir", str(_CACHE / "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)
 
 _ENOUGH = 3 << 30  # bytes of one process of the tests
 _SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -58,15 +56,15 @@ def _resident_bytes() -> float:
 
 
 @pytest.fixture(scope="module")
-def quick_to_compile() -> Iterator[None]:
-    """What is compiled here runs for seconds: the compiler may leave out its optimisations.
+def compiled_in_full() -> Iterator[None]:
+    """The compiler's optimisations are on: for files about the bits of whole training steps.
 
     Until the end of the file, and without a program from before: JAX would mix the two.
     """
     jax.clear_caches()
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)  # as it is by default
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
 
 

@@ -44,7 +44,7 @@ def command(workdir: Path, cache_dir: Path, *arguments: str, **changes: object) 
 
 def environment(devices: int = 1) -> dict[str, str]:
     """The environment of a subprocess with this many CPU devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices}"
     return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 

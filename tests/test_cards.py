@@ -172,7 +172,7 @@ PRODUCT = [pair for pair in itertools.product(CARDS, METHODS) if pair not in SUB
     [*SUBSET, *(pytest.param(*pair, marks=pytest.mark.full) for pair in PRODUCT)],
     ids=lambda value: getattr(value, "stem", value),
 )
-def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir, quick_to_compile):
+def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir):
     """Six steps with one mask update, a checkpoint, a robust evaluation and a report."""
     config = load(card).get_config(f"tiny,algorithm={method},sparsity=0.5")
     config.train.steps, config.sparsity.update_freq = "6", "3"

@@ -11,7 +11,7 @@ from dst_jax import micro_batches
 from dst_jax.parallel import Devices
 
 
-def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir, quick_to_compile):
+def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir):
     options = {"model__name": "mlp", "model__width": 24, "sparsity__update_freq": "2"}
     options |= {"train__mixup": 0.8, "train__label_smoothing": 0.1}
     row = Devices("jit", jax.devices()[:4])

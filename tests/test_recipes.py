@@ -42,9 +42,7 @@ EVERYTHING = {
 }
 
 
-def test_a_restart_with_everything_on_ends_with_the_same_bits(
-    tmp_path, cache_dir, quick_to_compile
-):
+def test_a_restart_with_everything_on_ends_with_the_same_bits(tmp_path, cache_dir):
     config = runs.small_config(**EVERYTHING)
     whole, again = tmp_path / "whole", tmp_path / "again"
     claim(whole, config)

@@ -12,7 +12,7 @@ from dst_jax import checkpoint, config, experiment, train
 from dst_jax.errors import UserError
 from dst_jax.workdir import claim
 
-pytestmark = pytest.mark.usefixtures("on_one_device")
+pytestmark = pytest.mark.usefixtures("compiled_in_full", "on_one_device")
 
 
 def trained(workdir, cache_dir, seeds, **changes):

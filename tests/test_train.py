@@ -12,6 +12,8 @@ from dst_jax.errors import RunError, UserError
 from dst_jax.parallel import Devices
 from dst_jax.workdir import claim
 
+pytestmark = pytest.mark.usefixtures("compiled_in_full")
+
 
 class Trainer:
     """The two programs of a run and its input, on some devices."""

@@ -13,8 +13,6 @@ from dst_jax import corruptions
 from dst_jax.corruptions import registry
 from dst_jax.corruptions.constants import ROWS
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 SIDE = 32
 COMMON = (*corruptions.BENCHMARK, *corruptions.EXTRA)
 NAMES = list(corruptions.CORRUPTIONS)

@@ -10,8 +10,6 @@ import pytest
 from dst_jax import corruptions
 from dst_jax.corruptions.constants import ROWS
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 NAMES = list(corruptions.CORRUPTIONS)
 IDS = jnp.asarray([7, 3, 11, 4], jnp.int32)
 MAPS = np.random.default_rng(2).uniform(0.1, 1, (4, 32, 32)).astype(np.float32)

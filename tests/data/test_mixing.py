@@ -10,8 +10,6 @@ from dst_jax import data
 from dst_jax.data import augmentation, mixing
 from dst_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 KEYS = augmentation.example_keys(0, 0, jnp.arange(5_000))
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(8, 12, 16, 3)).astype(np.float32)

@@ -152,7 +152,7 @@ def some_classes(archive: Path, top: Path) -> Path:
     with tarfile.open(archive) as tar:
         for member in tar:
             _, *path = Path(member.name).parts
-            if path[:1] == ["val"] or path[:1] == ["train"] and path[1:2] and path[1] in WNIDS:
+            if path[:1] == ["val"] or (path[:1] == ["train"] and {*path} & {*WNIDS}):
                 tar.extract(member, top.parent, filter="data")
     (top / "wnids.txt").write_text("\n".join(WNIDS))
     annotations = top / "val" / "val_annotations.txt"

@@ -13,8 +13,6 @@ from dst_jax import models
 from dst_jax.errors import UserError
 from tests.models.small import FAMILIES, shapes_of, small
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 # (classes, image shape) -> (parameters, maskable weights, maskable layers)
 PUBLISHED = {
     "mlp": (10, (28, 28, 1), 266_610, 266_200, 3),  # LeNet-300-100

@@ -17,8 +17,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from dst_jax import sparsity
 from dst_jax.sparsity import mask_trees
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 STEPS, SPARSITY = 30, 0.6
 NAMES = {kind: name for name, kind in sparsity.ALGORITHM_REGISTRY.items()}  # no synonyms
 ALGORITHMS = tuple(NAMES.values())

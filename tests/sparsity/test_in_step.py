@@ -46,7 +46,6 @@ def first(recipe):
     return variables, step.init_state(recipe, variables)
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.parametrize("algorithm", ["set", "mest_g"])
 def test_snip(algorithm):
     recipe = recipe_of(algorithm)

@@ -93,7 +93,6 @@ def masked_layers(params, masks):
     return jax.tree.leaves(pairs, is_leaf=lambda x: isinstance(x, tuple))
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.parametrize(("algorithm", "optimizer", "regrow_same", "skip"), CASES)
 def test_invariants(params, algorithm, optimizer, regrow_same, skip):
     updater = make(algorithm, regrow_same=regrow_same, skip_gradients=skip)
@@ -224,7 +223,6 @@ def test_masks_are_the_same_everywhere(params, algorithm):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.parametrize("algorithm", sparsity.all_algorithm_names())
 def test_every_algorithm_packed_and_abstract(params, algorithm):
     """Packed masks give the same training; init_state works compiled and abstract."""
