@@ -10,11 +10,11 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Most of a test is spent compiling small programs. Without optimisations, with XLA's older way to
-# write out a fused loop and in one part, that takes a third of the time. Runs that the tests start
-# as programs of their own (`runs.environment`) are compiled as a user's are; see also
-# `compiled_in_full`.
-os.environ["XLA_FLAGS"] = (
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# write out a fused loop and in one part, the cases of test_contract.py take a quarter of the time.
+# Runs that the tests start as programs of their own (`runs.environment`) are compiled as a user's
+# are. Here, `compiled_in_full` turns the optimisations on, and `XLA_FLAGS= pytest` the newer way.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 
 import jax
@@ -57,7 +57,7 @@ def _resident_bytes() -> float:
 
 @pytest.fixture(scope="module")
 def compiled_in_full() -> Iterator[None]:
-    """The compiler's optimisations are on: for files about the bits of whole training steps.
+    """The compiler's optimisations are on: for files about which programs give the same bits.
 
     Until the end of the file, and without a program from before: JAX would mix the two.
     """

@@ -13,6 +13,8 @@ from dst_jax import corruptions
 from dst_jax.corruptions import registry
 from dst_jax.corruptions.constants import ROWS
 
+pytestmark = pytest.mark.usefixtures("compiled_in_full")
+
 SIDE = 32
 COMMON = (*corruptions.BENCHMARK, *corruptions.EXTRA)
 NAMES = list(corruptions.CORRUPTIONS)
@@ -51,7 +53,7 @@ def share_off(found, expected):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_are_the_same_bits(name, frost_dir):
-    """Batches of 64 and 7, another order, four devices."""
+    """Batches of 64, 7 and 1; another order, on four devices."""
     corruption = corruptions.CORRUPTIONS[name]
     options = {"frost_dir": str(frost_dir)} if "frost_dir" in corruption.options else {}
     rows = ROWS[name][preset_of(name)]
@@ -67,6 +69,7 @@ def test_draws_are_the_same_bits(name, frost_dir):
     order = np.random.default_rng(0).permutation(64)
     for other, chosen in (
         (draw(IDS[:7]), slice(0, 7)),
+        (draw(IDS[:1]), slice(0, 1)),
         (draw(jax.device_put(IDS[order], devices)), order),
     ):
         for key, values in together.items():

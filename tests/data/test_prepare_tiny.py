@@ -147,8 +147,8 @@ def test_broken_archives_are_refused(tmp_path, refused):
 PUBLISHED = "tiny-imagenet/tiny-imagenet-200-32px.tar.xz"
 
 
-def some_classes(archive: Path, top: Path) -> Path:
-    """Writes the real images of three classes as they are published; returns `top`."""
+def some_classes(archive: Path, top: Path) -> dict[str, dict[str, list[Path]]]:
+    """Writes real images as they are published; returns the files of each split and class."""
     with tarfile.open(archive) as tar:
         for member in tar:
             _, *path = Path(member.name).parts
@@ -158,25 +158,29 @@ def some_classes(archive: Path, top: Path) -> Path:
     annotations = top / "val" / "val_annotations.txt"
     lines = annotations.read_text().splitlines(keepends=True)
     annotations.write_text("".join(line for line in lines if line.split()[1] in WNIDS))
-    for line in lines:
-        if line.split()[1] not in WNIDS:
-            (top / "val" / "images" / line.split()[0]).unlink()
-    return top
+    files = {wnid: list((top / "train" / wnid / "images").iterdir()) for wnid in WNIDS}
+    validation = {wnid: [] for wnid in WNIDS}
+    for name, wnid, *_ in map(str.split, lines):
+        path = top / "val" / "images" / name
+        if wnid in WNIDS:
+            validation[wnid].append(path)
+        else:
+            path.unlink()
+    return {"train": files, "validation": validation}
 
 
 @pytest.mark.slow
 def test_real_images_of_three_classes(shared_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(BUILDERS["tiny_imagenet"], "COUNTS", Counts(3, 500, 150))
-    top = some_classes(shared_dir / PUBLISHED, tmp_path / "tiny-imagenet-200")
+    top = tmp_path / "tiny-imagenet-200"
+    files = some_classes(shared_dir / PUBLISHED, top)
     prepare("tiny_imagenet", top, tmp_path, only=["32x32"])
     for split, per_class in (("train", 500), ("validation", 50)):
         images, labels = data.load_arrays(data.get("tiny_imagenet32"), split, tmp_path, tmp_path)
         assert images.shape == (3 * per_class, 32, 32, 3)
         for label, wnid in enumerate(sorted(WNIDS)):
-            ours = {bytes(image) for image in images[np.asarray(labels) == label]}
-            if split == "train":
-                files = (top / "train" / wnid / "images").iterdir()
-                assert ours == {decoded(path, 64) for path in files}
+            ours = sorted(bytes(image) for image in images[np.asarray(labels) == label])
+            assert ours == sorted(decoded(path, 64) for path in files[split][wnid])
 
 
 @pytest.mark.full  # a minute
