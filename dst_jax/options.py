@@ -80,6 +80,12 @@ OPTIONS: dict[str, Option] = {
         low=-1,
         high=1,
     ),
+    "model.zero_init_residual": Option(
+        "published",
+        "yes: the last BatchNorm scale of each residual block starts at 0, which makes the first "
+        "steps of a deep network easier; no: at 1; for resnet, resnet3d and efficientnet",
+        choices=("published", "yes", "no"),
+    ),
     "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
     "data.input": Option(
         "auto",

@@ -70,6 +70,8 @@ def create_model(config: Mapping[str, Any]) -> Any:
     for name in ("dropout", "drop_path"):
         if config["model"][name] >= 0:
             options[name] = config["model"][name]
+    if config["model"]["zero_init_residual"] != "published":
+        options["zero_init_residual"] = config["model"]["zero_init_residual"] == "yes"
     return models.create(
         config["model"]["name"],
         data.get(config["data"]["name"]).num_classes,

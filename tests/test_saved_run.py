@@ -65,6 +65,23 @@ def saved(tmp_path, state, config):
     checkpoints.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "zero"),
+    [
+        ("resnet20", "published", False),
+        ("resnet20", "yes", True),
+        ("resnet50", "no", False),
+        ("resnet3d50", "published", True),
+        ("resnet3d50", "no", False),
+        ("efficientnet_b0", "published", False),
+        ("efficientnet_b0", "yes", True),
+    ],
+)
+def test_the_config_says_whether_residual_blocks_start_at_zero(name, value, zero):
+    config = runs.small_config(model__name=name, model__zero_init_residual=value)
+    assert saved_run.create_model(config).zero_init_residual is zero
+
+
 def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path):
     config = runs.small_config(model__name="mlp", model__width=4)
     saved(tmp_path, {"weights": np.zeros(3)}, config)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax.models.convolution import Conv
-from dst_jax.models.initializers import HE_NORMAL_FAN_IN, VarianceScaling
+from dst_jax.models.initializers import HE_NORMAL_FAN_IN, VarianceScaling, last_scale
 
 # Uniform within 1 / sqrt(classes), as in the authors' code.
 _CLASSIFIER = VarianceScaling(1 / 3, "fan_out", "uniform")
@@ -58,6 +58,7 @@ class MBConv(nn.Module):
       stride: stride of the depthwise convolution.
       norm: constructor of the BatchNorm layers.
       drop_path: probability that an image skips the block in training, where there is a shortcut.
+      zero_init_residual: whether the last BatchNorm scale starts at 0, where there is a shortcut.
       dtype: dtype of the computation.
     """
 
@@ -66,6 +67,7 @@ class MBConv(nn.Module):
     stride: int
     norm: Callable[..., nn.Module]
     drop_path: float
+    zero_init_residual: bool
     dtype: Any
 
     @nn.compact
@@ -92,8 +94,11 @@ class MBConv(nn.Module):
         gate = conv(max(1, inputs // 4), (1, 1), use_bias=True, name="se_reduce")(gate)
         gate = conv(inner, (1, 1), use_bias=True, name="se_expand")(nn.swish(gate))
         y = y * nn.sigmoid(gate)
-        y = self.norm(name="project_bn")(conv(self.channels, (1, 1), name="project_conv")(y))
-        if x.shape != y.shape:
+        y = conv(self.channels, (1, 1), name="project_conv")(y)
+        has_shortcut = x.shape == y.shape
+        scale_init = last_scale(self.zero_init_residual and has_shortcut)
+        y = self.norm(name="project_bn", scale_init=scale_init)(y)
+        if not has_shortcut:
             return y
         drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), deterministic=not train)
         return x + drop(y)
@@ -109,6 +114,7 @@ class EfficientNet(nn.Module):
       stem_stride: stride of the stem.
       dropout: share of features dropped before the classifier in training.
       drop_path: what the blocks' `drop_path` rises to, linearly from 0 ("drop connect").
+      zero_init_residual: see `MBConv`.
       bn_momentum: share of the old running statistics kept at each step.
       bn_epsilon: added to the variance.
       dtype: dtype of the computation; parameters, statistics and logits are float32.
@@ -120,6 +126,7 @@ class EfficientNet(nn.Module):
     stem_stride: int
     dropout: float
     drop_path: float
+    zero_init_residual: bool
     bn_momentum: float
     bn_epsilon: float
     dtype: Any = jnp.float32
@@ -157,6 +164,7 @@ class EfficientNet(nn.Module):
                     stride=stage.stride if repeat == 0 else 1,
                     norm=norm,
                     drop_path=self.drop_path * index / count,
+                    zero_init_residual=self.zero_init_residual,
                     dtype=self.dtype,
                     name=f"blocks_{index}",
                 )(x, train)
@@ -178,6 +186,7 @@ def efficientnet_b0(
     stem: Literal["published", "small"] = "published",
     dropout: float = 0.2,
     drop_path: float = 0.2,
+    zero_init_residual: bool = False,
     bn_momentum: float = 0.99,
     bn_epsilon: float = 1e-3,
 ) -> EfficientNet:
@@ -192,6 +201,8 @@ def efficientnet_b0(
         of 64 pixels or less, which would end with 2x2 positions.
       dropout: share of features dropped before the classifier.
       drop_path: probability that an image skips the last block, falling to 0 at the first.
+      zero_init_residual: whether the last BatchNorm scale of each block that has a shortcut starts
+        at 0, as in Goyal et al. 2017 for ResNets; in the first thousand steps it learns faster.
       bn_momentum: share of the old running statistics kept at each step.
       bn_epsilon: added to the variance in BatchNorm.
 
@@ -205,6 +216,7 @@ def efficientnet_b0(
         stem_stride=2 if stem == "published" else 1,
         dropout=dropout,
         drop_path=drop_path,
+        zero_init_residual=zero_init_residual,
         bn_momentum=bn_momentum,
         bn_epsilon=bn_epsilon,
         dtype=dtype,

@@ -6,8 +6,10 @@ are Flax's own.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,3 +74,8 @@ HE_NORMAL_FAN_OUT = VarianceScaling(2.0, "fan_out", "normal")
 # scale.
 PYTORCH = VarianceScaling(1 / 3, "fan_in", "uniform")
 CLASSIFIER = PYTORCH
+
+
+def last_scale(zero: bool) -> Callable[..., jax.Array]:
+    """Law of the scale of a residual block's last BatchNorm; 0 makes the block its shortcut."""
+    return nn.initializers.zeros if zero else nn.initializers.ones

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax.models.convolution import Conv, max_pool
-from dst_jax.models.initializers import CLASSIFIER
+from dst_jax.models.initializers import CLASSIFIER, last_scale
 
 Shortcut = Literal["identity", "projection"]
 
@@ -45,11 +45,10 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, H, W, C] to [B, H / stride, W / stride, width]."""
-        last_scale = _last_scale_init(self.zero_init_residual)
         y = conv(self.width, (3, 3), self.stride, self.dtype, "conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y))
         y = conv(self.width, (3, 3), 1, self.dtype, "conv2")(y)
-        y = self.norm(name="bn2", scale_init=last_scale)(y)
+        y = self.norm(name="bn2", scale_init=last_scale(self.zero_init_residual))(y)
         return nn.relu(y + _shortcut(self, x, y))
 
 
@@ -82,14 +81,13 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, H, W, C] to [B, H / stride, W / stride, 4 * width], and video likewise."""
-        last_scale = _last_scale_init(self.zero_init_residual)
         rank = x.ndim - 2
         y = conv(self.width, (self.frames, 1, 1)[-rank:], 1, self.dtype, "conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y))
         y = conv(self.width, (1, 3, 3)[-rank:], self.stride, self.dtype, "conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y))
         y = conv(self.width * self.expansion, (1,) * rank, 1, self.dtype, "conv3")(y)
-        y = self.norm(name="bn3", scale_init=last_scale)(y)
+        y = self.norm(name="bn3", scale_init=last_scale(self.zero_init_residual))(y)
         return nn.relu(y + _shortcut(self, x, y))
 
 
@@ -99,10 +97,6 @@ def conv(features: int, window: tuple[int, ...], stride: int, dtype: Any, name: 
     # Symmetric padding, as the references: "SAME" would pad less above and left where stride is 2.
     padding = [size // 2 for size in window]
     return Conv(features, window, strides, padding, dtype=dtype, name=name)
-
-
-def _last_scale_init(zero: bool) -> Callable[..., jax.Array]:
-    return nn.initializers.zeros if zero else nn.initializers.ones
 
 
 def _shortcut(block: BasicBlock | Bottleneck, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -272,6 +272,26 @@ def test_zero_init_residual_makes_every_block_a_shortcut(name):
             assert (block["bn1"]["scale"] == 1).all()
 
 
+def test_zero_init_residual_of_efficientnet_leaves_the_stages_first_blocks_alone():
+    """Those have no shortcut, so a scale of 0 would let nothing through."""
+    module = models.create("efficientnet_b0", 10, zero_init_residual=True)
+    params = models.init(module, 0, (64, 64, 3))["params"]
+    scales = {
+        int(key.removeprefix("blocks_")): np.unique(block["project_bn"]["scale"]).tolist()
+        for key, block in params.items()
+        if key.startswith("blocks_")
+    }
+    # Table 1 of the paper: stages of 1, 2, 2, 3, 3, 4 and 1 blocks.
+    first = (0, 1, 3, 5, 8, 11, 15)
+    assert scales == {block: [1.0] if block in first else [0.0] for block in range(16)}
+    published = models.init(models.create("efficientnet_b0", 10), 0, (64, 64, 3))["params"]
+    assert all(
+        (block["project_bn"]["scale"] == 1).all()
+        for key, block in published.items()
+        if "blocks" in key
+    )
+
+
 def test_batch_norm_options_reach_the_layers():
     module, image_shape = small("resnet20", bn_momentum=0.0, bn_epsilon=1e6)
     module = module.clone(stage_sizes=(1,))
