@@ -7,7 +7,8 @@ difference is within the spread of seeds, and when results are missing. Called b
 import math
 
 from dst_jax.report.groups import Comparison, Group
-from dst_jax.report.tables import MANY_IMAGES, accuracy_text
+from dst_jax.report.runs import counted
+from dst_jax.report.tables import MANY_IMAGES, accuracy_text, extent
 
 
 def paragraph(comparison: Comparison) -> str:
@@ -29,16 +30,12 @@ def paragraph(comparison: Comparison) -> str:
 def _scope(comparison: Comparison) -> str:
     count = sum(len(group.runs) for group in comparison.groups)
     what = " on ".join(filter(None, (comparison.model, comparison.dataset)))
-    runs = f"{count} {'run' if count == 1 else 'runs'}" + (f" of {what}" if what else "")
+    runs = counted(count, "run") + (f" of {what}" if what else "")
     if not comparison.groups:
         return f"No run{f' of {what}' if what else ''} has been evaluated yet."
     if not comparison.conditions:
         return f"{runs}, evaluated on {comparison.suite}."
-    return (
-        f"{runs}, evaluated on {comparison.suite} "
-        f"({_plural(len(comparison.corruptions), 'corruption')}, "
-        f"{_plural(len(comparison.conditions), 'condition')}, {comparison.images:,} images each)."
-    )
+    return f"{runs}, evaluated on {comparison.suite} ({extent(comparison)})."
 
 
 def _verdict(comparison: Comparison, judged: list[tuple[float, Group]]) -> list[str]:
@@ -100,7 +97,7 @@ def _wins(comparison: Comparison, group: Group, dense: Group, digits: int) -> st
         mine = comparison.accuracy(group, comparison.at(corruption))
         theirs = comparison.accuracy(dense, comparison.at(corruption))
         wins += mine is not None and theirs is not None and mine.mean > theirs.mean
-    text = f"It is above dense on {wins} of {_plural(len(comparison.corruptions), 'corruption')}"
+    text = f"It is above dense on {wins} of {counted(len(comparison.corruptions), 'corruption')}"
     clean, dense_clean = comparison.clean(group), comparison.clean(dense)
     if clean and dense_clean:
         difference = 100 * (clean.mean - dense_clean.mean)
@@ -121,10 +118,6 @@ def _no_verdict(comparison: Comparison) -> str:
         "No sparse run shares its number of training steps and of test images with a dense run, "
         "so no gain is given."
     )
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _capital(text: str) -> str:

@@ -266,7 +266,7 @@ def _read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], .
         else:
             rows[step] = row  # a resumed run logs some steps again: the last word counts
     if bad:
-        problems.append(f"metrics.jsonl has {_count(bad, 'unreadable line')}, left out")
+        problems.append(f"metrics.jsonl has {counted(bad, 'unreadable line')}, left out")
     return tuple(rows[step] for step in sorted(rows))
 
 
@@ -299,7 +299,7 @@ def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[Condition, S
             continue
         scores.setdefault(suite_of(row), {})[condition] = score
     if bad:
-        problems.append(f"robustness.csv has {_count(bad, 'unreadable row')}, left out")
+        problems.append(f"robustness.csv has {counted(bad, 'unreadable row')}, left out")
     return scores
 
 
@@ -334,5 +334,6 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _count(n: int, noun: str) -> str:
+def counted(n: int, noun: str) -> str:
+    """A number and its noun: "1 corruption", "2 corruptions"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

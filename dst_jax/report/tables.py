@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dst_jax.bootstrap import Interval
 from dst_jax.report import significance
 from dst_jax.report.groups import Comparison, Estimate, Group, percent
-from dst_jax.report.runs import Run
+from dst_jax.report.runs import Run, counted
 
 MISSING = "–"
 MANY_IMAGES = 10_000  # from here on a hundredth of a percentage point is one image or more
@@ -107,11 +107,14 @@ def title(comparison: Comparison) -> str:
     head = " on ".join(filter(None, (comparison.model, comparison.dataset))) or "unknown model"
     if not comparison.suite:
         return f"{head}: no evaluation"
-    corruptions, conditions = len(comparison.corruptions), len(comparison.conditions)
-    plural = "" if corruptions == 1 else "s"
+    return f"{head}, scored on {comparison.suite}: {extent(comparison)}"
+
+
+def extent(comparison: Comparison) -> str:
+    """How much a comparison was scored on: "2 corruptions, 10 conditions, 500 images each"."""
     return (
-        f"{head}, scored on {comparison.suite}: {corruptions} corruption{plural}, "
-        f"{conditions} conditions, {comparison.images:,} images each"
+        f"{counted(len(comparison.corruptions), 'corruption')}, "
+        f"{counted(len(comparison.conditions), 'condition')}, {comparison.images:,} images each"
     )
 
 

@@ -75,6 +75,11 @@ def test_two_decimals_from_ten_thousand_images_on(tmp_path):
     assert row.cells[3].text == "91.23"
 
 
+def test_one_is_no_plural(tmp_path):
+    table = one_table([make(tmp_path, "set", 0.5, rows=conditions(0.9, {("fog", 1): 0.5}))])
+    assert table.title.endswith("digits-c: 1 corruption, 1 condition, 100 images each")
+
+
 def test_dense_first_then_sparsity_then_name(tmp_path):
     wanted = [("dense", 0.0), ("set", 0.1), ("rigl", 0.5), ("set", 0.5)]
     directories = [make(tmp_path, a, s, rows=conditions(0.9, 0.5)) for a, s in reversed(wanted)]
