@@ -42,7 +42,7 @@ def largest_difference(name, theirs, size, num_classes, batch=2, **options):
         expected = theirs(variables, images)
     assert ours.shape == expected.shape == (batch, num_classes)
     assert np.std(expected) > 0
-    return np.abs(ours - expected).max() / np.abs(expected).max()
+    return float(np.abs(ours - expected).max() / np.abs(expected).max())
 
 
 SMALL = {
