@@ -8,8 +8,8 @@ Reproduces: Wu et al. 2025, figures 2 and 7 (TinyImageNet-C, 15 corruptions). Th
 with its hyper-parameters is not public, and no published sparse recipe has this network on this
 dataset. Recipe: GraNet's CIFAR scripts, as in `cifar100_resnet34`; crops of 64 pixels padded by 4
 and flips, as in the same authors' code for Tiny-ImageNet (hard_sample_learners). The network is as
-published for 224 pixels: its last maps are 2x2 here (`--config.model.stem=small` gives 4x4). In a
-short training `--config.model.zero_init_residual=yes` learns sooner: docs/cards.md.
+published for 224 pixels: its last maps are 2x2 here (`--config.model.stem=small` gives 4x4). For a
+short training see `--config.model.zero_init_residual=yes`: docs/cards.md.
 
 Tiny-ImageNet must be prepared: docs/data.md. Its validation images are the test set here.
 

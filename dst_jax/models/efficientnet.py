@@ -202,7 +202,7 @@ def efficientnet_b0(
       dropout: share of features dropped before the classifier.
       drop_path: probability that an image skips the last block, falling to 0 at the first.
       zero_init_residual: whether the last BatchNorm scale of each block that has a shortcut starts
-        at 0, as in Goyal et al. 2017 for ResNets; in the first thousand steps it learns faster.
+        at 0, as in Goyal et al. 2017 for ResNets (docs/cards.md, short runs, has what it did).
       bn_momentum: share of the old running statistics kept at each step.
       bn_epsilon: added to the variance in BatchNorm.
 
