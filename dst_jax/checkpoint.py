@@ -7,13 +7,15 @@ leaves whole checkpoints only. Called by `train` and by everything that reads a 
 """
 
 import contextlib
+import functools
+import gc
 import io
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 from dst_jax.errors import UserError
 
 Tree = Any
+Read = TypeVar("Read")
 
 
 def _named(tree: Tree) -> dict[tuple[str, ...], Any]:
@@ -43,7 +46,7 @@ def _nest(named: dict[tuple[str, ...], Any]) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Silences Orbax's notices of every save, and tracebacks of errors that `_one_line` tells."""
+    """Silences Orbax's notices of every save, and tracebacks of errors that `_told` tells."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
@@ -105,13 +108,15 @@ class Checkpoints:
         path = self.directory / str(step)
         mend = f"Delete {path} to go on from the checkpoint before it, or use another --workdir"
         wanted = _named(abstract)
-        with _one_line(path, mend):
-            saved = _named(self._checkpointer.metadata(step).metadata)
-            if not saved:  # what Orbax says of an index that it cannot read
-                raise ValueError("its index is unreadable")
-        _compare(path, saved, wanted)
-        with _one_line(path, mend):
-            loaded = _named(self._checkpointer.load(step, _nest(wanted)))
+
+        def index() -> dict[tuple[str, ...], Any]:
+            if saved := _named(self._checkpointer.metadata(step).metadata):
+                return saved
+            raise ValueError("its index is unreadable")  # what nothing means, with Orbax
+
+        _compare(path, _told(path, mend, index), wanted)
+        load = functools.partial(self._checkpointer.load, step, _nest(wanted))
+        loaded = _named(_told(path, mend, load))
         leaves = [loaded[name] for name in wanted]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
@@ -136,34 +141,35 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
     path = directory / str(steps[-1] if step is None else step)
     _quiet()
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with _one_line(path, "Train the run again, or use another --workdir"):
+
+    def load() -> dict[str, Any]:
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
             ocp.metadata(path).metadata,
         )
         return jax.tree.map(np.asarray, ocp.load(path, shapes))
 
+    return _told(path, "Train the run again, or use another --workdir", load)
 
-@contextlib.contextmanager
-def _one_line(path: Path, mend: str) -> Iterator[None]:
-    """Turns whatever a damaged checkpoint makes Orbax raise, and print, into one line."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            try:
-                yield
-            except Exception:
-                # One failed read of many ends Orbax's event loop; the others, in threads, then
-                # print tracebacks. There is no handle on them: give them a moment, unheard.
-                time.sleep(1.0)
-                raise
-    except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
-        reason = (str(error).strip().splitlines() or [""])[0][:160]
-        raise UserError(
-            str(path),
-            f"a damaged checkpoint ({type(error).__name__}: {reason})",
-            "a whole one",
-            mend,
-        ) from error
+
+def _told(path: Path, mend: str, action: Callable[[], Read]) -> Read:
+    """What `action` reads; whatever a damaged checkpoint makes Orbax raise, and print, in one line.
+
+    Raises:
+      UserError: `action` failed.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return action()
+        except Exception as error:  # Orbax and TensorStore raise many kinds for one damaged file
+            reason = (str(error).strip().splitlines() or [""])[0][:160]
+            found = f"a damaged checkpoint ({type(error).__name__}: {reason})"
+        # One failed read of many ends Orbax's event loop. The others, in threads, then print
+        # tracebacks, and so does each that waits when it is thrown away. There is no handle on
+        # them: give the first a moment and throw the rest away now, unheard.
+        time.sleep(1.0)
+        gc.collect()
+    raise UserError(str(path), found, "a whole one", mend)
 
 
 def _compare(path: Path, saved: dict, wanted: dict) -> None:

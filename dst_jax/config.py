@@ -230,8 +230,12 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Lists the options by which two resolved configs train different networks, in words."""
+    """Lists the options by which two resolved configs train different networks, in words.
+
+    An option that an older version did not have counts as its default, which is what it did.
+    """
     before, after = dict(flatten(old)), dict(flatten(new))
+    before = {name: option.default for name, option in OPTIONS.items()} | before
     missing = "nothing"
     return [
         f"config.{name} was {before.get(name, missing)!r} and is {after.get(name, missing)!r}"

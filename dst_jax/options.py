@@ -82,8 +82,8 @@ OPTIONS: dict[str, Option] = {
     ),
     "model.zero_init_residual": Option(
         "published",
-        "yes: the last BatchNorm scale of each residual block starts at 0, which makes the first "
-        "steps of a deep network easier; no: at 1; for resnet, resnet3d and efficientnet",
+        "yes: the last BatchNorm scale of each residual block starts at 0 (Goyal et al. 2017); "
+        "no: at 1; for resnet, resnet3d and efficientnet",
         choices=("published", "yes", "no"),
     ),
     "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),

@@ -10,7 +10,7 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Most of a test is spent compiling small programs. Without optimisations, with XLA's older way to
-# write out a fused loop and in one part, the cases of test_contract.py take a quarter of the time.
+# write out a fused loop and in one part, 14 cases of test_contract.py took a quarter of the time.
 # Runs that the tests start as programs of their own (`runs.environment`) are compiled as a user's
 # are. Here, `compiled_in_full` turns the optimisations on, and `XLA_FLAGS= pytest` the newer way.
 os.environ.setdefault(

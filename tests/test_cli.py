@@ -168,6 +168,20 @@ def test_the_workdir_of_another_config_is_refused_with_what_differs(finished, ca
     assert files(workdir) == before
 
 
+def change(checkpoint):
+    """Another byte in the middle of every file of data."""
+    for path in checkpoint.rglob("d/*"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+
+
+def cut(checkpoint):
+    """The largest file ends early: the index is whole, and every array fails to be read."""
+    path = max(checkpoint.rglob("d/*"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:100])
+
+
 def test_a_damaged_checkpoint_is_one_line_and_is_left_alone(finished, cache_dir, tmp_path):
     import shutil
 
@@ -176,12 +190,10 @@ def test_a_damaged_checkpoint_is_one_line_and_is_left_alone(finished, cache_dir,
     (workdir / "summary.json").unlink()
     (workdir / "robustness.csv").unlink()
     latest = max((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    for path in latest.rglob("d/*"):
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content)
-    before = files(workdir / "checkpoints")
-    for mode in ("train", "evaluate"):
+    for mode, harm in (("train", change), ("evaluate", cut)):
+        shutil.copytree(finished[0] / "checkpoints" / latest.name, latest, dirs_exist_ok=True)
+        harm(latest)
+        before = files(workdir / "checkpoints")
         done = runs.run(runs.command(workdir, cache_dir, f"--mode={mode}"))
         assert done.returncode == 2, done.stderr
         assert f"{latest}: found a damaged checkpoint" in done.stderr

@@ -128,6 +128,18 @@ def test_differences_name_what_trains_another_network_only():
     ]
 
 
+def test_an_option_that_an_older_version_lacked_is_its_default():
+    older = resolve()
+    del older["model"]["zero_init_residual"]
+    assert config_lib.differences(older, resolve()) == []
+    assert config_lib.differences(older, resolve(model__zero_init_residual="yes")) == [
+        "config.model.zero_init_residual was 'published' and is 'yes'"
+    ]
+    older["model"]["since_removed"] = 1
+    (line,) = config_lib.differences(older, resolve())
+    assert line == "config.model.since_removed was 1 and is 'nothing'"
+
+
 def test_texts_of_the_command_line_become_tuples():
     resolved = resolve(eval__corruptions=("fog,contrast",), train__milestones=("10%,20%",))
     assert resolved["eval"]["corruptions"] == ["fog", "contrast"]
