@@ -1,6 +1,6 @@
 """What may be said of a gain, and the paragraph that a reader takes away: three sentences.
 
-A verdict is a Welch t test over seeds, corrected for the number of comparisons on the page (Holm),
+A verdict is a t test over seeds, corrected for the number of comparisons on the page (Holm),
 so that the chance of any false one on it is at most `ERROR_RATE`. One seed gets no verdict, a toy
 run none either. Numbers are those of `robustness.gains`. Called by `report.write`.
 """
@@ -138,7 +138,7 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
     if tested := sum(verdict.p is not None for verdict in verdicts.values()):
         tests = f"the {tested} comparisons" if tested > 1 else "the one comparison"
         parts.append(
-            f"the verdicts are t tests over seeds (Welch), corrected for {tests} of this page "
+            f"the verdicts are t tests over seeds, corrected for {tests} of this page "
             f"(Holm), so that the chance of any false one is at most {ERROR_RATE:.0%}"
         )
     elif any(of(verdicts, place, group) for group in comparison.groups):
@@ -176,9 +176,10 @@ def note(verdicts: Verdicts) -> str:
     if not any(verdict.p is not None for verdict in verdicts.values()):
         return ""
     return (
-        "A verdict is given where Welch's t test over seeds, with Holm's correction for all "
-        f"comparisons of the page, has p < {ERROR_RATE:.2f}; intervals over seeds are t intervals "
-        "of each gain by itself, without that correction."
+        "A verdict is given where a t test over seeds (Welch's statistic, degrees of freedom of "
+        "the side with fewer seeds), with Holm's correction for all comparisons of the page, has "
+        f"p < {ERROR_RATE:.2f}; intervals over seeds are t intervals of each gain by itself, "
+        "without that correction."
     )
 
 
