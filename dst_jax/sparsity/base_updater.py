@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,31 @@ class BaseUpdater:
         fixed PRNGKey(8), which makes the random choices of all runs the same.
       use_packed_masks: whether masks are stored as bits (1/8 of the memory).
       topk_fn: (scores, sparsity) -> mask; None takes the one of `sparsity_type`.
+
+    A class also says what the rest of a training must know of it; a subclass overrides what differs:
+      is_dense: it has no masks at all.
+      is_sparse_at_start: its first masks are sparse by a rule that others, as SNIP, may replace.
+      changes_masks: the schedule's updates change masks, so a training without one is a mistake.
+      keeps_dense_weights: the params stay dense, and `pre_forward_update` gives the network that is
+        trained, evaluated and described.
+      ranks_layers_together: layers share one ranking, so none has a density given in advance.
+      patterns: the types of `sparsity_types` beside `Unstructured` that its masks can follow.
+      needs_pattern: the one of them that it cannot do without, or None.
+      needs_moments: "mu" or "nu", the optimizer's moments that it reads; "" for none.
     """
+
+    is_dense: ClassVar[bool] = False
+    is_sparse_at_start: ClassVar[bool] = False
+    changes_masks: ClassVar[bool] = True
+    keeps_dense_weights: ClassVar[bool] = False
+    ranks_layers_together: ClassVar[bool] = False
+    patterns: ClassVar[tuple[type, ...]] = (
+        sparsity_types.NByM,
+        sparsity_types.Block,
+        sparsity_types.Channel,
+    )
+    needs_pattern: ClassVar[type | None] = None
+    needs_moments: ClassVar[str] = ""
 
     scheduler: Any = _NO_UPDATES
     skip_gradients: bool = False
@@ -321,10 +345,34 @@ class BaseUpdater:
         del sparse_state
         return updates
 
+    def is_mask_update(self, step: Any) -> Any:
+        """Returns whether the masks of the state change at `step` (completed batches)."""
+        return self.scheduler.is_mask_update_iter(step)
+
     def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
-        """Returns the params to use in the forward pass; here, the params themselves."""
+        """Returns the params to use in the forward pass; here, the params themselves.
+
+        They are also what is evaluated. A subclass that overrides this sets `keeps_dense_weights`
+        and, unless the masks are those of the state, overrides `forward_masks` to match.
+
+        Args:
+          params: the params as they are trained.
+          opt_state: the state; `count` is the step of the forward pass.
+        """
         del opt_state
         return params
+
+    def forward_masks(self, params: Any, sparse_state: SparseState) -> Any:
+        """Returns the masks of `pre_forward_update(params, sparse_state)`, unpacked.
+
+        Args:
+          params: the params as they are trained.
+          sparse_state: the state; `count` is the step of the forward pass.
+
+        Returns:
+          A tree like the params: uint8 0/1 [shape of the param], None for layers without a mask.
+        """
+        return self._unpacked(sparse_state.masks, params)
 
     def post_gradient_update(self, params: Any, sparse_state: SparseState) -> Any:
         """Returns the params masked by the state's masks; call it before the first forward too."""
