@@ -245,7 +245,7 @@ def evaluate_function(
 def _resolve(
     config: ConfigDict | None, path: Path, places: Places, evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from dst_jax import data, evaluate, saved_run
+    from dst_jax import data, evaluate, saved_run, updaters
 
     if config is None:
         resolved = workdir_lib.read_json(path / "config.json")
@@ -262,6 +262,8 @@ def _resolve(
     count -= data.num_held_out(count, flat["data.validation"])
     resolved = config_lib.resolve(config, count)
     saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
+    if not (path / "config.json").exists():  # what an earlier version began goes on
+        updaters.check_algorithm(resolved)
     evaluate.plan(resolved, places.data_dir)  # a wrong name must not wait for training
     return resolved
 

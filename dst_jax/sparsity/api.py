@@ -6,7 +6,6 @@ themselves are in `algorithms`.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import optax
@@ -109,7 +108,8 @@ def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | 
             f"update_start_step: found {start}; expected at most update_end_step, {end}"
         )
     # The phases of AC/DC begin where they are told to, not at multiples of anything.
-    needs_multiple = algorithm.changes_masks and not issubclass(algorithm, algorithms.ACDC)  # type: ignore[attr-defined]
+    changes = getattr(algorithm, "changes_masks", True)  # a class of JaxPruner's does not say
+    needs_multiple = changes and not issubclass(algorithm, algorithms.ACDC)
     if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
         raise ValueError(
             f"update_freq: found {freq}, no multiple of which lies from update_start_step {start} "

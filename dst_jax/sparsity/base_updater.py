@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from dst_jax.sparsity.mask_trees import (
     unpack_masks,
     zero_weights,
 )
+from dst_jax.sparsity.traits import Traits
 
 FilterFnType = sparsity_distributions.FilterFnType
 SparsityDistributionFnType = Callable[..., Any]
@@ -64,7 +65,7 @@ class SparseState(NamedTuple):
 
 
 @dataclasses.dataclass
-class BaseUpdater:
+class BaseUpdater(Traits):
     """Base of all algorithms: an ordinary mutable dataclass whose methods are pure.
 
     Attributes:
@@ -77,31 +78,7 @@ class BaseUpdater:
         fixed PRNGKey(8), which makes the random choices of all runs the same.
       use_packed_masks: whether masks are stored as bits (1/8 of the memory).
       topk_fn: (scores, sparsity) -> mask; None takes the one of `sparsity_type`.
-
-    A class also says what the rest of a training must know of it; a subclass overrides what differs:
-      is_dense: it has no masks at all.
-      is_sparse_at_start: its first masks are sparse by a rule that others, as SNIP, may replace.
-      changes_masks: the schedule's updates change masks, so a training without one is a mistake.
-      keeps_dense_weights: the params stay dense, and `pre_forward_update` gives the network that is
-        trained, evaluated and described.
-      ranks_layers_together: layers share one ranking, so none has a density given in advance.
-      patterns: the types of `sparsity_types` beside `Unstructured` that its masks can follow.
-      needs_pattern: the one of them that it cannot do without, or None.
-      needs_moments: "mu" or "nu", the optimizer's moments that it reads; "" for none.
     """
-
-    is_dense: ClassVar[bool] = False
-    is_sparse_at_start: ClassVar[bool] = False
-    changes_masks: ClassVar[bool] = True
-    keeps_dense_weights: ClassVar[bool] = False
-    ranks_layers_together: ClassVar[bool] = False
-    patterns: ClassVar[tuple[type, ...]] = (
-        sparsity_types.NByM,
-        sparsity_types.Block,
-        sparsity_types.Channel,
-    )
-    needs_pattern: ClassVar[type | None] = None
-    needs_moments: ClassVar[str] = ""
 
     scheduler: Any = _NO_UPDATES
     skip_gradients: bool = False

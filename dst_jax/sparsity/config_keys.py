@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dst_jax.sparsity import sparsity_distributions, sparsity_types
+from dst_jax.sparsity import sparsity_distributions, sparsity_types, traits
 
 _STEPS = ("update_freq", "update_start_step", "update_end_step", "prune_end_step")
 _NUMBERS = ("sparsity", "drop_fraction", "drop_fraction_floor", "initial_density", "soft_bound")
@@ -116,9 +116,7 @@ def _excluding(pattern: str, filter_fn: Any) -> sparsity_distributions.FilterFnT
             f"exclude: found {pattern!r}; expected a regular expression ({error})"
         ) from None
     rule = filter_fn or sparsity_distributions.NOT_DIM_ONE_FILTER_FN
-    return lambda path, param: (
-        rule(path, param) and not compiled.search("/".join(map(str, path)))
-    )
+    return lambda path, param: rule(path, param) and not compiled.search("/".join(map(str, path)))
 
 
 def sparsity_type(found: Any) -> sparsity_types.SparsityType:
@@ -164,9 +162,12 @@ def check_pattern(name: str, algorithm: Any, pattern: sparsity_types.SparsityTyp
     Raises:
       ValueError: it cannot.
     """
-    if isinstance(pattern, (sparsity_types.Unstructured, *algorithm.patterns)):
+    supported = (
+        sparsity_types.Unstructured,
+        *getattr(algorithm, "patterns", traits.Traits.patterns),
+    )
+    if isinstance(pattern, supported):
         return
-    supported = (sparsity_types.Unstructured, *algorithm.patterns)
     raise ValueError(
         f"sparsity_type: found {type_name(type(pattern))}; expected {name} with "
         + " or ".join(map(type_name, supported))

@@ -63,6 +63,7 @@ class _Mest:
     memory_bound: str = "soft"
     gradient_weight: float = 0.0
 
+    drops_a_fraction: ClassVar[bool] = False
     patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):
@@ -154,6 +155,7 @@ class _Gradual:
     prune_end_step: int | None = None
 
     ranks_layers_together: ClassVar[bool] = True
+    drops_a_fraction: ClassVar[bool] = False
     patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):

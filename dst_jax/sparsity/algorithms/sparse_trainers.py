@@ -107,6 +107,7 @@ class SET(random_masks.StaticRandomSparse):
     adam_fresh: str = "zero"
 
     changes_masks: ClassVar[bool] = True
+    drops_a_fraction: ClassVar[bool] = True
     # Not n:m: what stays of a group is all that was active in it, so nothing would ever change.
     patterns: ClassVar[tuple[type, ...]] = (sparsity_types.Block, sparsity_types.Channel)
 
