@@ -202,7 +202,7 @@ def _without_none(tree: Any) -> Any:
     if not isinstance(tree, Mapping):
         return tree
     parts = {name: _without_none(part) for name, part in tree.items()}
-    return {name: part for name, part in parts.items() if part is not None and part != {}}
+    return {name: part for name, part in parts.items() if jax.tree.leaves(part)}
 
 
 def _masked(params: Any, masks: Any) -> Any:

@@ -78,7 +78,7 @@ def _training_ratio(
     # For JaxPruner's own methods too: ours of the same name cost the same.
     updater = updaters.create_updater({**config, "sparsity": {**options, "library": "dst_jax"}})
     first = {
-        path: float(np.mean(mask, dtype=np.float64))
+        path: float(np.asarray(mask).mean(dtype=np.float64))
         for path, mask in _by_path(updater.init_state(params).masks).items()
     }
     trained = {
