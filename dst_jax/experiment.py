@@ -285,7 +285,7 @@ def _check_names(config: ConfigDict) -> dict[str, Any]:
 
 def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
-    from dst_jax import data
+    from dst_jax import data, updaters
     from dst_jax.analysis import describe
 
     if config is None:
@@ -294,7 +294,9 @@ def _describe(config: ConfigDict | None, path: Path) -> str:
     flat = _check_names(config)
     count = data.get(flat["data.name"]).num_train
     count -= data.num_held_out(count, flat["data.validation"])
-    return describe.table(config_lib.resolve(config, count), flat["sparsity.sparsity"])
+    resolved = config_lib.resolve(config, count)
+    updaters.check_algorithm(resolved)
+    return describe.table(resolved, flat["sparsity.sparsity"])
 
 
 def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:

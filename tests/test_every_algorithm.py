@@ -7,12 +7,14 @@ is. What is refused before training, and the one line that says so, is in `test_
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
 from flax import traverse_util
 
-from dst_jax import evaluate, load_run, report, sparsity, train, updaters
+from dst_jax import data, evaluate, load_run, report, sparsity, train, updaters
 from dst_jax.analysis import describe
 from dst_jax.workdir import write_json
 
@@ -58,7 +60,7 @@ def config_of(algorithm, **changes):
     )
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """What ends a training at once, with nothing saved on the way out."""
 
 
@@ -70,11 +72,12 @@ def trained(config, workdir, cache_dir, kill=None):
 
         def stop_requested(self, interrupt, step):
             if step >= kill:
-                raise Killed
+                raise KilledError
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train.Log, "stop_requested", stop_requested)
-            train.train([config], [workdir], None, cache_dir)
+            with pytest.raises(KilledError):
+                train.train([config], [workdir], None, cache_dir)
         assert not (workdir / "summary.json").exists()
     train.train([config], [workdir], None, cache_dir)
     return workdir
@@ -96,6 +99,14 @@ def target_zeros(updater, layers):
             for path, target in targets.items()
         }
     return size - sum(counts.values())
+
+
+def held_out_accuracy(run, cache_dir):
+    """Of a run as it is read back, on the images that its training held out."""
+    images, labels = data.load_arrays(data.get("digits"), "train", None, cache_dir)
+    held = data.num_held_out(len(labels), run.config["data"]["validation"])
+    hits = np.asarray(run.predict(images[-held:])).argmax(-1) == labels[-held:]
+    return hits.mean()
 
 
 @pytest.mark.parametrize("algorithm", sparsity.all_algorithm_names())
@@ -131,5 +142,36 @@ def test_the_whole_way(algorithm, tmp_path, cache_dir):
     assert (facts["flops_ratio"] == 1) == updater.is_dense
     assert run.metrics[-1]["density"] == pytest.approx(1 - zeros / size if size else 1)
 
+    assert run.metrics[-1]["validation/accuracy"] == held_out_accuracy(run, cache_dir)
     evaluate.evaluate(config, run, None, cache_dir)
     assert algorithm in report.write([stopped], tmp_path).text
+
+
+def test_seeds_that_train_together_are_validated_by_their_own_masks(tmp_path, cache_dir):
+    """`random_ste` draws masks from the seed: one seed's masks are not another's."""
+    configs = [config_of("random_ste", seed=seed, train__ema=0.0) for seed in (3, 4)]
+    workdirs = [tmp_path / str(config["seed"]) for config in configs]
+    for config, workdir in zip(configs, workdirs, strict=True):
+        workdir.mkdir()
+        write_json(workdir / "config.json", config)
+    train.train(configs, workdirs, None, cache_dir)
+    kept = []
+    for workdir in workdirs:
+        run = load_run(workdir)
+        assert run.metrics[-1]["validation/accuracy"] == held_out_accuracy(run, cache_dir)
+        again = load_run(workdir)  # the same masks every time
+        for one, other in zip(*map(jax.tree.leaves, (run.masks, again.masks)), strict=True):
+            np.testing.assert_array_equal(one, other)
+        kept.append(np.asarray(run.masks["fc1"]["kernel"]))
+    assert (kept[0] != kept[1]).any()
+
+
+def test_masks_of_random_ste_are_those_of_the_next_forward_pass(tmp_path, cache_dir):
+    config = config_of("random_ste", train__ema=0.0)
+    run = load_run(trained(config, tmp_path / "run", cache_dir))
+    updater = updaters.create_updater(config)
+    state = updater.init_state(run.params)
+    for step, same in ((STEPS, True), (STEPS - 1, False)):
+        masks = updater.forward_masks(run.params, state._replace(count=jnp.int32(step)))
+        found = np.asarray(masks["fc1"]["kernel"]) == run.masks["fc1"]["kernel"]
+        assert found.all() == same
