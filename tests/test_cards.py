@@ -85,7 +85,7 @@ def test_every_run_of_every_sweep_resolves_and_has_its_own_name(card, argument):
     for name, members in lists.items():
         planned = sweep.plan(config, sweep.Sweep(lists=lists, name=name))
         assert len(planned) == len(members)
-        for member in planned.values():
+        for _, member in planned:
             config_lib.resolve(member, IMAGES[config.data.name])
 
 

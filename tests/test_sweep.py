@@ -1,5 +1,6 @@
 """Sweeps: the plan in words, one run by its index, and jobs that survive a kill."""
 
+import importlib
 import os
 import re
 import signal
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import runs
 
-from dst_jax import launcher, sweep
+from dst_jax import config as config_lib
+from dst_jax import experiment, launcher, sweep
 from dst_jax.errors import RunError, UserError
 from dst_jax.workdir import locked, write_json
 
@@ -55,6 +57,124 @@ def test_an_index_beyond_the_sweep_is_refused():
     assert list(sweep.chosen(3, sweep.Sweep(name="x", index=2))) == [2]
     with pytest.raises(UserError, match=r"--sweep_index: found 3; expected 0 to 2"):
         sweep.chosen(3, sweep.Sweep(name="x", index=3))
+
+
+# --- names ---
+
+
+def planned(*members, **changes):
+    """The names of a sweep of these members, and the directories of their runs."""
+    config = config_lib.default()
+    config.sparsity.algorithm = "rigl"
+    for name, value in changes.items():
+        config[name] = value
+    runs = sweep.plan(config, sweep.Sweep(lists={"x": members}, name="x"))
+    paths = [experiment.seeds_of(Path("w"), name, member) for name, member in runs]
+    return [name for name, _ in runs], [str(path) for group in paths for path in group]
+
+
+ALGORITHM, SPARSITY = "sparsity.algorithm", "sparsity.sparsity"
+
+
+def test_a_value_of_another_option_is_named_with_its_option():
+    names, paths = planned(
+        {ALGORITHM: "rigl", "sparsity.drop_fraction": 0.3, "seed": 0},
+        {ALGORITHM: "rigl", SPARSITY: 0.3, "seed": 0},
+        {ALGORITHM: "rigl", "sparsity.initial_density": 0.9, "seed": 0},
+        {ALGORITHM: "rigl", "train.batch_size": 64},  # eval has a batch_size too
+        {ALGORITHM: "rigl", "eval.batch_size": 64},
+        {"eval.seed": 1},
+        {"seed": 1},
+    )
+    assert names == [
+        *("rigl-drop_fraction=0.3-0", "rigl-0.3-0", "rigl-initial_density=0.9-0"),
+        *("rigl-train.batch_size=64", "rigl-eval.batch_size=64", "eval.seed=1", "1"),
+    ]
+    assert paths == [f"w/{name}" for name in names]
+    assert planned({}) == (["card"], ["w/card"])  # not the directory of the sweep itself
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        (
+            [{SPARSITY: 0.0}, {"seed": 2}, {"seed": 0}],
+            "runs 0 {'sparsity.sparsity': 0.0} and 2 {'seed': 0}",
+        ),
+        (
+            [{"sparsity.exclude": "a/b"}, {"sparsity.exclude": "a_b"}],
+            "runs 0 {'sparsity.exclude': 'a/b'} and 1 {'sparsity.exclude': 'a_b'}, of the same "
+            "name, exclude=a_b",
+        ),
+        (
+            [{"seed": 1}, {ALGORITHM: "rigl", "seed": 1}],
+            "runs 0 {'seed': 1} and 1 {'sparsity.algorithm': 'rigl', 'seed': 1}, with the same",
+        ),
+        (
+            [{"num_seeds": 3}, {"seed": 2}],
+            "runs 0 {'num_seeds': 3} and 1 {'seed': 2}, with the same options",
+        ),
+    ],
+)
+def test_members_that_would_be_one_run_are_refused_in_a_line_that_names_both(members, found):
+    members = [dict(member) for member in members]
+    if SPARSITY in members[0]:
+        members[0][SPARSITY] = 0  # a whole number, so that its name is that of seed 0
+        found = found.replace("0.0", "0")
+    with pytest.raises(UserError) as error:
+        planned(*members)
+    text = str(error.value)
+    assert text.startswith(f"--sweep=x: found {found}")
+    assert "\n" not in text
+
+
+def test_a_value_makes_one_directory_whatever_is_in_it():
+    names, paths = planned(
+        {"sparsity.exclude": ".*/kernel|../x y"},
+        {"train.milestones": ("50%", "75%")},
+        {"eval.frost_dir": "/data/frost"},
+        {ALGORITHM: ".."},
+    )
+    assert names[:3] == [
+        *("exclude=._kernel_.._x_y", "milestones=50%,75%", "frost_dir=_data_frost")
+    ]
+    assert all(path.count("/") == 1 for path in paths)
+    assert names[3] not in (".", "..")
+    assert not Path(paths[3]).is_relative_to("w/..")
+
+
+def test_several_seeds_of_a_member_are_directories_named_after_their_seeds():
+    names, paths = planned(
+        {ALGORITHM: "dense", "num_seeds": 2},
+        {ALGORITHM: "rigl", "num_seeds": 2, "seed": 3},
+        {ALGORITHM: "rigl", "num_seeds": 2, "seed": 7},
+    )
+    assert names == ["dense", "rigl", "rigl"]
+    runs = ("dense-seed0", "dense-seed1", "rigl-seed3", "rigl-seed4", "rigl-seed7", "rigl-seed8")
+    assert paths == [f"w/{name}" for name in runs]
+
+
+def test_a_member_with_a_value_of_the_wrong_kind_is_one_line():
+    with pytest.raises(UserError) as error:
+        planned({"sparsity.update_freq": ("100",)})
+    assert str(error.value).startswith("--sweep=x: sparsity.update_freq: found ('100',); expected")
+    with pytest.raises(UserError, match="--sweep=x: num_seeds: found 0; expected at least 1"):
+        planned({"num_seeds": 0})
+
+
+def test_the_sweeps_of_the_cards_keep_the_names_of_their_runs():
+    def names(card, name):
+        module = importlib.import_module(f"configs.{card}")
+        lists = sweep.Sweep(lists=module.SWEEPS, name=name)
+        return [run for run, _ in sweep.plan(module.get_config(), lists)]
+
+    figure2 = names("cifar100_resnet34", "figure2")
+    assert figure2[:4] == ["dense-0", "dense-1", "dense-2", "set-0.3-0"]
+    assert figure2[-1] == "granet_g-0.7-2"
+    assert names("imagenet_resnet50", "table1")[3] == "rigl-0.1-0"
+    assert names("digits_rigl", "paper")[3] == "set-0.5-0"
+    assert names("cifar10_resnet20", "methods")[-1] == "rigl-2"
+    assert "dense-width=45-0" in names("cifar100_resnet34", "ablation")
 
 
 # --- jobs ---
