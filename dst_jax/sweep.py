@@ -5,7 +5,6 @@ Running the members one after another is in `experiment`, on a cluster in `launc
 `run.py` and `experiment`; nothing here imports JAX.
 """
 
-import contextlib
 import dataclasses
 import importlib.util
 import re
@@ -215,11 +214,7 @@ def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], boo
 
 def is_running(path: Path) -> bool:
     """Whether a living program works on a run directory."""
-    if not (path / ".lock").exists():
-        return False
-    with contextlib.suppress(UserError), workdir_lib.locked(path):
-        return False
-    return True
+    return workdir_lib.is_locked(path)
 
 
 def describe(name: str, groups: Sequence[Mapping[str, Progress]]) -> str:

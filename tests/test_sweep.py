@@ -1,5 +1,6 @@
 """Sweeps: the plan in words, one run by its index, and jobs that survive a kill."""
 
+import fcntl
 import importlib
 import os
 import re
@@ -39,6 +40,52 @@ def test_how_far_a_run_is(tmp_path):
     assert progress(tmp_path, evaluated=False).state == "trained, not evaluated to the end"
     assert not progress(tmp_path, evaluated=False).finished
     assert progress(tmp_path).state == "finished, 40 steps in 1:01:40"
+
+
+def test_a_run_starts_while_others_ask_whether_it_runs(tmp_path):
+    """The old probe took the lock: about one start in twenty of these was refused."""
+    probe = f"""
+from pathlib import Path
+from dst_jax.sweep import is_running
+is_running(Path({str(tmp_path)!r}))
+print("ready", flush=True)
+while True:
+    is_running(Path({str(tmp_path)!r}))
+"""
+    with locked(tmp_path):
+        assert sweep.is_running(tmp_path)
+    prober = subprocess.Popen(
+        [sys.executable, "-c", probe], cwd=runs.ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert prober.stdout.readline() == "ready\n"
+        refused = starts = 0
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            starts += 1
+            try:
+                with locked(tmp_path):
+                    pass
+            except UserError:
+                refused += 1
+        assert prober.poll() is None
+    finally:
+        prober.kill()
+        prober.communicate()
+    assert (refused, starts > 1000) == (0, True)
+
+
+def test_two_that_ask_whether_a_run_is_running_do_not_see_each_other(tmp_path):
+    (tmp_path / ".lock").touch()
+    with open(tmp_path / ".lock") as other:  # another program in the middle of its probe
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not sweep.is_running(tmp_path)
+    with open(tmp_path / ".lock", "w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert sweep.is_running(tmp_path)
+        with pytest.raises(UserError, match="in use by another run"), locked(tmp_path):
+            pass
+    assert not sweep.is_running(tmp_path)
 
 
 def test_the_cost_is_not_known_before_a_run_is_done():
