@@ -294,6 +294,102 @@ def test_without_submitit_the_command_that_installs_it_is_told(tmp_path, monkeyp
         launcher.launch("local", "", (), {0: "x"}, tmp_path, lambda index: False)
 
 
+# A member that takes its time to save when it gets SIGTERM, and dies of a second one, as ours does.
+SLOW_TO_SAVE = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+if (folder / "started").exists():  # the second start
+    (folder / "resumed").write_text(str((folder / "saved").exists()))
+    sys.exit(0)
+def save(number, frame):
+    signal.signal(number, signal.SIG_DFL)
+    time.sleep(1.5)
+    (folder / "saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+(folder / "new").write_text(str(os.getppid()))
+(folder / "new").rename(folder / "started")
+time.sleep(60)
+sys.exit("nobody told me to stop")
+"""
+
+
+def slow_member(folder, **options):
+    return launcher.Member((sys.executable, "-c", SLOW_TO_SAVE, str(folder)), ".", **options)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.05)
+
+
+def test_a_preempted_job_is_queued_again_when_its_checkpoint_is_saved(submitit, tmp_path):
+    executor = submitit.LocalExecutor(tmp_path / "jobs")
+    executor.update_parameters(timeout_min=60)
+    job = executor.submit(slow_member(tmp_path))
+    wait_for(tmp_path / "started")
+    # What Slurm does by submitit's wish; the local controller starts the job again as Slurm would.
+    os.kill(int((tmp_path / "started").read_text()), signal.SIGUSR2)
+    assert job.result() == 0
+    assert (tmp_path / "resumed").read_text() == "True"
+
+
+@pytest.mark.parametrize(("executor", "seconds"), [("slurm", 2.0), ("local", 0.0)])
+def test_a_cancelled_job_passes_sigterm_on_and_waits_for_its_command(tmp_path, executor, seconds):
+    """On Slurm it then waits for the end of the preemption, or it would not be queued again."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(runs.ROOT)!r})
+from dst_jax.launcher import Member
+print(Member((sys.executable, "-c", {SLOW_TO_SAVE!r}, {str(tmp_path)!r}), ".", (), 2.0)())
+"""
+    job = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "SUBMITIT_EXECUTOR": executor},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tmp_path / "started")
+    job.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    job.send_signal(signal.SIGTERM)  # Slurm may send it again; the command must not get it twice
+    wait_for(tmp_path / "saved")
+    saved = time.monotonic()
+    assert job.communicate()[0] == "143\n"
+    assert time.monotonic() - saved >= seconds
+
+
+def test_the_wait_for_a_checkpoint_has_an_end(submitit, tmp_path, capsys):
+    member = slow_member(tmp_path, grace_seconds=0.5)
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1); time.sleep(60)"
+    process = member._process = subprocess.Popen(
+        [sys.executable, "-uc", stubborn], stdout=subprocess.PIPE
+    )
+    try:
+        process.stdout.readline()
+        began = time.monotonic()
+        again = member.checkpoint()
+        assert 0.5 < time.monotonic() - began < 5
+    finally:
+        process.kill()
+        process.communicate()
+    assert "did not leave in 0.5 s; it will go on from its latest checkpoint" in (
+        capsys.readouterr().err
+    )
+    assert again.function.command == member.command
+    assert again.function._process is None
+
+
+def test_the_wait_for_a_checkpoint_follows_slurms_notice():
+    assert launcher._grace_seconds("slurm", "") == 80
+    assert launcher._grace_seconds("slurm", "slurm_signal_delay_s=300,jobs=2") == 290
+    assert launcher._grace_seconds("local", "") == 20
+    with pytest.raises(UserError, match="found slurm_signal_delay_s=5; expected whole seconds"):
+        launcher._grace_seconds("slurm", "slurm_signal_delay_s=5")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -303,7 +399,7 @@ def test_without_submitit_the_command_that_installs_it_is_told(tmp_path, monkeyp
         (["--sweep=demo", "--launcher=local", "--sweep_index=1"], "--sweep_index: found a --laun"),
         (["--sweep=demo", "--launcher_options=jobs=2"], "--launcher_options: found no launcher"),
         (["--sweep=demo", "--launcher=local", "--mode=train"], "--launcher: found --mode=train"),
-        (["--sweep=demo", "--sweep_index=9"], "--sweep_index: found 9; expected 0 to 2"),
+        (["--sweep=demo", "--sweep_index=9"], "--sweep_index: found 9; expected 0 to 1"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_line(arguments, text, tmp_path, cache_dir):
