@@ -13,7 +13,8 @@ fraction 0.5) with RigL's end of updates at 75 %.
 CIFAR-10 must be prepared for TFDS: python -c "import tensorflow_datasets as tfds;
 tfds.load('cifar10')"
 
-Expected time: not yet run at full length. 3 epochs (`:epochs=3`) take 17 min on 2 busy CPU cores, the 19 corruptions 23 min more.
+Expected time: not yet run at full length. 3 epochs (RigL, `--config.train.epochs=3`) take 17 min on
+2 busy CPU cores, the 19 corruptions 23 min more.
 Expected result: dense 91.25 % clean (He et al. 2016, table 6); ours not yet run at full length.
 Those 3 epochs: 70.75 % clean, 59.4 % robust (frost included, by `--config.eval.frost_dir`).
 """

@@ -189,9 +189,7 @@ def _submit(
         with executor.batch():
             for index in indices:
                 line = (*command, f"--sweep_index={index}")
-                jobs[index] = executor.submit(
-                    Member(line, os.getcwd(), environment, grace_seconds)
-                )
+                jobs[index] = executor.submit(Member(line, os.getcwd(), environment, grace_seconds))
     except FailedSubmissionError as error:
         raise RunError(f"the jobs were refused: {' '.join(str(error).split())[-300:]}") from None
     return jobs

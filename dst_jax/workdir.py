@@ -181,7 +181,7 @@ def is_locked(workdir: Path) -> bool:
     `flock`; and locks that it sees are lost when the same process closes the file anywhere.)
     """
     try:
-        # Not opened for writing, so it works in a directory of somebody else; NFS wants it readable.
+        # Opened for reading: it may be a directory of somebody else, and NFS wants that.
         with open(workdir / ".lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

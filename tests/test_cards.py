@@ -121,9 +121,7 @@ def test_every_sweep_has_dense_runs_like_its_sparse_ones_with_the_same_seeds(car
 
 def test_the_demo_trains_five_seeds_of_dense_and_of_rigl():
     card = runs.ROOT / "configs" / "digits_rigl.py"
-    planned = sweep.plan(
-        load(card).get_config(), sweep.Sweep(lists=load(card).SWEEPS, name="demo")
-    )
+    planned = sweep.plan(load(card).get_config(), sweep.Sweep(lists=load(card).SWEEPS, name="demo"))
     paths = [path for name, member in planned for path in experiment.seeds_of(Path(), name, member)]
     assert [str(path) for path in paths] == [
         f"{name}-seed{seed}" for name in ("dense", "rigl") for seed in range(5)
