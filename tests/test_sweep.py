@@ -212,7 +212,7 @@ def test_the_sweeps_of_the_cards_keep_the_names_of_their_runs():
     assert names("imagenet_resnet50", "table1")[3] == "rigl-0.1-0"
     assert names("digits_rigl", "paper")[3] == "set-0.5-0"
     assert names("cifar10_resnet20", "methods")[-1] == "rigl-2"
-    assert "dense-width=45-0" in names("cifar100_resnet34", "ablation")
+    assert "dense-width=50-0" in names("cifar100_resnet34", "ablation")
 
 
 @pytest.mark.parametrize(
