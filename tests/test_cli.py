@@ -113,7 +113,7 @@ MISTAKES = {
     ),
     "update_end after the end": (
         ["--config.sparsity.update_end_step=150%"],
-        "config.sparsity.update_end_step: found step 165; expected at most the end of the training",
+        "config.sparsity.update_end_step: found step 660; expected at most the end of the training",
     ),
     "unknown flag": (["--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
     "unknown mode": (["--mode=evalute"], "--mode: found evalute; expected"),
