@@ -1,8 +1,9 @@
-"""ImageNet, ResNet-50: the paper's headline setting, dense or with growth by gradient.
+"""ImageNet, ResNet-50: the paper's headline setting, with growth by gradient.
 
-    python run.py --config=configs/imagenet_resnet50.py:algorithm=rigl,sparsity=0.1
+    python run.py --config=configs/imagenet_resnet50.py        # RigL, sparsity 0.1
+    python run.py --config=configs/imagenet_resnet50.py:algorithm=dense
     python run.py --config=configs/imagenet_resnet50.py --sweep=table1
-    python run.py --config=configs/imagenet_resnet50.py:tiny           # the way of it, on digits
+    python run.py --config=configs/imagenet_resnet50.py:tiny   # the way of it, on digits
 
 Reproduces: Wu et al. 2025, table 1 and figures 3 and 4 (ImageNet-C, ImageNet-C-bar,
 ImageNet-3DCC). The paper's appendix with its hyper-parameters is not public. Recipe: GraNet's
@@ -48,6 +49,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "imagenet2012"
+    config.eval.suite = "ImageNet-C"
     config.data.augment = "resized_crop_flip"
     config.model.name = "resnet50"
     config.model.dtype = "bfloat16"
@@ -60,6 +62,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.weight_decay = 1e-4
     config.train.nesterov = False
     config.train.label_smoothing = 0.1
+    config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.1
     config.sparsity.update_freq = "4000"
     config.sparsity.drop_fraction = 0.5

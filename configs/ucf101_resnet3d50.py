@@ -1,6 +1,7 @@
 """UCF101, 3D ResNet-50 from scratch: the paper's video setting.
 
-    python run.py --config=configs/ucf101_resnet3d50.py:algorithm=mest_g,sparsity=0.1
+    python run.py --config=configs/ucf101_resnet3d50.py        # RigL, sparsity 0.1
+    python run.py --config=configs/ucf101_resnet3d50.py:algorithm=mest_g
     python run.py --config=configs/ucf101_resnet3d50.py --sweep=table1
     python run.py --config=configs/ucf101_resnet3d50.py:tiny   # the way of it, on sliding digits
 
@@ -43,6 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "ucf101"
+    config.eval.suite = "UCF101-P"
     config.data.augment = "clip_crop_flip"
     config.model.name = "resnet3d50"
     config.model.dtype = "bfloat16"
@@ -52,10 +54,10 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.schedule = "cosine"
     config.train.weight_decay = 1e-3
     config.train.nesterov = False
+    config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.1
     config.sparsity.update_freq = "1000"
     config.sparsity.drop_fraction = 0.5
-    config.eval.severities = (1, 2, 3, 4)
     config.eval.batch_size = 16
     return cards.with_argument(
         config,

@@ -68,6 +68,7 @@ _TINY_OPTIONS: Mapping[str, Any] = {
     "checkpoint.every": "50%",
     "log.every": "4",
     "log.tensorboard": False,
+    "eval.suite": "common",  # the digits are not the card's benchmark
     "eval.batch_size": 64,
     "eval.max_images": 64,
     "eval.corruptions": ("gaussian_noise", "contrast"),
@@ -127,7 +128,7 @@ def granet_recipe(config: ConfigDict) -> None:
 
     SGD 0.1 with Nesterov momentum 0.9, weight decay 5e-4, batch 128, 160 epochs, a tenth of the
     rate after half and after three quarters; updates every 1,000 steps to the end, with half of the
-    active weights moving at first and 0.5 % at last; sparsity 0.5 until the command says another.
+    active weights moving at first and 0.5 % at last; sparsity 0.5 until the card says another.
 
     Args:
       config: changed in place.
