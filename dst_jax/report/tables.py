@@ -138,9 +138,11 @@ def title(comparison: Comparison) -> str:
 
 def extent(comparison: Comparison) -> str:
     """How much a comparison was scored on: "2 corruptions, 10 conditions, 500 images each"."""
+    sizes = sorted({comparison.of(group)[0].n for group in comparison.groups}) or [0]
+    images = " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
     return (
         f"{counted(len(comparison.corruptions), 'corruption')}, "
-        f"{counted(len(comparison.conditions), 'condition')}, {comparison.images:,} images each"
+        f"{counted(len(comparison.conditions), 'condition')}, {images} images each"
     )
 
 
