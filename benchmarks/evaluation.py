@@ -23,10 +23,11 @@ import jax.numpy as jnp
 
 from benchmarks import timing
 from dst_jax import data, models
+from dst_jax.data.benchmarks import SEVERITIES
 from dst_jax.parallel import Devices
 from dst_jax.robustness import images, suites
 from dst_jax.robustness.engine import Engine
-from dst_jax.robustness.suites import Condition
+from dst_jax.robustness.records import Condition
 
 
 def network(dataset: data.Dataset) -> jax.tree_util.Partial:
@@ -47,14 +48,14 @@ def measure(engine: Engine, batches: list[images.Batch], name: str) -> dict[str,
     jax.block_until_ready(engine.render(Condition(name, 1), batches[0]))
     first = time.perf_counter() - start
     figures: dict[str, list[float]] = {"render": [], "predict": []}
-    for severity in suites.SEVERITIES:
+    for severity in SEVERITIES:
         condition = Condition(name, severity)
         render = predict = 0.0
         for batch in batches:
             start = time.perf_counter()
             rendered = jax.block_until_ready(engine.render(condition, batch))
             middle = time.perf_counter()
-            jax.block_until_ready(engine.predict(rendered, batch))
+            jax.block_until_ready(engine.predict(rendered))
             render += middle - start
             predict += time.perf_counter() - middle
         figures["render"].append(render)
@@ -86,7 +87,7 @@ def main() -> None:
     batches = list(images.CleanImages(source, devices, size)())
     assert source.dataset is not None
     engine = Engine(network(source.dataset), plan, devices)
-    jax.block_until_ready(engine.predict(batches[0].rows["image"], batches[0]))  # compiles
+    jax.block_until_ready(engine.predict(batches[0].rows["image"]))  # compiles
 
     print(f"{circumstances['processor']}, {circumstances['hardware']}, jax {jax.__version__},")
     print(f"load {circumstances['load']}, {source.total:,} images, {size} a batch and device\n")

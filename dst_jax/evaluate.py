@@ -10,8 +10,7 @@ from typing import Any
 
 from dst_jax import data
 from dst_jax.errors import UserError
-from dst_jax.robustness import evaluation, storage, suites
-from dst_jax.robustness.record import Setting
+from dst_jax.robustness import Result, evaluation, storage, suites
 from dst_jax.saved_run import Run
 
 Config = Mapping[str, Any]
@@ -44,14 +43,17 @@ def _suite(options: Config) -> str | list[str]:
     return names if len(names) > 1 else names[0]
 
 
-def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) -> None:
-    """Scores the run's last checkpoint and writes `robustness.csv`.
+def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) -> Result:
+    """Scores the run's last checkpoint and writes `robustness.csv`; what is scored is kept.
 
     Args:
       config: the resolved config of the run; its section `eval` may be newer than the training.
       run: the run, as `load_run` reads it.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.
+
+    Returns:
+      The scores that the config asks for.
 
     Raises:
       UserError: the run is not trained to its end, or the config does not fit.
@@ -65,10 +67,10 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
             "a finished training",
             "Finish it with --mode=train",
         )
-    if is_complete(config, run.workdir, data_dir, cache_dir):
-        return
+    if (found := complete(config, run.workdir, data_dir, cache_dir)) is not None:
+        return found
     options = config["eval"]
-    evaluation.evaluate(
+    return evaluation.evaluate(
         run.predict,
         config["data"]["name"],
         _suite(options),
@@ -87,16 +89,23 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
     )
 
 
-def is_complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:
-    """Whether a run directory holds a score of every condition that its config asks for."""
+def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> Result | None:
+    """The scores of every condition that a config asks for, where a run directory holds them all.
+
+    Scores of other suites, sources, seeds or numbers of images do not count; nothing is loaded but
+    the files of the scores.
+    """
     wanted = plan(config, data_dir)
     dataset = data.get(config["data"]["name"])
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
     count = min(count, config["eval"]["max_images"] or count)
-    setting = Setting(wanted.suite, wanted.source, wanted.preset, wanted.seed)
-    return any(
-        result.setting == setting
-        and result.n == count
-        and set(wanted.conditions) <= set(result.hits)
-        for result in storage.load_all(workdir)
-    )
+    setting = (wanted.suite, wanted.source, wanted.preset, wanted.seed, count)
+    for result in storage.load_all(workdir):
+        if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits):
+            return result.only(wanted.conditions)
+    return None
+
+
+def is_complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:
+    """Whether a run directory holds a score of every condition that its config asks for."""
+    return complete(config, workdir, data_dir, cache_dir) is not None

@@ -255,22 +255,22 @@ OPTIONS: dict[str, Option] = {
     ),
     "eval.suite": Option(
         "common",
-        "what is scored: a name in dst_jax.robustness.SUITES, names of corruptions, or a prepared "
-        "corrupted dataset, as imagenet_c",
+        "what is scored: a benchmark of the dataset, as CIFAR10-C or ImageNet-C; a list in "
+        "dst_jax.robustness.SUITES; names of corruptions; or a prepared corrupted dataset",
     ),
     "eval.batch_size": Option(500, "images a batch, on each device", low=1),
     "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
     "eval.source": Option(
         "auto",
         "rendered: corrupted here, on the device; the name of a prepared corrupted dataset, as "
-        "imagenet_c; auto: the dataset's first one if it is prepared and has what the suite asks "
-        "for, else rendered",
+        "imagenet_c; auto: the first such dataset, published files before TFDS's own, that is "
+        "prepared with every condition asked for, else rendered",
     ),
     "eval.corruptions": Option(
         (), "corruptions of the suite; empty: all, frost only if its photographs are there"
     ),
     "eval.frost_dir": Option("", "directory of ImageNet-C's photographs of frost, frost1.png ..."),
-    "eval.severities": Option((1, 2, 3, 4, 5), "severities, 1 to 5"),
+    "eval.severities": Option((), "severities, 1 to 5; empty: those of the benchmark"),
     "eval.preset": Option(
         "", "constants of the rendered corruptions; empty: those that fit the dataset's images"
     ),

@@ -149,13 +149,17 @@ def refuse_other_config(workdir: Path, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Keeps two programs from writing one run directory at a time.
+def locked(workdir: Path, name: str = ".lock") -> Iterator[None]:
+    """Keeps two programs from writing one directory at a time.
+
+    Args:
+      workdir: the directory.
+      name: of the file that is locked: an evaluation inside a run has one of its own.
 
     Raises:
       UserError: another living program holds it.
     """
-    with open(workdir / ".lock", "w") as file:
+    with open(workdir / name, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

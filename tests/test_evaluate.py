@@ -1,10 +1,11 @@
 """Evaluation of run directories: what is scored, what is skipped, where the images come from."""
 
 import cifar10_c
+import numpy as np
 import pytest
 import runs
 
-from dst_jax import evaluate, load_run, train
+from dst_jax import data, evaluate, load_run, train
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
@@ -35,7 +36,7 @@ def with_eval(config, **options):
 
 def scores(config, workdir, cache_dir, data_dir=None):
     evaluate.evaluate(config, load_run(workdir), data_dir, cache_dir)
-    return storage.read_scores(workdir / "robustness.csv")
+    return [row for result in storage.load_all(workdir) for row in result.scores]
 
 
 def test_every_test_image_counts_and_a_restart_scores_only_what_is_missing(
@@ -48,7 +49,8 @@ def test_every_test_image_counts_and_a_restart_scores_only_what_is_missing(
         ("gaussian_noise", 1, 360),
         ("gaussian_noise", 5, 360),
     ]
-    storage.write_scores(workdir / "robustness.csv", [rows[0], rows[2]])
+    lines = (workdir / "robustness.csv").read_text().splitlines(keepends=True)
+    (workdir / "robustness.csv").write_text("".join([*lines[:2], lines[3]]))
     score, asked = Engine.score, []
 
     def spy(self, batches, conditions):
@@ -73,14 +75,17 @@ def test_other_suites_stand_beside_it(digits_run, cache_dir):
     assert added == [("c_bar_cifar", "clean", 0), ("c_bar_cifar", "checkerboard_cutout", 2)]
 
 
-def test_fewer_images_or_another_seed_are_other_scores(digits_run, cache_dir):
+@pytest.mark.parametrize("changes", [{"max_images": 8}, {"seed": 1}, {"severities": [5]}])
+def test_a_quick_look_never_replaces_a_finished_score(digits_run, cache_dir, changes):
     config, workdir = digits_run
-    rows = scores(with_eval(config, max_images=50, seed=1), workdir, cache_dir)
-    new = [row for row in rows if row.seed == 1]
-    assert {(row.suite, row.source, row.preset, row.n) for row in new} == {
-        ("common", "rendered", "cifar32", 50)
-    }
-    assert len(new) == 3
+    before = scores(config, workdir, cache_dir)
+    quick = evaluate.evaluate(with_eval(config, **changes), load_run(workdir), None, cache_dir)
+    assert quick.n == changes.get("max_images", 360)
+    assert set(before) <= set(scores(config, workdir, cache_dir))
+    # What the run itself asks for is complete as before, with all its images.
+    full = evaluate.complete(config, workdir, None, cache_dir)
+    assert full.scores == tuple(row for row in before if row in full.scores)
+    assert (full.n, len(full.conditions)) == (360, 2)
 
 
 def test_without_photographs_frost_is_left_out_and_says_why(digits_run, tmp_path):
@@ -131,17 +136,37 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
         sparsity__update_end_step="2",
         data__name="cifar10",
         eval__corruptions=(),
-        eval__severities=(1, 2, 3, 4, 5),
+        eval__severities=(),
     )
     workdir = tmp_path / "run"
     claim(workdir, config)
     train.train([config], [workdir], str(data_dir), cache_dir)
-    rows = scores(with_eval(config, max_images=20), workdir, cache_dir, str(data_dir))
-    assert {(row.suite, row.source, row.preset, row.n) for row in rows} == {
-        ("common", "tfds/cifar10_corrupted", "", cifar10_c.N)
-    }
-    # Stored in our names, though TFDS calls two of them elastic and frosted_glass_blur.
-    found = {(row.corruption, row.severity) for row in rows}
-    assert found == {("clean", 0), *cifar10_c.CONDITIONS}
+    # One of 95 conditions prepared is not the set: `auto` does not take it for the whole.
+    assert evaluate.plan(config, str(data_dir)).source == "rendered"
+    with pytest.raises(UserError, match=r"cifar10_corrupted with 3 of 95 conditions prepared"):
+        evaluate.plan(with_eval(config, source="cifar10_corrupted"), str(data_dir))
+    one = with_eval(config, corruptions=["elastic_transform"], severities=[5])
+    assert evaluate.plan(one, str(data_dir)).source == "tfds/cifar10_corrupted"
+    # The small set's first images are not those of CIFAR-10.
+    with pytest.raises(UserError, match=r"max_images: found 20, but the first images of cifar10_c"):
+        scores(with_eval(one, max_images=20), workdir, cache_dir, str(data_dir))
     with pytest.raises(RunError, match=r"20 images scored, 25 expected"):
-        scores(with_eval(config, max_images=25), workdir, cache_dir, str(data_dir))
+        scores(with_eval(one, max_images=25), workdir, cache_dir, str(data_dir))
+    # Of the same images in another order it is, and all of them count.
+    clean = data.load_arrays(data.get("cifar10"), "test", str(data_dir), cache_dir, 20)
+    content = cifar10_c.arrays()
+    labels = clean[1].astype(np.uint8)
+    content["labels"] = np.tile(labels[::-1], 5)
+    for name in ("again", "tfds2"):
+        (tmp_path / name).mkdir()
+    data_dir = tmp_path / "tfds2"
+    (data_dir / "cifar10").symlink_to(shared_dir / "tfds" / "cifar10")
+    cifar10_c.prepare(content, tmp_path / "again", data_dir)
+    cache = tmp_path / "cache"
+    rows = scores(with_eval(one, max_images=20), workdir, cache, str(data_dir))
+    new = [row for row in rows if row.n == 20 and row.source == "tfds/cifar10_corrupted"]
+    assert [(row.suite, row.corruption, row.preset) for row in new] == [
+        ("common", "clean", ""),
+        # Stored in our names, though TFDS calls this one `elastic`.
+        ("common", "elastic_transform", ""),
+    ]

@@ -15,10 +15,11 @@ import numpy as np
 from dst_jax import corruptions, data
 from dst_jax.analysis import corruption_spectra, frequencies, saliency, spectral
 from dst_jax.analysis.weights import describe_weights
+from dst_jax.data import benchmarks
 from dst_jax.errors import UserError
 from dst_jax.options import OPTIONS
 from dst_jax.parallel import Devices
-from dst_jax.robustness.storage import read_scores
+from dst_jax.robustness import storage
 from dst_jax.saved_run import Run, logits_function
 
 Arrays = dict[str, np.ndarray]
@@ -96,7 +97,7 @@ class Analysis:
             "corruptions": {
                 "images": _RENDERED,
                 "corruptions": self._corruptions(),
-                "severities": list(self._config["eval"]["severities"]),
+                "severities": list(self._config["eval"]["severities"] or benchmarks.SEVERITIES),
             },
             "saliency": {"pictures": _PICTURES, "corruption": list(_PICTURE_CORRUPTION)},
         }
@@ -111,7 +112,8 @@ class Analysis:
 
     def _corruptions(self) -> list[str]:
         """Those that the run was scored on, else those that its config names, else all."""
-        scores = read_scores(self.run.workdir / "robustness.csv")
+        results = storage.load_all(self.run.workdir)
+        scores = [row for result in results for row in result.scores]
         names = dict.fromkeys(row.corruption for row in scores if row.severity)
         named = list(names) or list(self._config["eval"]["corruptions"])
         return named or [*corruptions.BENCHMARK, *corruptions.EXTRA]

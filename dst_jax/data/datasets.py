@@ -7,39 +7,11 @@ A dataset is one entry of `DATASETS`; the tests loop over it. Reading is elsewhe
 import dataclasses
 from collections.abc import Mapping
 
-from dst_jax import corruptions
+from dst_jax.data import benchmarks
+from dst_jax.data.benchmarks import C_BAR, COMMON, TEST_IMAGES, THREE_D_FILES
 from dst_jax.errors import UserError
 
 VIDEO = "video"  # the preset of clips: perturbations of `dst_jax.corruptions.video`
-COMMON = corruptions.BENCHMARK + corruptions.EXTRA
-# Mintun et al. 2021; the spelling is theirs.
-C_BAR = (
-    "blue_noise_sample",
-    "brownish_noise",
-    "caustic_refraction",
-    "checkerboard_cutout",
-    "cocentric_sine_waves",
-    "inverse_sparkles",
-    "perlin_noise",
-    "plasma_noise",
-    "single_frequency_greyscale",
-    "sparkles",
-)
-# Kar et al. 2022: those of its ImageNet version.
-THREE_D = (
-    "near_focus",
-    "far_focus",
-    "bit_error",
-    "color_quant",
-    "flash",
-    "fog_3d",
-    "h265_abr",
-    "h265_crf",
-    "iso_noise",
-    "low_light",
-    "xy_motion_blur",
-    "z_motion_blur",
-)
 
 # The datasets that TFDS lacks: `python -m dst_jax.data.prepare` prepares them.
 NOT_IN_TFDS = frozenset(
@@ -110,7 +82,8 @@ class Dataset:
       augment: the usual augmentation of the training images, one of `AUGMENTATIONS`.
       resident: whether all decoded images fit on a device; otherwise they are streamed. Only then
         do all stored images have `image_shape`.
-      corrupted_sets: its corrupted test sets, as published or as TFDS makes them.
+      corrupted_sets: its corrupted test sets: the published files first, in the order in which
+        `eval.source=auto` looks for them, then what TFDS renders.
       tfds_name: name in TFDS with its config, `name/config`; empty: `name`.
       clip: how videos become clips; None: images.
     """
@@ -131,9 +104,9 @@ class Dataset:
     clip: Clip | None = None
 
     @property
-    def corrupted(self) -> CorruptedSet | None:
-        """The corrupted test set that is meant where none is named: the first."""
-        return self.corrupted_sets[0] if self.corrupted_sets else None
+    def num_test(self) -> int:
+        """Test images as published; 0: not known."""
+        return TEST_IMAGES.get(self.name, 0)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -233,10 +206,10 @@ DATASETS: dict[str, Dataset] = {
             augment="resized_crop_flip",
             resident=False,
             corrupted_sets=(
-                CorruptedSet("imagenet2012_corrupted", "validation"),  # rendered by TFDS
                 CorruptedSet("imagenet_c", "validation"),
                 CorruptedSet("imagenet_c_bar", "validation", C_BAR),
-                CorruptedSet("imagenet_3dcc", "validation", THREE_D),
+                CorruptedSet("imagenet_3dcc", "validation", THREE_D_FILES),
+                CorruptedSet("imagenet2012_corrupted", "validation"),  # rendered by TFDS
             ),
         ),
         # TFDS's first of the three official splits, 9,537 + 3,783 videos of 101 actions, frames
@@ -285,6 +258,18 @@ def get(name: str) -> Dataset:
     if name not in DATASETS:
         raise UserError("config.data.name", name, f"one of {', '.join(sorted(DATASETS))}")
     return DATASETS[name]
+
+
+def benchmark_of(suite: str, dataset: str) -> benchmarks.Benchmark:
+    """The benchmark that scores of a suite belong to; see `benchmarks.of`.
+
+    Args:
+      suite: what was scored, as the scores name it; the name of a prepared corrupted set too.
+      dataset: the clean test set, "" for images without a name.
+    """
+    sets = DATASETS[dataset].corrupted_sets if dataset in DATASETS else ()
+    held = next((c.corruptions for c in sets if c.tfds_name == suite), ())
+    return benchmarks.of(suite, dataset, held)
 
 
 def is_resident(dataset: Dataset, choice: str) -> bool:

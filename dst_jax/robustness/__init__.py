@@ -2,18 +2,21 @@
 
     from dst_jax import robustness
 
-    result = robustness.evaluate(predict, "cifar10", "common", frost_dir="frost", path="scores")
+    result = robustness.evaluate(predict, "cifar10", "CIFAR10-C", frost_dir="frost", path="scores")
     print(result.table())
 
-`predict` maps images uint8 [B, H, W, 3] to logits [B, classes] and is any JAX function. `suites`
-says what can be scored, `images` where clean images come from, `engine` renders and predicts,
-`evaluation` ties them, `record`, `result` and `metrics` hold the numbers, `storage` the files,
-`plots` the figures. `dst_jax.evaluate` applies the same to our runs, `command` to a function named
-on the command line.
+`predict` maps images uint8 [B, H, W, 3] to logits [B, classes] and is any JAX function. What was
+scored needs no JAX: `records`, `result`, `gains` and `metrics` hold the numbers, `storage` the
+files, `text` and `plots` show them, and the report reads the same. Scoring does: `suites` says what
+can be scored, `images` where clean images come from, `engine` renders and predicts, `evaluation`
+ties them. `dst_jax.evaluate` applies the same to our runs, `command` to a function named on the
+command line.
 """
 
-from dst_jax.bootstrap import Interval, bootstrap
-from dst_jax.robustness.evaluation import evaluate
+from typing import TYPE_CHECKING, Any
+
+from dst_jax.data.benchmarks import BENCHMARKS, SUITES, Benchmark
+from dst_jax.robustness.gains import Gain, gain, over_seeds
 from dst_jax.robustness.metrics import (
     ALEXNET_CLEAN_ERROR,
     ALEXNET_ERRORS,
@@ -21,23 +24,31 @@ from dst_jax.robustness.metrics import (
     mean_corruption_error,
     relative_mean_corruption_error,
 )
-from dst_jax.robustness.record import Score
-from dst_jax.robustness.result import Result, over_seeds
+from dst_jax.robustness.records import CLEAN, Condition, Score, Setting
+from dst_jax.robustness.result import Result
 from dst_jax.robustness.storage import load, load_all, save
-from dst_jax.robustness.suites import CLEAN, SUITES, Condition
+from dst_jax.statistics import Interval, bootstrap
+
+if TYPE_CHECKING:
+    from dst_jax.robustness.evaluation import evaluate
 
 __all__ = [
     "ALEXNET_CLEAN_ERROR",
     "ALEXNET_ERRORS",
+    "BENCHMARKS",
     "CLEAN",
     "SUITES",
+    "Benchmark",
     "Condition",
+    "Gain",
     "Interval",
     "Result",
     "Score",
+    "Setting",
     "bootstrap",
     "evaluate",
     "expected_calibration_error",
+    "gain",
     "load",
     "load_all",
     "mean_corruption_error",
@@ -45,3 +56,11 @@ __all__ = [
     "relative_mean_corruption_error",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:  # what needs JAX, when it is first asked for
+    if name == "evaluate":
+        from dst_jax.robustness.evaluation import evaluate
+
+        return evaluate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

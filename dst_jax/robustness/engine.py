@@ -8,6 +8,7 @@ nothing. Called by `evaluation`.
 """
 
 import collections
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,9 @@ from dst_jax.corruptions import video
 from dst_jax.data import VIDEO
 from dst_jax.errors import RunError, UserError
 from dst_jax.parallel import Devices
-from dst_jax.robustness.images import Batch
-from dst_jax.robustness.suites import CLEAN, Condition, Plan
+from dst_jax.robustness.images import Batch, put
+from dst_jax.robustness.records import CLEAN, Condition, Fingerprint
+from dst_jax.robustness.suites import Plan
 
 Predict = Callable[[jax.Array], jax.Array]
 _AHEAD = 2  # batches that the host prepares while the devices are busy
@@ -31,16 +33,21 @@ class Outcome(NamedTuple):
     """What became of each image under one condition, in the order of the image ids.
 
     Attributes:
-      correct: bool [N], whether the largest logit is that of the label.
+      predicted: int32 [N], the class of the largest logit.
       confidence: float32 [N], the largest softmax probability.
       id: int32 [N].
       label: int32 [N].
     """
 
-    correct: np.ndarray
+    predicted: np.ndarray
     confidence: np.ndarray
     id: np.ndarray
     label: np.ndarray
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Bool [N], whether the class is the label."""
+        return self.predicted == self.label
 
 
 class Engine:
@@ -58,6 +65,7 @@ class Engine:
         if not isinstance(predict, jax.tree_util.Partial):
             function = predict  # which need not be hashable: a bound Flax module is not
             predict = jax.tree_util.Partial(lambda images: function(images))
+        self._weights = digest(predict)
         self._predict = devices.replicate_global(predict)
         self._plan, self._devices = plan, devices
         self._outcome = devices.map_rows(_outcome, everywhere=True)
@@ -79,9 +87,30 @@ class Engine:
                 name, f"images it cannot be rendered from ({error})", "others"
             ) from None
 
-    def predict(self, images: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """(correct bool [B], confidence float32 [B]) of images that have the batch's labels."""
-        return self._outcome(self._predict, {"image": images, "label": batch.rows["label"]})
+    def predict(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(class int32 [B], confidence float32 [B]) of images uint8 [B, H, W, 3]."""
+        return self._outcome(self._predict, {"image": images})
+
+    def fingerprint(self, shape: tuple[int, ...], batch_size: int) -> Fingerprint:
+        """What identifies the model: its weights, and what it says of synthetic images.
+
+        Args:
+          shape: [H, W, 3] of an image, [T, H, W, 3] of a clip.
+          batch_size: images in a batch over all devices, as in the evaluation, so that no further
+            program is compiled.
+        """
+        probes = synthetic_images(shape)
+        found: list[list[np.ndarray]] = []
+        for start in range(0, len(probes), batch_size):
+            images = np.zeros((batch_size, *shape), np.uint8)
+            part = probes[start : start + batch_size]
+            images[: len(part)] = part
+            empty = np.zeros(batch_size, np.int32)
+            host = {"image": images, "label": empty, "id": empty, "weight": empty}
+            placed = put(host, self._devices).rows["image"]
+            found.append([np.asarray(array)[: len(part)] for array in self.predict(placed)])
+        classes, confidence = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        return Fingerprint(self._weights, classes, np.nan_to_num(confidence))
 
     def score(
         self, batches: Iterable[Batch], conditions: Sequence[Condition]
@@ -96,13 +125,13 @@ class Engine:
 
         def collect() -> None:
             condition, batch, outcome = waiting.popleft()
-            correct, confidence = (np.asarray(array)[batch.real] for array in outcome)
+            predicted, confidence = (np.asarray(array)[batch.real] for array in outcome)
             numbers = (batch.id[batch.real], batch.label[batch.real])
-            found[condition].append((correct, confidence, *numbers))
+            found[condition].append((predicted, confidence, *numbers))
 
         for batch in batches:
             for condition in conditions:
-                outcome = self.predict(self.render(condition, batch), batch)
+                outcome = self.predict(self.render(condition, batch))
                 waiting.append((condition, batch, outcome))
                 while len(waiting) > _AHEAD:
                     collect()
@@ -130,7 +159,49 @@ def _outcome(predict: Predict, rows: dict[str, jax.Array]) -> tuple[jax.Array, j
     confidence = jnp.max(jax.nn.softmax(logits, axis=-1), -1)
     # Said outright: XLA:CPU's fast maximum may lose a NaN.
     confidence = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, confidence)
-    return jnp.argmax(logits, -1) == rows["label"], confidence
+    return jnp.argmax(logits, -1).astype(jnp.int32), confidence
+
+
+def digest(predict: Any) -> str:
+    """SHA-256 of the arrays that a pytree holds, in order; "" where it holds none."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(predict) if hasattr(leaf, "dtype")]
+    if not leaves:
+        return ""
+    content = hashlib.sha256()
+    for leaf in leaves:
+        content.update(f"{leaf.dtype}{leaf.shape}".encode())
+        content.update(np.ascontiguousarray(leaf).tobytes())
+    return content.hexdigest()
+
+
+_PROBES = 20
+
+
+def synthetic_images(shape: tuple[int, ...]) -> np.ndarray:
+    """Twenty fixed images on which two models will not agree by accident: uint8 [20, *shape].
+
+    Smooth colour patterns of many scales and contrasts, with noise on half of them: pure noise
+    would be one class to most networks.
+    """
+    generator = np.random.default_rng(0)
+    *_, height, width, channels = shape
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    images = []
+    for index in range(_PROBES):
+        waves = np.zeros((height, width, channels))
+        for _ in range(4):
+            frequency = generator.uniform(-4, 4, 2)
+            phase, amplitude = generator.uniform(0, 2 * np.pi), generator.normal(size=channels)
+            wave = np.sin(2 * np.pi * (frequency[0] * y + frequency[1] * x) + phase)
+            waves += wave[..., None] * amplitude
+        contrast = generator.uniform(20, 90)
+        noise = generator.normal(0, 30 if index % 2 else 0, waves.shape)
+        images.append(np.clip(128 + contrast * waves / 2 + noise, 0, 255).astype(np.uint8))
+    pictures = np.stack(images)
+    return np.broadcast_to(
+        pictures.reshape(_PROBES, *[1] * (len(shape) - 3), height, width, channels),
+        (_PROBES, *shape),
+    )
 
 
 def _in_order(condition: Condition, parts: list[tuple]) -> Outcome:

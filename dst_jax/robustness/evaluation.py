@@ -12,15 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.parallel import Devices, any_process, is_main_process
 from dst_jax.progress import Progress
 from dst_jax.robustness import images, metrics, storage, suites
 from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
-from dst_jax.robustness.record import Hits, Score, Setting
+from dst_jax.robustness.records import (
+    CLEAN,
+    Condition,
+    Fingerprint,
+    Hits,
+    Score,
+    Setting,
+    checksum,
+)
 from dst_jax.robustness.result import Result
-from dst_jax.robustness.suites import CLEAN, Condition, Plan
+from dst_jax.robustness.suites import Plan
+from dst_jax.workdir import locked, make
 
 # What one model on one set of images may differ in between two starts, by rounding: the share of
 # clean images whose correctness changes, and the calibration error.
@@ -32,9 +43,9 @@ def evaluate(
     dataset: Any,
     suite: str | Sequence[str] = "common",
     *,
-    source: str = "rendered",
+    source: str = "auto",
     corruptions: Sequence[str] = (),
-    severities: Sequence[int] = suites.SEVERITIES,
+    severities: Sequence[int] = (),
     preset: str = "",
     seed: int = 0,
     jpeg85: bool | None = None,
@@ -62,11 +73,12 @@ def evaluate(
         compiled program; otherwise they may be constants in it.
       dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or arrays (images uint8
         [N, H, W, 3], labels [N]); or an iterable of batches, see `images.open_source`.
-      suite: a name in `SUITES`; or names of corruptions, one or a list; or the name of a prepared
-        corrupted set of the dataset, such as "cifar10_corrupted".
-      source: "rendered"; a prepared corrupted set; or "auto", see `suites.plan`.
+      suite: a benchmark of the dataset, such as "CIFAR10-C"; a key of `SUITES`; names of
+        corruptions, one or a list; or a prepared corrupted set, such as "cifar10_corrupted".
+      source: "rendered"; a prepared corrupted set; or "auto", the default of the command too: a
+        prepared set if it holds every condition asked for, else rendered; see `suites.plan`.
       corruptions: the suite restricted to these; empty: all.
-      severities: among 1..5.
+      severities: among 1..5; empty: those of the benchmark.
       preset: constants of the corruptions, one of `dst_jax.corruptions.PRESETS`; "": what fits the
         size of the images.
       seed: of the corruptions.
@@ -79,13 +91,15 @@ def evaluate(
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
       name: what images without a name are, such as "imagenet2012", without which there is no mCE.
       path: a directory for `robustness.csv`, `.npz` and `.json`, written after each condition; the
-        same call goes on from there. It may hold other suites, but one model only.
+        same call goes on from there. It may hold other scores, which are kept (another suite,
+        source, preset, seed or set of images is another score), but of one model only.
       devices: None: all.
       quiet: show no progress.
       prefix: what stands before an argument's name in the text of an error.
 
     Raises:
-      UserError: an argument is wrong, or `path` holds the scores of another model.
+      UserError: an argument is wrong, `path` holds the scores of another model, or another
+        evaluation writes there now.
       RunError: a prepared corrupted set holds another number of images, or `predict` gives NaN.
       InterruptedRunError: SIGTERM or Ctrl-C, with a path; what was scored is on disk.
     """
@@ -106,6 +120,7 @@ def evaluate(
         jpeg85=jpeg85,
         frost_dir=frost_dir,
         data_dir=data_dir,
+        name=opened.name,
         prefix=prefix,
     )
     devices = devices or Devices()
@@ -117,10 +132,19 @@ def evaluate(
             f"logits of {classes} classes",
             f"at least {opened.dataset.num_classes}, those of {opened.name}",
         )
-    scorer = _Scorer(Engine(predict, plan, devices), plan, opened, devices, size)
-    book = _Book(opened.name, plan, Path(path) if path is not None else None)
+    engine = Engine(predict, plan, devices)
+    scorer = _Scorer(engine, plan, opened, devices, size, prefix)
+    where = Path(path) if path is not None else None
     progress = Progress(len(plan.conditions), quiet=quiet or not is_main_process())
-    with Interrupt() if path is not None else contextlib.nullcontext() as interrupt:
+    with contextlib.ExitStack() as stack:
+        interrupt = None
+        if where is not None:
+            interrupt = stack.enter_context(Interrupt())
+            if is_main_process():
+                make(where)
+                stack.enter_context(locked(where, ".evaluation.lock"))
+        model = engine.fingerprint((*opened.side, 3), size * devices.count)
+        book = _Book(opened.name, plan, where, model)
         outcome = scorer.clean()
         if outcome.label.max() >= classes or outcome.label.min() < 0:
             found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
@@ -150,16 +174,22 @@ class _Scorer:
     """Conditions one after another, from the images that each needs."""
 
     def __init__(
-        self, engine: Engine, plan: Plan, source: images.Source, devices: Devices, size: int
+        self,
+        engine: Engine,
+        plan: Plan,
+        source: images.Source,
+        devices: Devices,
+        size: int,
+        prefix: str,
     ):
         self._engine, self._plan, self._source = engine, plan, source
-        self._devices, self._size = devices, size
+        self._devices, self._size, self._prefix = devices, size, prefix
         self._clean = images.CleanImages(source, devices, size)
-        self._count = 0
+        self._count, self._labels = 0, np.zeros(0, np.int32)
 
     def clean(self) -> Outcome:
         outcome = self._engine.score(self._clean(), [CLEAN])[CLEAN]
-        self._count = len(outcome.id)
+        self._count, self._labels = len(outcome.id), outcome.label
         return outcome
 
     def conditions(self, wanted: list[Condition], data_dir: Any, cache_dir: Any) -> Any:
@@ -188,70 +218,82 @@ class _Scorer:
         )
         placed = (images.put(batch, self._devices) for batch in batches)
         outcome = self._engine.score(placed, [CLEAN])[CLEAN]
+        where = f"{self._plan.prepared} {condition.corruption} {condition.severity}"
         if len(outcome.id) != self._count:
-            where = f"{self._plan.prepared} {condition.corruption} {condition.severity}"
             raise RunError(f"{where}: {len(outcome.id)} images scored, {self._count} expected")
+        if not np.array_equal(np.sort(outcome.label), np.sort(self._labels)):
+            raise UserError(
+                f"{self._prefix}max_images",
+                f"{self._count}, but the first images of {where} are not those of the clean set",
+                "all images (0) where a prepared set has an order of its own",
+                f"Or use {self._prefix}source=rendered",
+            )
         return outcome
 
 
 class _Book:
     """The result as it grows, and its copy on disk; only the first process writes."""
 
-    def __init__(self, dataset: str, plan: Plan, path: Path | None):
-        self._dataset, self._plan, self._path = dataset, plan, path
-        self._setting = Setting(plan.suite, plan.source, plan.preset, plan.seed)
-        self._scores: dict[Condition, Score] = {}
+    def __init__(self, dataset: str, plan: Plan, path: Path | None, model: Fingerprint):
+        self._dataset, self._plan, self._path, self._model = dataset, plan, path, model
+        self._rows: dict[Condition, Score] = {}
         self._hits: dict[Condition, Hits] = {}
-        found = storage.load_all(path) if path else []
-        self._others = [result for result in found if result.setting != self._setting]
-        same = [result for result in found if result.setting == self._setting]
-        self._old = same[0] if same else None
+        stored = storage.read(path) if path else storage.Stored([], None, [])
+        self._others = stored.results
+        self._setting: Setting | None = None
+        if stored.model is not None and not stored.model.is_of(model):
+            raise _of_another_model(path, "its weights or predictions are not those on record")
 
     def begin(self, clean: Outcome) -> None:
-        """Takes over what is on disk if it is of the same images and the same model."""
-        old = self._old
-        if old is not None and old.n == len(clean.id) and CLEAN in old.hits:
-            self._refuse_other_model(old, clean)
-            self._scores = {row.condition: row for row in old.scores if row.condition in old.hits}
+        """Takes over what is on disk of the same setting; refuses scores of another model."""
+        plan, images_ = self._plan, f"{checksum(clean.id, clean.label):08x}"
+        n = len(clean.id)
+        self._setting = Setting(plan.suite, plan.source, plan.preset, plan.seed, n, images_)
+        for old in self._others:
+            if old.setting.images == images_ and CLEAN in old.hits:
+                self._refuse_other_model(old, clean)
+        same = [old for old in self._others if old.setting == self._setting]
+        self._others = [old for old in self._others if old.setting != self._setting]
+        for old in same:  # one or none
             self._hits = dict(old.hits)
-            return
-        self.add(CLEAN, clean)
+            self._rows = {row.condition: row for row in old.scores}
+        if CLEAN in self._hits:
+            self._write()  # older versions wrote neither images nor model
+        else:
+            self.add(CLEAN, clean)
 
     def _refuse_other_model(self, old: Result, clean: Outcome) -> None:
-        hits = Hits.pack(clean.correct, clean.id, clean.label)
         changed = (old.hits[CLEAN].unpack(old.n) != clean.correct).mean()
         ece = metrics.expected_calibration_error(clean.confidence, clean.correct)
-        if old.hits[CLEAN].images != hits.images or (old.dataset and old.dataset != self._dataset):
-            found = "scores of other images"
-        elif changed > max(_SAME_HITS, 1 / old.n) or abs((old.clean_ece or 0) - ece) > max(
+        if changed > max(_SAME_HITS, 1 / old.n) or abs((old.clean_ece or 0) - ece) > max(
             _SAME_ECE, 1 / old.n
         ):
-            found = f"scores of another model (clean accuracy {old.clean_accuracy:.4f}, now "
-            found += f"{clean.correct.mean():.4f})"
-        else:
-            return
-        raise UserError(str(self._path), found, "an empty directory, or one with this model's")
+            raise _of_another_model(
+                self._path,
+                f"clean accuracy {old.clean_accuracy:.4f}, now {clean.correct.mean():.4f}",
+            )
 
     def missing(self) -> list[Condition]:
-        """The conditions of the plan that are not scored yet."""
-        return [condition for condition in self._plan.conditions if condition not in self._scores]
+        """The conditions of the plan that are not scored yet, or whose record is lost."""
+        return [condition for condition in self._plan.conditions if condition not in self._hits]
 
     def add(self, condition: Condition, outcome: Outcome) -> None:
         """Records a condition and writes the files."""
+        assert self._setting is not None
         self._hits[condition] = Hits.pack(outcome.correct, outcome.id, outcome.label)
-        self._scores[condition] = Score(
-            suite=self._setting.suite,
-            source=self._setting.source,
+        self._rows[condition] = Score(
             corruption=condition.corruption,
             severity=condition.severity,
-            n=len(outcome.id),
             accuracy=float(outcome.correct.mean()),
             ece=metrics.expected_calibration_error(outcome.confidence, outcome.correct),
-            preset=self._setting.preset,
-            seed=self._setting.seed,
+            **self._setting._asdict(),
         )
+        self._write()
+
+    def _write(self) -> None:
         if self._path is not None and is_main_process():
-            storage.write(self._path, [*self._others, self._result(list(self._scores))])
+            results = [*self._others, self._result(list(self._rows))]
+            storage.write(self._path, results, self._model)
 
     def result(self) -> Result:
         """The conditions of the plan, in its order."""
@@ -260,7 +302,15 @@ class _Book:
     def _result(self, conditions: list[Condition]) -> Result:
         return Result(
             self._dataset,
-            tuple(self._scores[condition] for condition in conditions),
-            {condition: self._hits[condition] for condition in conditions},
+            tuple(self._rows[condition] for condition in conditions),
+            {c: self._hits[c] for c in conditions if c in self._hits},
             self._plan.notes,
         )
+
+
+def _of_another_model(path: Path | None, reason: str) -> UserError:
+    return UserError(
+        str(path),
+        f"scores of another model ({reason})",
+        "an empty directory, or one with this model's",
+    )

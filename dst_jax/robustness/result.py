@@ -1,7 +1,8 @@
 """The result of an evaluation: what was scored, the accuracies, and every number made of them.
 
-Frozen; nothing here renders, predicts or touches a file (`storage` does). Definitions stand at each
-number, and together in docs/robustness.md. Made by `evaluation` and `storage.load`.
+Frozen; nothing here renders, predicts or touches a file (`storage` does), and no JAX. Definitions
+stand at each number, and together in docs/robustness.md; several results are in `gains`. Made by
+`evaluation` and `storage.load`.
 """
 
 import dataclasses
@@ -13,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.bootstrap import Interval, bootstrap
+from dst_jax.data import benchmarks, datasets
 from dst_jax.errors import UserError
-from dst_jax.estimate import Estimate, estimate
-from dst_jax.robustness import metrics, plots
-from dst_jax.robustness.record import Hits, Score, Setting, setting_of
-from dst_jax.robustness.suites import CLEAN, SEVERITIES, Condition, category
+from dst_jax.robustness import metrics, plots, text
+from dst_jax.robustness.records import CLEAN, Condition, Hits, Score, Setting
+from dst_jax.statistics import Interval, bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Result:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        settings = {setting_of(row) for row in self.scores}
+        if len({row.n for row in self.scores}) > 1:
+            raise ValueError("scores: found several numbers of images; expected one")
+        settings = {row.setting for row in self.scores}
         if len(settings) != 1:
             raise ValueError(f"scores: found {len(settings)} settings; expected rows of one")
         if len({row.condition for row in self.scores}) != len(self.scores):
             raise ValueError("scores: found a condition twice; expected each once")
-        if len({row.n for row in self.scores}) != 1:
-            raise ValueError("scores: found several numbers of images; expected one")
 
     @property
     def setting(self) -> Setting:
-        """Suite, source, preset and seed."""
-        return setting_of(self.scores[0])
+        """What was scored and how: suite, source, preset, seed and images."""
+        return self.scores[0].setting
 
     @cached_property
     def _rows(self) -> dict[Condition, Score]:
@@ -75,6 +75,40 @@ class Result:
         """Number of images behind each accuracy."""
         return self.scores[0].n
 
+    # --- the benchmark ---
+
+    @cached_property
+    def benchmark(self) -> benchmarks.Benchmark:
+        """The named list that `robust_accuracy` is the mean over; see `data.benchmarks.of`."""
+        return datasets.benchmark_of(self.setting.suite, self.dataset)
+
+    @cached_property
+    def counted(self) -> tuple[Condition, ...]:
+        """The conditions of the benchmark that were scored, in its order."""
+        wanted = (Condition(*condition) for condition in self.benchmark.conditions)
+        return tuple(condition for condition in wanted if condition in self._rows)
+
+    @property
+    def lacking(self) -> str:
+        """What the benchmark has and this result has not, in words; "" where it is complete.
+
+        As "90 of 95 conditions, without frost", or "8 of 10,000 images".
+        """
+        parts = []
+        wanted = self.benchmark.conditions
+        if len(self.counted) < len(wanted):
+            parts.append(f"{len(self.counted)} of {len(wanted)} conditions")
+            names = self.benchmark.corruptions
+            absent = [name for name in names if name not in {c.corruption for c in self.counted}]
+            if 0 < len(absent) <= 3 and len(self.counted) > 0:
+                parts[0] += f", without {' and '.join(absent)}"
+        if 0 < self.n < self.benchmark.test_images:
+            parts.append(f"{self.n:,} of {self.benchmark.test_images:,} images")
+        known = datasets.DATASETS.get(self.benchmark.dataset)
+        if known and self.setting.preset not in ("", known.preset):
+            parts.append(f"constants of {self.setting.preset}")
+        return "; ".join(parts)
+
     # --- accuracy ---
 
     def accuracy(self, corruption: str, severity: int) -> float:
@@ -88,8 +122,13 @@ class Result:
 
     @property
     def robust_accuracy(self) -> float | None:
-        """Plain mean of accuracy over corruptions x severities (Wu et al. 2025, section 4.1)."""
-        return _mean(self._rows[condition].accuracy for condition in self.conditions)
+        """Plain mean of accuracy over the benchmark's corruptions x severities.
+
+        Wu et al. 2025, section 4.1. Where `lacking` says that the benchmark is not complete, it is
+        the mean over what is there, and another number than the benchmark's; None where nothing of
+        it was scored.
+        """
+        return _mean(self._rows[condition].accuracy for condition in self.counted)
 
     @property
     def by_corruption(self) -> dict[str, float]:
@@ -98,17 +137,33 @@ class Result:
 
     @property
     def by_category(self) -> dict[str, float]:
-        """Category -> mean accuracy over its corruptions x severities; see `suites.category`."""
-        return self._means(lambda condition: category(condition.corruption))
+        """Category -> mean over its corruptions x severities; see `data.benchmarks.category`."""
+        return self._means(lambda condition: benchmarks.category(condition.corruption))
 
     @property
     def by_severity(self) -> dict[int, float]:
-        """Severity -> mean accuracy over corruptions."""
-        return self._means(lambda condition: condition.severity)
+        """Severity -> mean accuracy over the benchmark's corruptions."""
+        return self._means(lambda condition: condition.severity, self.counted)
 
-    def _means(self, group: Any) -> dict[Any, float]:
+    def only(self, conditions: Iterable[Condition]) -> "Result":
+        """The same result without other conditions than clean images and these."""
+        kept = {CLEAN, *conditions}
+        return dataclasses.replace(
+            self,
+            scores=tuple(row for row in self.scores if row.condition in kept),
+            hits={condition: hits for condition, hits in self.hits.items() if condition in kept},
+        )
+
+    def mean_accuracy(self, conditions: Iterable[Condition]) -> float | None:
+        """Mean accuracy over conditions; None where one of them was not scored, or for none."""
+        wanted = list(conditions)
+        if any(condition not in self._rows for condition in wanted):
+            return None
+        return _mean(self._rows[condition].accuracy for condition in wanted)
+
+    def _means(self, group: Any, conditions: Sequence[Condition] | None = None) -> dict[Any, float]:
         members: dict[Any, list[float]] = {}
-        for condition in self.conditions:
+        for condition in self.conditions if conditions is None else conditions:
             members.setdefault(group(condition), []).append(self._rows[condition].accuracy)
         return {name: statistics.fmean(values) for name, values in members.items()}
 
@@ -117,12 +172,12 @@ class Result:
     @property
     def clean_ece(self) -> float | None:
         """Expected calibration error on clean images."""
-        return self._rows[CLEAN].ece if CLEAN in self._rows else None
+        return _known(self._rows[CLEAN].ece) if CLEAN in self._rows else None
 
     @property
     def mean_ece(self) -> float | None:
-        """Mean over corrupted conditions of each one's expected calibration error: not pooled."""
-        return _mean(self._rows[condition].ece for condition in self.conditions)
+        """Mean over the benchmark's conditions of each one's calibration error: not pooled."""
+        return _known(_mean(self._rows[condition].ece for condition in self.counted))
 
     # --- against AlexNet ---
 
@@ -137,7 +192,9 @@ class Result:
             return f"the dataset is {self.dataset or 'not named'}, AlexNet's errors are ImageNet's"
         if self.setting.preset not in ("imagenet224", ""):
             return f"the constants are {self.setting.preset}, not imagenet224"
-        wanted = [Condition(name, s) for name in metrics.ALEXNET_ERRORS for s in SEVERITIES]
+        wanted = [
+            Condition(name, s) for name in metrics.ALEXNET_ERRORS for s in benchmarks.SEVERITIES
+        ]
         missing = dict.fromkeys(c.corruption for c in wanted if c not in self._rows)
         return f"not scored at all five severities: {', '.join(missing)}" if missing else ""
 
@@ -155,7 +212,7 @@ class Result:
 
     def _errors(self) -> dict[str, list[float]]:
         return {
-            name: [1 - self.accuracy(name, severity) for severity in SEVERITIES]
+            name: [1 - self.accuracy(name, severity) for severity in benchmarks.SEVERITIES]
             for name in metrics.ALEXNET_ERRORS
         }
 
@@ -169,7 +226,7 @@ class Result:
         Raises:
           UserError: the two were not scored on the same conditions.
         """
-        self._check_same(other)
+        self.check_same(other)
         return {
             condition: _relative(row.accuracy, other._rows[condition].accuracy)
             for condition, row in self._rows.items()
@@ -177,7 +234,7 @@ class Result:
 
     def relative_gain(self, other: "Result") -> float | None:
         """The same of robust accuracy."""
-        self._check_same(other)
+        self.check_same(other)
         ours, theirs = self.robust_accuracy, other.robust_accuracy
         return None if ours is None or theirs is None else _relative(ours, theirs)
 
@@ -189,9 +246,9 @@ class Result:
         Raises:
           UserError: the two were not scored on the same conditions of the same images.
         """
-        self._check_same(other)
+        self.check_same(other)
         ours, theirs = self.share_correct(), other.share_correct()
-        if self.hits[self.conditions[0]].images != other.hits[self.conditions[0]].images:
+        if self.hits[self.counted[0]].images != other.hits[other.counted[0]].images:
             raise UserError("other result", "other images", "the same images in both")
         return bootstrap(ours - theirs, **options)
 
@@ -204,40 +261,43 @@ class Result:
         return bootstrap(self.share_correct(), **options)
 
     def share_correct(self) -> np.ndarray:
-        """The share of corrupted conditions under which each image is right: float64 [N].
+        """The share of the benchmark's conditions under which each image is right: float64 [N].
 
         Raises:
           UserError: the per-image record of a condition is lost, or the conditions do not share
             their images.
         """
-        lost = [condition for condition in self.conditions if condition not in self.hits]
-        if lost or not self.conditions:
+        lost = [condition for condition in self.counted if condition not in self.hits]
+        if lost or not self.counted:
             raise UserError(
                 "robustness.npz",
                 f"no record of {lost[0].corruption} {lost[0].severity}" if lost else "no condition",
                 "which images were right, for every condition",
                 "Evaluate it again with the same path",
             )
-        if len({self.hits[condition].images for condition in self.conditions}) > 1:
+        if len({self.hits[condition].images for condition in self.counted}) > 1:
             raise UserError("robustness.npz", "other images under some conditions", "the same")
         total = np.zeros(self.n, np.int64)
-        for condition in self.conditions:
+        for condition in self.counted:
             total += self.hits[condition].unpack(self.n)
-        return total / len(self.conditions)
+        return total / len(self.counted)
 
-    def _check_same(self, other: "Result") -> None:
+    def check_same(self, other: "Result") -> None:
+        """Raises UserError unless the other was scored on the same conditions and images."""
+        ours_, theirs_ = self.setting, other.setting
         for what, ours, theirs in (
             ("dataset", self.dataset, other.dataset),
-            *((f, getattr(self.setting, f), getattr(other.setting, f)) for f in Setting._fields),
+            *((f, getattr(ours_, f), getattr(theirs_, f)) for f in Setting._fields[:4]),
             ("number of images", self.n, other.n),
+            ("images", self.setting.images, other.setting.images),
             ("conditions", set(self._rows), set(other._rows)),
         ):
             if ours != theirs:
-                values = f"{theirs!r}" if what != "conditions" else "others"
+                told = what not in ("conditions", "images")
                 raise UserError(
                     f"other result: {what}",
-                    values,
-                    "the same as here" if what == "conditions" else repr(ours),
+                    repr(theirs) if told else f"other {what}",
+                    repr(ours) if told else "the same as here",
                 )
 
     # --- all together ---
@@ -247,9 +307,10 @@ class Result:
         return {
             "dataset": self.dataset,
             **self.setting._asdict(),
+            "benchmark": self.benchmark.name,
+            "lacking": self.lacking,
             "severities": list(self.severities),
             "corruptions": list(self.corruptions),
-            "n": self.n,
             "clean_accuracy": self.clean_accuracy,
             "robust_accuracy": self.robust_accuracy,
             "mce": self.mce,
@@ -265,36 +326,7 @@ class Result:
 
     def table(self) -> str:
         """The result as text for a terminal: accuracies in percent, then the means."""
-        setting, levels = self.setting, self.severities
-        where = [self.dataset or "images without a name", f"{self.n:,} images", setting.source]
-        if setting.preset:
-            where.append(f"{setting.preset}, seed {setting.seed}")
-        width = max(map(len, (*self.corruptions, "corruption")))
-        head = "".join(f"{f's{level}':>7}" for level in levels)
-        lines = [f"{setting.suite}: " + ", ".join(where), f"{'corruption':{width}}   mean{head}"]
-        for name, mean in self.by_corruption.items():
-            rows = [self._rows.get(Condition(name, level)) for level in levels]
-            cells = "".join(f"{100 * r.accuracy:7.1f}" if r else f"{'–':>7}" for r in rows)
-            lines.append(f"{name:{width}}{100 * mean:7.1f}{cells}")
-        means = "  ".join(f"{name} {100 * mean:.1f}" for name, mean in self.by_category.items())
-        lines += [
-            f"clean {_percent(self.clean_accuracy)} %   robust {_percent(self.robust_accuracy)} %"
-            + self._interval_text(),
-            f"ECE, %: clean {_percent(self.clean_ece)}  corrupted {_percent(self.mean_ece)}",
-            f"categories, %: {means}",
-        ]
-        if self.mce is None:
-            lines.append(f"mCE is not defined: {self.why_no_mce}")
-        else:
-            lines.append(f"mCE {self.mce:.1f} %   relative mCE {_number(self.relative_mce)} %")
-        return "\n".join([*lines, *self.notes])
-
-    def _interval_text(self) -> str:
-        if not self.conditions or any(c not in self.hits for c in self.conditions):
-            return ""
-        found = self.interval()
-        ends = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
-        return f" (95 % interval over images: {ends})"
+        return text.table(self)
 
     def plot_corruptions(self, *others: "Result", labels: Sequence[str] = ()) -> Any:
         """Bars of accuracy a corruption, for this result and others: a matplotlib figure."""
@@ -305,53 +337,14 @@ class Result:
         return plots.severities([self, *others], labels)
 
 
-def over_seeds(results: Sequence[Result]) -> dict[str, Estimate]:
-    """Mean and sample standard deviation (n - 1) of every number over several trainings.
-
-    Args:
-      results: of models that differ in the seed of their training, scored alike.
-
-    Returns:
-      Name of a number, as `Result.summary` has it, -> mean, std and n; of those of corruptions and
-      categories "by_corruption/fog", "by_category/noise". Numbers that are not defined are left
-      out.
-
-    Raises:
-      UserError: there is none, or they were not scored alike.
-    """
-    if not results:
-        raise UserError("over_seeds", "no result", "at least one")
-    for other in results[1:]:
-        results[0]._check_same(other)
-    tables = [dict(_numbers(result)) for result in results]
-    found = {name: estimate([table[name] for table in tables]) for name in tables[0]}
-    return {name: value for name, value in found.items() if value}
-
-
-_MEANS = ("clean_accuracy", "robust_accuracy", "mce", "relative_mce", "clean_ece", "mean_ece")
-
-
-def _numbers(result: Result) -> Iterable[tuple[str, float]]:
-    for name in _MEANS:
-        if (value := getattr(result, name)) is not None:
-            yield name, value
-    for group in ("by_category", "by_corruption", "by_severity"):
-        for key, value in getattr(result, group).items():
-            yield f"{group}/{key}", value
-
-
 def _mean(values: Iterable[float]) -> float | None:
     numbers = list(values)
     return statistics.fmean(numbers) if numbers else None
 
 
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _relative(ours: float, theirs: float) -> float | None:
     return (ours - theirs) / theirs if theirs > 0 else None
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None or not math.isfinite(share) else f"{100 * share:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"

@@ -1,27 +1,80 @@
 """The files of results: `robustness.csv`, `.npz` and `.json` in one directory, which may hold many.
 
-The CSV has a row a condition (`record.Score`), the NPZ which images were right, the JSON the names
-and means that follow. Each is replaced whole; the CSV comes last and says what is done. Nothing is
-unpickled. Called by `evaluation` after each condition.
+The CSV has a row a condition (`records.Score`), the NPZ which images were right, the JSON whose
+scores they are, the names and the means that follow. Each is replaced whole; the CSV comes last and
+says what is done. Nothing is unpickled, no JAX. Called by `evaluation` after each condition, and by
+the report.
 """
 
 import csv
 import io
 import json
+import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dst_jax.errors import UserError
-from dst_jax.robustness.record import Hits, Score, Setting, setting_of
+from dst_jax.robustness.records import Condition, Fingerprint, Hits, Score, Setting
 from dst_jax.robustness.result import Result
-from dst_jax.robustness.suites import Condition
 from dst_jax.workdir import write_bytes, write_json, write_text
 
 CSV, NPZ, JSON = "robustness.csv", "robustness.npz", "robustness.json"
+# Without these there is no score; the columns of an older version may lack the others.
+_NEEDED = ("suite", "corruption", "severity", "n", "accuracy")
+_DEFAULTS = {"source": "", "ece": "nan", "preset": "", "seed": "0", "images": ""}
+_INDEX = "index"  # in the NPZ: the setting and condition of each record, as JSON
+
+Key = tuple[Setting, Condition]
+
+
+class Stored(NamedTuple):
+    """What a directory holds.
+
+    Attributes:
+      results: one a setting, in the order of the table.
+      model: whose scores they are; None where an older version, or nobody, wrote it down.
+      problems: what could not be read, in sentences; empty unless it was asked to go on.
+    """
+
+    results: list[Result]
+    model: Fingerprint | None
+    problems: list[str]
+
+
+def read(path: str | Path, *, salvage: bool = False) -> Stored:
+    """Everything in a directory of results; nothing where there is none.
+
+    Args:
+      path: the directory.
+      salvage: leave out what is damaged and say so in `problems`, instead of raising.
+
+    Raises:
+      UserError: a file is damaged; the text says what to do.
+    """
+    path = Path(path)
+    problems: list[str] = []
+    parts: list[Any] = []
+    for function, name, nothing in (
+        (_read_rows, CSV, []),
+        (_read_hits, NPZ, {}),
+        (_read_facts, JSON, ({}, None)),
+    ):
+        try:
+            parts.append(function(path / name, problems))
+            if problems and not salvage:
+                raise _damaged_table(path / CSV, problems[0].partition(" has ")[2])
+        except UserError as error:
+            if not salvage:
+                raise
+            reason = str(error).partition(": found ")[2].partition("; expected")[0]
+            problems.append(f"{name} is unreadable: {reason}")
+            parts.append(nothing)
+    rows, hits, (facts, model) = parts
+    return Stored(_results(rows, hits, facts), model, problems)
 
 
 def load_all(path: str | Path) -> list[Result]:
@@ -30,30 +83,7 @@ def load_all(path: str | Path) -> list[Result]:
     Raises:
       UserError: a file is damaged.
     """
-    path = Path(path)
-    rows = read_scores(path / CSV)
-    hits = _read_hits(path / NPZ)
-    facts = _read_facts(path / JSON)
-    members: dict[Setting, list[Score]] = {}
-    for row in rows:
-        members.setdefault(setting_of(row), []).append(row)
-    results = []
-    for setting, scores in members.items():
-        records = {row.condition: hits.get((setting, row.condition)) for row in scores}
-        fact = facts.get(setting, {})
-        results.append(
-            Result(
-                dataset=fact.get("dataset", ""),
-                scores=tuple(scores),
-                hits={
-                    row.condition: r
-                    for row in scores
-                    if (r := records[row.condition]) and _agrees(row, r)
-                },
-                notes=tuple(fact.get("notes", ())),
-            )
-        )
-    return results
+    return read(path).results
 
 
 def load(path: str | Path, suite: str = "") -> Result:
@@ -72,81 +102,86 @@ def load(path: str | Path, suite: str = "") -> Result:
 
 
 def save(path: str | Path, *results: Result) -> None:
-    """Writes results into a directory; others of the same setting are replaced, the rest kept."""
+    """Writes results into a directory, beside those that it holds.
+
+    Raises:
+      UserError: it holds other scores of the same setting, which are kept.
+    """
     path = Path(path)
+    stored = read(path)
+    old = {result.setting: result for result in stored.results}
+    for result in results:
+        if result.setting in old and old[result.setting].scores != result.scores:
+            found = f"other scores of {result.setting.text}, {result.n:,} images"
+            raise UserError(str(path), found, "an empty directory, or one without them")
     new = {result.setting for result in results}
-    write(path, [*(r for r in load_all(path) if r.setting not in new), *results])
+    kept = [result for result in stored.results if result.setting not in new]
+    write(path, [*kept, *results], stored.model)
 
 
-def write(path: Path, results: Iterable[Result]) -> None:
-    """Writes the files of a directory anew, with these results."""
+def write(path: Path, results: Iterable[Result], model: Fingerprint | None = None) -> None:
+    """Writes the files of a directory anew, with these results.
+
+    Args:
+      path: the directory, made if it is not there.
+      results: all that it shall hold, each of another setting.
+      model: whose they are, where that is known.
+    """
     results = list(results)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        index: list[list[Any]] = []
         arrays: dict[str, np.ndarray] = {}
         for result in results:
             for condition, hits in result.hits.items():
-                key = _key(result.setting, condition)
-                arrays[f"{key}/bits"] = hits.bits
-                arrays[f"{key}/images"] = np.asarray(hits.images, np.uint32)
+                arrays[f"bits/{len(index)}"] = hits.bits
+                index.append([*result.setting, *condition, hits.images])
+        arrays[_INDEX] = np.array(json.dumps(index))
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
         write_bytes(path / NPZ, content.getvalue())
-        write_json(path / JSON, [result.summary() for result in results])
-        write_scores(path / CSV, [row for result in results for row in result.scores])
+        facts: dict[str, Any] = {"results": [result.summary() for result in results]}
+        if model is not None:
+            facts["model"] = {
+                "weights": model.weights,
+                "classes": model.classes.tolist(),
+                "confidence": [round(float(value), 6) for value in model.confidence],
+            }
+        write_json(path / JSON, facts)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Score._fields)
+        writer.writerows(row for result in results for row in result.scores)
+        write_text(path / CSV, text.getvalue())
     except OSError as error:
         raise UserError(
             str(path), error.strerror or str(error), "a directory that can be written"
         ) from None
 
 
-def read_scores(path: Path) -> list[Score]:
-    """Reads `robustness.csv`; an empty list if there is none.
-
-    Raises:
-      UserError: it is not such a file.
-    """
-    if not path.exists():
-        return []
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
-        scores = [
-            Score(
-                suite=row["suite"],
-                source=row["source"],
-                corruption=row["corruption"],
-                severity=int(row["severity"]),
-                n=int(row["n"]),
-                accuracy=float(row["accuracy"]),
-                ece=float(row["ece"]),
-                preset=row["preset"],
-                seed=int(row["seed"]),
+def _results(
+    rows: Iterable[Score], hits: Mapping[Key, Hits], facts: Mapping[Setting, Mapping[str, Any]]
+) -> list[Result]:
+    members: dict[Setting, list[tuple[Score, Hits | None]]] = {}
+    for row in rows:
+        record = hits.get((row.setting, row.condition))
+        record = record if record and _agrees(row, record) else None
+        if record and not row.images:  # a row of an older version: the record knows the images
+            row = row._replace(images=f"{record.images:08x}")
+        members.setdefault(row.setting, []).append((row, record))
+    results = []
+    for setting, pairs in members.items():
+        old = setting._replace(images="")
+        fact = facts.get(setting) or facts.get(old) or {}
+        results.append(
+            Result(
+                dataset=fact.get("dataset", ""),
+                scores=tuple(row for row, _ in pairs),
+                hits={row.condition: record for row, record in pairs if record},
+                notes=tuple(fact.get("notes", ())),
             )
-            for row in rows
-        ]
-        if len({(setting_of(row), row.condition) for row in scores}) != len(scores):
-            raise ValueError("a condition is there twice")
-        if len({(setting_of(row), row.n) for row in scores}) != len(set(map(setting_of, scores))):
-            raise ValueError("a suite with several numbers of images")
-        return scores
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        reason = f"no column {error}" if isinstance(error, KeyError) else error
-        raise UserError(
-            str(path), f"a damaged table ({reason})", ",".join(Score._fields), f"Delete {path}"
-        ) from None
-
-
-def write_scores(path: Path, scores: Iterable[Score]) -> None:
-    """Writes `robustness.csv` atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Score._fields)
-    writer.writerows(scores)
-    write_text(path, text.getvalue())
-
-
-def _key(setting: Setting, condition: Condition) -> str:
-    return "/".join(map(str, (*setting, *condition)))
+        )
+    return results
 
 
 def _agrees(row: Score, hits: Hits) -> bool:
@@ -156,23 +191,73 @@ def _agrees(row: Score, hits: Hits) -> bool:
     return abs(hits.unpack(row.n).mean() - row.accuracy) < 1e-9
 
 
-def _read_hits(path: Path) -> dict[tuple[Setting, Condition], Hits]:
+def _read_rows(path: Path, problems: list[str]) -> list[Score]:
+    """The rows of `robustness.csv`; those that cannot be read are counted in `problems`."""
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+    except OSError as error:
+        raise _damaged_table(path, str(error)) from None
+    reader = csv.DictReader(io.StringIO(text))
+    lacking = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise _damaged_table(path, f"no column {', '.join(lacking)}")
+    found: dict[Key, Score] = {}
+    bad = 0
+    for cells in reader:
+        cut = None in cells.values()  # fewer cells than columns: the last may be half a number
+        row = None if cut else _row({**_DEFAULTS, **{k: c for k, c in cells.items() if c}})
+        if row is None or (row.setting, row.condition) in found:
+            bad += 1
+        else:
+            found[row.setting, row.condition] = row
+    if bad:
+        problems.append(f"{CSV} has {bad} unreadable row{'' if bad == 1 else 's'}, left out")
+    return list(found.values())
+
+
+def _row(cells: Mapping[str, str]) -> Score | None:
+    try:
+        row = Score(
+            suite=cells["suite"],
+            source=cells["source"],
+            corruption=cells["corruption"],
+            severity=int(cells["severity"]),
+            n=int(cells["n"]),
+            accuracy=float(cells["accuracy"]),
+            ece=float(cells["ece"]),
+            preset=cells["preset"],
+            seed=int(cells["seed"]),
+            images=cells["images"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return row if 0 <= row.accuracy <= 1 and row.n > 0 and not math.isinf(row.ece) else None
+
+
+def _damaged_table(path: Path, reason: str) -> UserError:
+    return UserError(
+        str(path), f"a damaged table ({reason})", ",".join(Score._fields), f"Delete {path}"
+    )
+
+
+def _read_hits(path: Path, problems: list[str]) -> dict[Key, Hits]:
+    del problems
     if not path.exists():
         return {}
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        if _INDEX not in arrays:
+            return _hits_of_version_0_1(arrays)
         found = {}
-        for name, bits in arrays.items():
-            key, _, kind = name.rpartition("/")
-            if kind == "bits":
-                head, preset, seed, corruption, severity = key.rsplit("/", 4)
-                suite, _, source = head.partition("/")
-                setting = Setting(suite, source, preset, int(seed))
-                images = int(arrays[f"{key}/images"])
-                found[setting, Condition(corruption, int(severity))] = Hits(bits, images)
+        for number, entry in enumerate(json.loads(str(arrays[_INDEX]))):
+            *setting, corruption, severity, images = entry
+            key = Setting(*setting), Condition(corruption, severity)
+            found[key] = Hits(arrays[f"bits/{number}"], images)
         return found
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             str(path),
             f"a damaged archive ({error})",
@@ -181,13 +266,46 @@ def _read_hits(path: Path) -> dict[tuple[Setting, Condition], Hits]:
         ) from None
 
 
-def _read_facts(path: Path) -> dict[Setting, dict[str, Any]]:
+def _hits_of_version_0_1(arrays: Mapping[str, np.ndarray]) -> dict[Key, Hits]:
+    """Records as dst_jax 0.1 named them: suite/source/preset/seed/corruption/severity/bits.
+
+    Rows of that version do not tell their images, and the number of bits only the number of images
+    rounded up, so that a record is put under each number that it may be of.
+    """
+    found = {}
+    for name, bits in arrays.items():
+        key, _, kind = name.rpartition("/")
+        if kind == "bits":
+            head, preset, seed, corruption, severity = key.rsplit("/", 4)
+            suite, _, source = head.partition("/")
+            hits = Hits(bits, int(arrays[f"{key}/images"]))
+            condition = Condition(corruption, int(severity))
+            for n in range(max(1, 8 * bits.size - 7), 8 * bits.size + 1):
+                found[Setting(suite, source, preset, int(seed), n, ""), condition] = hits
+    return found
+
+
+def _read_facts(
+    path: Path, problems: list[str]
+) -> tuple[dict[Setting, dict[str, Any]], Fingerprint | None]:
+    del problems
     if not path.exists():
-        return {}
+        return {}, None
     try:
-        facts = json.loads(path.read_text())
-        return {Setting(*(fact[name] for name in Setting._fields)): fact for fact in facts}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        content = json.loads(path.read_text())
+        listed = content["results"] if isinstance(content, dict) else content  # 0.1: a list
+        facts = {
+            Setting(*(fact.get(name, "") for name in Setting._fields)): fact for fact in listed
+        }
+        model = content.get("model") if isinstance(content, dict) else None
+        if model is None:
+            return facts, None
+        return facts, Fingerprint(
+            str(model["weights"]),
+            np.asarray(model["classes"], np.int32),
+            np.asarray(model["confidence"], np.float32),
+        )
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             str(path),
             f"an unreadable file ({error})",

@@ -1,39 +1,24 @@
-"""What an evaluation scores: names of suites, corruptions and prepared datasets -> a `Plan`.
+"""What an evaluation scores: benchmarks, suites, corruptions, prepared datasets -> a `Plan`.
 
-Every mistake in them is told here, before anything is rendered. No images here. Called by
-`evaluation`, and by `dst_jax.evaluate` before a training starts.
+Every usage error in them is told here, before anything is rendered; the lists themselves are in
+`data.benchmarks`. No images here. Called by `evaluation`, and by `dst_jax.evaluate` before a
+training starts.
 """
 
 import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from dst_jax import corruptions, data
 from dst_jax.corruptions import video
 from dst_jax.corruptions.constants import ROWS
 from dst_jax.corruptions.threed import FROM_FILES
 from dst_jax.corruptions.weather import FROST_FILES
+from dst_jax.data import benchmarks
+from dst_jax.data.benchmarks import SEVERITIES, SUITES
 from dst_jax.errors import UserError
-
-SEVERITIES = (1, 2, 3, 4, 5)
-# The suites that are rendered. `common`: all 19 of CIFAR-10-C, and for clips the same as `video`.
-SUITES: dict[str, tuple[str, ...]] = {
-    "common": corruptions.BENCHMARK + corruptions.EXTRA,
-    **corruptions.SUITES,
-    "video": tuple(video.PERTURBATIONS),
-}
-
-
-class Condition(NamedTuple):
-    """What images go through: a corruption's name and its severity 1..5, or ("clean", 0)."""
-
-    corruption: str
-    severity: int
-
-
-CLEAN = Condition("clean", 0)
+from dst_jax.robustness.records import CLEAN, Condition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,18 +54,6 @@ class Plan:
         return self.source == "rendered+jpeg85" and _group(corruption) != "3d"
 
 
-def category(corruption: str) -> str:
-    """The group whose mean it belongs to: noise, blur, weather, digital, extra, bar, 3d.
-
-    The first four are those of Hendrycks & Dietterich 2019, with brightness under weather. Clips
-    have temporal and camera besides noise, blur and digital.
-    """
-    if corruption in corruptions.CORRUPTIONS:
-        return _group(corruption)
-    clips = video.PERTURBATIONS.get(corruption)
-    return clips.category if clips else "3d"
-
-
 def _group(corruption: str) -> str:
     return corruptions.CORRUPTIONS[corruption].group
 
@@ -90,41 +63,45 @@ def plan(
     dataset: data.Dataset | None,
     preset: str,
     *,
-    source: str = "rendered",
+    source: str = "auto",
     only: Sequence[str] = (),
-    severities: Sequence[int] = SEVERITIES,
+    severities: Sequence[int] = (),
     seed: int = 0,
     jpeg85: bool | None = None,
     frost_dir: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
+    name: str = "",
     prefix: str = "",
 ) -> Plan:
     """Says what to score.
 
     Args:
-      suite: a name in `SUITES`; or names of corruptions, one or a list; or the name of a prepared
+      suite: the name of a benchmark of the dataset, such as "CIFAR10-C"; a key of
+        `data.benchmarks.SUITES`; names of corruptions, one or a list; or the name of a prepared
         corrupted set of the dataset.
       dataset: the clean dataset; None: images that have no name.
       preset: constants of rendered corruptions; `data.VIDEO`: perturbations of clips.
-      source: "rendered"; the name of a prepared corrupted set; "auto": the dataset's first
-        corrupted set if that is prepared and holds the suite's corruptions, else "rendered".
+      source: "rendered"; the name of a prepared corrupted set; "auto": the first of the dataset's
+        corrupted sets that is prepared with every condition asked for, where the published files
+        come before TFDS's own rendering, and "rendered" if there is none. What is asked for never
+        comes from two sources.
       only: corruptions of the suite to restrict it to; empty: all.
-      severities: among 1..5.
+      severities: among 1..5; empty: those of the benchmark, 1 to 5 where it names none.
       seed: of rendered corruptions.
       jpeg85: whether rendered images are saved as JPEG of quality 85; None: as the published set
         was, that is, yes for all presets but cifar32. Never those of 3DCC.
       frost_dir: directory of the photographs of frost; without it a suite leaves frost out.
       data_dir: where TFDS datasets are prepared.
+      name: of which dataset the caller's own images are, "" for none; a benchmark needs it.
       prefix: what stands before an argument's name in the text of an error.
 
     Raises:
-      UserError: a name is wrong, a prepared set is not there, or a corruption cannot be rendered.
+      UserError: a name is wrong, a prepared set lacks a condition asked for, or a corruption cannot
+        be rendered.
     """
     for severity in severities:
         if severity not in SEVERITIES:
             raise UserError(f"{prefix}severities", severity, "severities from 1 to 5")
-    if not severities:
-        raise UserError(f"{prefix}severities", "none", "at least one, from 1 to 5")
     if not 0 <= seed < 2**31:
         raise UserError(f"{prefix}seed", seed, "a whole number from 0 to 2147483647")
     sets = (
@@ -132,40 +109,35 @@ def plan(
     )
     if preset == data.VIDEO and suite == "common":
         suite = "video"
-    label, names, source = _names(suite, sets, source, prefix)
+    name = dataset.name if dataset else name
+    label, names, source = _names(suite, sets, source, name, prefix)
+    levels = tuple(severities) or data.benchmark_of(label, name).severities
+    for corruption in only:
+        if corruption not in names:
+            raise UserError(f"{prefix}corruptions", corruption, "among " + ", ".join(names))
+    asked = [Condition(c, s) for c in names if not only or c in only for s in levels]
     if source == "auto":
-        first = dataset.corrupted if dataset else None
-        ready = (
-            first is not None
-            and dataset is not None
-            and set(names) <= set(first.corruptions)
-            and data.prepared_conditions(dataset, data_dir)
-        )
-        source = first.tfds_name if first and ready else "rendered"
-    if source == "rendered":
-        named = only or (() if label in SUITES else names)
-        if "frost" in named and not has_frost(frost_dir, prefix):
-            raise UserError(
-                f"{prefix}{'corruptions' if only else 'suite'}",
-                "frost",
-                "a corruption that can be rendered",
-                f"frost needs {prefix}frost_dir, the directory of its photographs",
-            )
-        available, notes = _rendered(names, preset, frost_dir, prefix)
-    elif source in sets and dataset is not None:
-        available, notes = _prepared(dataset, source, names, label, data_dir, prefix)
-    else:
+        ready = (key for key in sets if not _absent(sets[key], asked, dataset, data_dir))
+        source = next(ready, "rendered")
+    if source in sets:
+        if absent := _absent(sets[source], asked, dataset, data_dir):
+            raise _incomplete(sets[source], asked, absent, prefix)
+        return Plan(label, f"tfds/{source}", "", 0, (CLEAN, *asked))
+    if source != "rendered":
         choices = ["auto", "rendered", *sets]
         raise UserError(f"{prefix}source", source, "one of " + ", ".join(choices))
-    known = dict.fromkeys(condition.corruption for condition in available)
-    for name in only:
-        if name not in known:
-            raise UserError(f"{prefix}corruptions", name, "among " + ", ".join(known))
-    chosen = [c for c in available if c.corruption in (only or known) and c.severity in severities]
+    named = only or (() if label in SUITES or benchmarks.named(label) else names)
+    if "frost" in named and not has_frost(frost_dir, prefix):
+        raise UserError(
+            f"{prefix}{'corruptions' if only else 'suite'}",
+            "frost",
+            "a corruption that can be rendered",
+            f"frost needs {prefix}frost_dir, the directory of its photographs",
+        )
+    known, notes = _rendered(only or names, preset, frost_dir, prefix)
+    chosen = [condition for condition in asked if condition.corruption in known]
     if not chosen:
         raise UserError(f"{prefix}suite", f"{label} with nothing to score", "a corrupted condition")
-    if source != "rendered":
-        return Plan(label, f"tfds/{source}", "", 0, (CLEAN, *chosen), notes)
     saved = preset not in ("cifar32", data.VIDEO) if jpeg85 is None else jpeg85
     source = "rendered+jpeg85" if saved and any(_group(n) != "3d" for n in known) else "rendered"
     directory = str(frost_dir) if frost_dir else None
@@ -173,18 +145,30 @@ def plan(
 
 
 def _names(
-    suite: str | Sequence[str], sets: dict[str, data.CorruptedSet], source: str, prefix: str
+    suite: str | Sequence[str],
+    sets: dict[str, data.CorruptedSet],
+    source: str,
+    dataset: str,
+    prefix: str,
 ) -> tuple[str, tuple[str, ...], str]:
     """The suite's label, its corruptions, and the source."""
     if isinstance(suite, str) and suite in sets:
         return suite, sets[suite].corruptions, suite
     if isinstance(suite, str) and suite in SUITES:
         return suite, SUITES[suite], source
+    own = [b.name for b in benchmarks.BENCHMARKS if dataset and b.dataset == dataset]
+    if isinstance(suite, str) and (benchmark := benchmarks.named(suite)):
+        if benchmark.name not in own:
+            found = f"{benchmark.name}, which is of {benchmark.dataset}"
+            choices = ", ".join([*own, *SUITES])
+            where = dataset or "images without a name"
+            raise UserError(f"{prefix}suite", found, f"for {where} one of {choices}")
+        return benchmark.name, benchmark.corruptions, source
     names = tuple(dict.fromkeys([suite] if isinstance(suite, str) else suite))
     known = corruptions.CORRUPTIONS.keys() | FROM_FILES.keys() | video.PERTURBATIONS.keys()
     for name in names:
         if name not in known:
-            choices = ", ".join([*SUITES, *sets])
+            choices = ", ".join([*SUITES, *own, *sets])
             raise UserError(f"{prefix}suite", name, f"one of {choices}, or names of corruptions")
     if not names:
         raise UserError(f"{prefix}suite", "no corruption", "one of " + ", ".join(SUITES))
@@ -197,14 +181,14 @@ def _rendered(
     preset: str,
     frost_dir: str | os.PathLike | None,
     prefix: str,
-) -> tuple[list[Condition], tuple[str, ...]]:
-    """The conditions that can be rendered, and notes on those that cannot."""
+) -> tuple[list[str], tuple[str, ...]]:
+    """Those of the corruptions that can be rendered, and notes on those that cannot."""
     if preset == data.VIDEO:
         for name in names:
             if name not in video.PERTURBATIONS:
                 choices = "one of " + ", ".join(video.PERTURBATIONS) + " for clips"
                 raise UserError(f"{prefix}suite", name, choices)
-        return [Condition(name, severity) for name in names for severity in SEVERITIES], ()
+        return list(names), ()
     if preset not in corruptions.PRESETS:
         raise UserError(f"{prefix}preset", preset, "one of " + ", ".join(corruptions.PRESETS))
     notes = []
@@ -227,34 +211,43 @@ def _rendered(
                 f"{preset}, for which {name} has no constants",
                 " or ".join(ROWS[name]) + f", the only published ones of {name}",
             )
-    return [Condition(name, severity) for name in names for severity in SEVERITIES], tuple(notes)
+    return list(names), tuple(notes)
 
 
-def _prepared(
-    dataset: data.Dataset,
-    source: str,
-    names: Sequence[str],
-    label: str,
+def _absent(
+    corrupted: data.CorruptedSet,
+    asked: Sequence[Condition],
+    dataset: data.Dataset | None,
     data_dir: str | os.PathLike | None,
+) -> list[Condition]:
+    """What a prepared corrupted set lacks of the conditions asked for."""
+    assert dataset is not None
+    ready = data.prepared_conditions(dataset, data_dir, suite=corrupted.tfds_name)
+    return [condition for condition in asked if condition not in ready]
+
+
+def _incomplete(
+    corrupted: data.CorruptedSet,
+    asked: Sequence[Condition],
+    absent: Sequence[Condition],
     prefix: str,
-) -> tuple[list[Condition], tuple[str, ...]]:
-    found = [Condition(*pair) for pair in data.prepared_conditions(dataset, data_dir, suite=source)]
-    if not found:
-        raise UserError(
+) -> UserError:
+    name, lacking = corrupted.tfds_name, list(dict.fromkeys(c.corruption for c in absent))
+    if len(absent) == len(asked):
+        return UserError(
             f"{prefix}source",
-            f"{source}, not prepared",
+            f"{name}, not prepared",
             "a prepared dataset, or rendered",
             "docs/data.md says how to prepare it",
         )
-    order = {name: index for index, name in enumerate(names)}
-    available = sorted(
-        (c for c in found if c.corruption in order), key=lambda c: (order[c.corruption], c.severity)
+    some = ", ".join(lacking[:5]) + (" ..." if len(lacking) > 5 else "")
+    return UserError(
+        f"{prefix}source",
+        f"{name} with {len(asked) - len(absent)} of {len(asked)} conditions prepared (not {some})",
+        "every condition asked for",
+        f"Prepare the rest (docs/data.md), name what is there with {prefix}corruptions and "
+        f"{prefix}severities, or use rendered",
     )
-    if not available:
-        raise UserError(f"{prefix}suite", f"{label}, none of which is in {source}", source)
-    missing = len(SEVERITIES) * len(names) - len(available)
-    note = f"{missing} of {len(SEVERITIES) * len(names)} conditions are not prepared in {source}."
-    return available, ((note,) if missing else ())
 
 
 def has_frost(directory: str | os.PathLike | None, prefix: str = "") -> bool:

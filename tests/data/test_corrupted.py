@@ -62,8 +62,11 @@ def test_images_are_the_rows_of_that_severity(archive, data_dir, tmp_path, corru
 def test_what_is_not_prepared_is_told_by_its_tfds_name(data_dir, tmp_path):
     with pytest.raises(UserError, match=r"tfds\.load\('cifar10_corrupted/elastic_4', data_dir="):
         data.load_corrupted(CIFAR10, "elastic_transform", 4, data_dir, tmp_path)
+    imagenet, theirs = data.get("imagenet2012"), "imagenet2012_corrupted"
     with pytest.raises(UserError, match=r"imagenet2012_corrupted/fog_1.*ILSVRC2012_img_val\.tar"):
-        data.load_corrupted(data.get("imagenet2012"), "fog", 1, data_dir, tmp_path)
+        data.load_corrupted(imagenet, "fog", 1, data_dir, tmp_path, suite=theirs)
+    with pytest.raises(UserError, match=r"dst_jax.data.prepare imagenet_c --only=fog_1"):
+        data.load_corrupted(imagenet, "fog", 1, data_dir, tmp_path)
     with pytest.raises(UserError, match="found digits; expected a dataset with a corrupted"):
         data.load_corrupted(data.get("digits"), "fog", 1, data_dir, tmp_path)
 
@@ -74,7 +77,7 @@ def test_names_are_those_of_tfds():
 
     corruptions = pytest.importorskip("dst_jax.corruptions")
     for name in ("cifar10", "imagenet2012"):
-        corrupted = data.get(name).corrupted
+        corrupted = data.corrupted_set(data.get(name), f"{name}_corrupted")
         configs = tfds.builder_cls(corrupted.tfds_name).builder_configs
         theirs = {config.rpartition("_")[0] for config in configs}
         assert len(theirs) == 19

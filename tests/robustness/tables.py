@@ -3,9 +3,8 @@
 import numpy as np
 
 from dst_jax.robustness.metrics import ALEXNET_ERRORS, expected_calibration_error
-from dst_jax.robustness.record import Hits, Score
+from dst_jax.robustness.records import CLEAN, Condition, Hits, Score
 from dst_jax.robustness.result import Result
-from dst_jax.robustness.suites import CLEAN, Condition
 
 SETTING = ("c", "rendered+jpeg85", "imagenet224", 0)
 GRID = [Condition(name, severity) for name in ALEXNET_ERRORS for severity in range(1, 6)]
@@ -17,7 +16,7 @@ def of_accuracies(accuracies, clean=0.75, dataset="imagenet2012", n=1000, settin
     rows = {CLEAN: clean, **accuracies}
     return Result(
         dataset,
-        tuple(Score(suite, source, *c, n, a, 0.1, preset, seed) for c, a in rows.items()),
+        tuple(Score(suite, source, *c, n, a, 0.1, preset, seed, "cafe") for c, a in rows.items()),
     )
 
 
@@ -29,8 +28,10 @@ def of_hits(hits, clean=None, labels=None, setting=SETTING, dataset="imagenet201
     labels = np.zeros(n, np.int32) if labels is None else labels
     ids = np.arange(n, dtype=np.int32)
     ece = {c: expected_calibration_error(np.full(n, 0.5), h) for c, h in hits.items()}
-    rows = [
-        Score(suite, source, *c, n, float(h.mean()), ece[c], preset, seed) for c, h in hits.items()
-    ]
     records = {c: Hits.pack(h, ids, labels) for c, h in hits.items()}
+    images = f"{records[CLEAN].images:08x}"
+    rows = [
+        Score(suite, source, *c, n, float(h.mean()), ece[c], preset, seed, images)
+        for c, h in hits.items()
+    ]
     return Result(dataset, tuple(rows), records)

@@ -115,7 +115,7 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
     assert str(figure) in done.stdout
     assert "<svg" in figure.read_text()
     facts = json.loads((tmp_path / "scores" / "robustness.json").read_text())
-    assert facts[0]["clean_accuracy"] == result.clean_accuracy
+    assert facts["results"][0]["clean_accuracy"] == result.clean_accuracy
     again = main(*arguments)
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert "5/5" in again.stderr  # nothing but the clean images was scored again

@@ -11,7 +11,8 @@ from dst_jax.parallel import Devices
 from dst_jax.robustness import images as images_lib
 from dst_jax.robustness import storage, suites
 from dst_jax.robustness.engine import Engine
-from dst_jax.robustness.suites import CLEAN, Condition
+from dst_jax.robustness.records import CLEAN, Condition
+from dst_jax.workdir import locked
 
 NAMES = ["gaussian_noise", "contrast"]
 ONE = Devices(devices=jax.devices()[:1])
@@ -43,7 +44,7 @@ def records(result):
 def test_it_counts_as_a_plain_loop_does(dataset):
     images, labels = dataset
     found = evaluated(dataset)
-    assert found.setting == ("gaussian_noise+contrast", "rendered", "cifar32", 3)
+    assert found.setting[:5] == ("gaussian_noise+contrast", "rendered", "cifar32", 3, 23)
     assert found.conditions == tuple(Condition(name, s) for name in NAMES for s in (3, 5))
     for condition in (CLEAN, *found.conditions):
         hits, confidence = [], []
@@ -162,15 +163,65 @@ def test_it_goes_on_where_it_was_cut_off(dataset, tmp_path, monkeypatch):
     assert asked == [CLEAN, *whole.conditions[2:]]
 
 
-def test_another_model_or_other_images_do_not_mix(dataset, tmp_path):
+def linear(weights, images):
+    """A model of weights [4, 4], as two trainings of one network would be two of them."""
+    return predict(images) @ weights
+
+
+def test_another_model_is_refused_whatever_is_scored(dataset, tmp_path):
     images, labels = dataset
     evaluated(dataset, path=tmp_path)
     before = (tmp_path / "robustness.csv").read_bytes()
-    with pytest.raises(UserError, match="found scores of another model"):
-        evaluated(dataset, lambda x: -predict(x), path=tmp_path)
-    with pytest.raises(UserError, match="found scores of other images"):
-        evaluated((images, (labels + 1) % 4), path=tmp_path)
+
+    def other(x):
+        return -predict(x)
+
+    for data_set, options in (
+        (dataset, {}),  # the same conditions
+        (dataset, {"corruptions": ["contrast"], "severities": (1,)}),  # others
+        ((images[:9], labels[:9]), {}),  # other images
+        (dataset, {"seed": 4}),
+    ):
+        with pytest.raises(UserError, match="found scores of another model"):
+            evaluated(data_set, other, path=tmp_path, **options)
     assert (tmp_path / "robustness.csv").read_bytes() == before
+
+
+def test_weights_tell_models_apart_whose_predictions_are_the_same(dataset, tmp_path):
+    one, nearly = (jax.tree_util.Partial(linear, scale * jnp.eye(4)) for scale in (1, 1.00001))
+    evaluated(dataset, one, path=tmp_path)
+    assert evaluated(dataset, one, path=tmp_path).n == 23
+    with pytest.raises(UserError, match="found scores of another model"):
+        evaluated(dataset, nearly, path=tmp_path, corruptions=["contrast"])
+
+
+def test_a_directory_of_an_older_version_has_no_model_yet_and_is_checked_by_its_answers(
+    dataset, tmp_path
+):
+    evaluated(dataset, path=tmp_path)
+    (tmp_path / "robustness.json").unlink()
+    with pytest.raises(UserError, match=r"another model \(clean accuracy"):
+        evaluated(dataset, lambda x: -predict(x), path=tmp_path)
+    evaluated(dataset, path=tmp_path)
+    assert storage.read(tmp_path).model is not None
+
+
+def test_a_quick_look_stands_beside_the_full_score(dataset, tmp_path):
+    full = evaluated(dataset, path=tmp_path)
+    quick = evaluated(dataset, path=tmp_path, max_images=8)
+    assert (full.n, quick.n) == (23, 8)
+    assert [r.scores for r in storage.load_all(tmp_path)] == [full.scores, quick.scores]
+    # Other images of the same number are other scores too.
+    images, labels = dataset
+    later = evaluated((images[8:16], labels[8:16]), path=tmp_path)
+    assert later.setting[:5] == quick.setting[:5]
+    kept = [full.scores, quick.scores, later.scores]
+    assert [r.scores for r in storage.load_all(tmp_path)] == kept
+
+
+def test_two_evaluations_never_write_one_directory_at_a_time(dataset, tmp_path):
+    with locked(tmp_path, ".evaluation.lock"), pytest.raises(UserError, match="in use by another"):
+        evaluated(dataset, path=tmp_path)
 
 
 def test_frost_is_left_out_without_its_photographs_and_told():

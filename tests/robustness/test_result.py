@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dst_jax import robustness
+from dst_jax.data import benchmarks
 from dst_jax.errors import UserError
 from dst_jax.robustness import metrics
-from dst_jax.robustness.suites import Condition
+from dst_jax.robustness.records import Condition
 
 FOUR = {
     Condition("gaussian_noise", 1): 0.5,
@@ -39,11 +40,11 @@ def test_the_four_categories_hold_the_15():
     assert list(result.by_category) == ["noise", "blur", "weather", "digital"]
     counts = {}
     for name in result.corruptions:
-        group = robustness.suites.category(name)
+        group = benchmarks.category(name)
         counts[group] = counts.get(group, 0) + 1
     assert counts == {"noise": 3, "blur": 4, "weather": 4, "digital": 4}
-    assert robustness.suites.category("h265_crf") == "3d"  # from files only
-    assert robustness.suites.category("saturate") == "extra"
+    assert benchmarks.category("h265_crf") == "3d"  # from files only
+    assert benchmarks.category("saturate") == "extra"
 
 
 def test_mce_of_alexnet_is_100_and_of_a_perfect_model_0():
@@ -143,7 +144,7 @@ def test_other_images_or_conditions_are_refused():
         one.difference(tables.of_hits(random_hits(0), labels=np.ones(60, np.int32)))
     with pytest.raises(UserError, match="number of images: found 59; expected 60"):
         one.difference(tables.of_hits(random_hits(0, 59)))
-    with pytest.raises(UserError, match=r"conditions: found others"):
+    with pytest.raises(UserError, match=r"conditions: found other conditions"):
         one.relative_gain(tables.of_hits(dict(list(random_hits(0).items())[:2])))
     with pytest.raises(UserError, match="seed: found 1; expected 0"):
         one.difference(tables.of_hits(random_hits(0), setting=(*tables.SETTING[:3], 1)))

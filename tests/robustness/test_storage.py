@@ -9,7 +9,7 @@ import tables
 
 from dst_jax.errors import UserError
 from dst_jax.robustness import storage
-from dst_jax.robustness.suites import Condition
+from dst_jax.robustness.records import Condition
 
 
 def some(seed, setting=tables.SETTING, n=37):
@@ -31,20 +31,24 @@ def test_save_and_load(tmp_path):
     result = some(0)
     storage.save(tmp_path / "new", result)
     same(storage.load(tmp_path / "new"), result)
-    columns = "suite,source,corruption,severity,n,accuracy,ece,preset,seed"
+    columns = "suite,source,corruption,severity,n,accuracy,ece,preset,seed,images"
     lines = (tmp_path / "new" / "robustness.csv").read_text().splitlines()
     assert lines[0] == columns
-    (facts,) = json.loads((tmp_path / "new" / "robustness.json").read_text())
+    (facts,) = json.loads((tmp_path / "new" / "robustness.json").read_text())["results"]
     assert facts["robust_accuracy"] == result.robust_accuracy
     assert (facts["suite"], facts["severities"], facts["n"]) == ("c", [1, 2, 5], 37)
 
 
-def test_a_directory_holds_several_suites_and_the_last_of_each(tmp_path):
+def test_a_directory_holds_several_and_a_finished_score_is_never_replaced(tmp_path):
     prepared = ("common", "tfds/cifar10_corrupted", "", 0)
     storage.save(tmp_path, some(0), some(1, prepared))
-    storage.save(tmp_path, some(2))
-    first, second = sorted(storage.load_all(tmp_path), key=lambda r: r.setting.suite)
-    same(first, some(2))
+    storage.save(tmp_path, some(0))  # the same again
+    with pytest.raises(UserError, match=r"found other scores of c, .*37 images"):
+        storage.save(tmp_path, some(2))
+    storage.save(tmp_path, some(3, n=8))  # fewer images stand beside
+    first, quick, second = sorted(storage.load_all(tmp_path), key=lambda r: (r.setting.suite, -r.n))
+    same(first, some(0))
+    same(quick, some(3, n=8))
     same(second, some(1, prepared))
     same(storage.load(tmp_path, "common"), some(1, prepared))
     with pytest.raises(UserError, match=r"found c, .*; expected one result|; c, .*"):
@@ -70,6 +74,7 @@ def test_a_record_that_is_not_of_its_row_is_left_out(tmp_path):
     path.write_text("\n".join(map(",".join, rows)) + "\n")
     assert Condition(rows[2][2], int(rows[2][3])) not in storage.load(tmp_path).hits
     assert len(storage.load(tmp_path).hits) == 3
+    assert len(storage.load(tmp_path).scores) == 4
 
 
 HEAD = "suite,source,corruption,severity,n,accuracy,ece,preset,seed\n"
@@ -81,9 +86,10 @@ HEAD = "suite,source,corruption,severity,n,accuracy,ece,preset,seed\n"
         "suite\nx\n",
         HEAD + "a,b,c,d,e,f,g,h,i\n",
         HEAD + "a,b,fog,1,10,0.5,0,p,0\n" * 2,
-        HEAD + "a,b,fog,1,10,0.5,0,p,0\na,b,fog,2,11,0.5,0,p,0\n",
         HEAD + "a,b,fog,1,10,0.",
-        "suite,corruption,severity,n,accuracy\na,fog,1,10,0.5\n",
+        HEAD + "a,b,fog,1,0,0.5,0,p,0\n",
+        HEAD + "a,b,fog,1,10,1.5,0,p,0\n",
+        "suite,severity,n,accuracy\na,1,10,0.5\n",
     ],
 )
 def test_a_damaged_table_is_one_line(tmp_path, text):
@@ -107,3 +113,36 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="expected a directory that can be written"):
         storage.write(tmp_path / "file" / "x", [some(0)])
+
+
+def test_what_is_damaged_can_be_left_out_and_told(tmp_path):
+    storage.save(tmp_path, some(0))
+    path = tmp_path / "robustness.csv"
+    path.write_text(path.read_text() + "c,rendered,fog,x\n")
+    (tmp_path / "robustness.npz").write_bytes(b"PK")
+    stored = storage.read(tmp_path, salvage=True)
+    assert [problem.partition(":")[0] for problem in stored.problems] == [
+        "robustness.csv has 1 unreadable row, left out",
+        "robustness.npz is unreadable",
+    ]
+    (result,) = stored.results
+    assert result.scores == some(0).scores
+    assert not result.hits
+
+
+def test_files_of_version_0_1_are_read(tmp_path):
+    """As that version wrote them: no images in the table, names in the archive, a list as JSON."""
+    new = some(0)
+    rows = [row._replace(images="") for row in new.scores]
+    lines = [HEAD.strip(), *(",".join(map(str, row[:9])) for row in rows)]
+    (tmp_path / "robustness.csv").write_text("\n".join(lines) + "\n")
+    arrays = {}
+    for condition, hits in new.hits.items():
+        key = "/".join(map(str, (*tables.SETTING, *condition)))
+        arrays |= {f"{key}/bits": hits.bits, f"{key}/images": np.asarray(hits.images, np.uint32)}
+    np.savez(tmp_path / "robustness.npz", **arrays)
+    names = ("suite", "source", "preset", "seed")
+    facts = {"dataset": "imagenet2012", "notes": [], "n": 37}
+    facts |= dict(zip(names, tables.SETTING, strict=True))
+    (tmp_path / "robustness.json").write_text(json.dumps([facts]))
+    same(storage.load(tmp_path), new)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dst_jax.bootstrap import bootstrap
+from dst_jax.statistics import bootstrap
 
 
 def test_bootstrap_is_the_loop():

@@ -1,0 +1,105 @@
+"""Several results together: means over seeds, and the gain of one set of trainings over another.
+
+One result is in `result`. No JAX, no files. Called by whoever has trained several seeds, and by the
+report, which shows these numbers and computes none of its own.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dst_jax.errors import UserError
+from dst_jax.robustness.result import Result
+from dst_jax.statistics import Difference, Estimate, Interval, bootstrap, estimate, welch
+
+_MEANS = ("clean_accuracy", "robust_accuracy", "mce", "relative_mce", "clean_ece", "mean_ece")
+
+
+class Gain(NamedTuple):
+    """What one set of trainings has over another in robust accuracy.
+
+    Attributes:
+      absolute: difference of the means over seeds, in [-1, 1].
+      relative: that over the other's mean (Wu et al. 2025, footnote 2); None where that is 0.
+      over_seeds: t interval of the difference; None where a side has one seed, or no spread.
+      over_images: paired bootstrap interval over the test images, of these trainings; None where
+        which images were right is not on record.
+    """
+
+    absolute: float
+    relative: float | None
+    over_seeds: Difference | None
+    over_images: Interval | None
+
+
+def over_seeds(results: Sequence[Result]) -> dict[str, Estimate]:
+    """Mean and sample standard deviation (n - 1) of every number over several trainings.
+
+    Args:
+      results: of models that differ in the seed of their training, scored alike.
+
+    Returns:
+      Name of a number, as `Result.summary` has it, -> mean, std and n; of those of corruptions and
+      categories "by_corruption/fog", "by_category/noise". Numbers that are not defined are left
+      out.
+
+    Raises:
+      UserError: there is none, or they were not scored alike.
+    """
+    _check_alike(results, "over_seeds")
+    tables = [dict(_numbers(result)) for result in results]
+    found = {name: estimate([table[name] for table in tables]) for name in tables[0]}
+    return {name: value for name, value in found.items() if value}
+
+
+def gain(ours: Sequence[Result], theirs: Sequence[Result]) -> Gain:
+    """The gain in robust accuracy of one set of trainings over another.
+
+    Args:
+      ours: one result a seed.
+      theirs: of the baseline, one result a seed; the numbers of seeds may differ.
+
+    Raises:
+      UserError: a side has none, or they were not all scored on the same conditions and images.
+    """
+    _check_alike([*ours, *theirs], "gain")
+    if not ours or not theirs:
+        raise UserError("gain", "no result on one side", "at least one on each")
+    values = [[result.robust_accuracy for result in side] for side in (ours, theirs)]
+    if any(value is None for side in values for value in side):
+        raise UserError("gain", "a result without robust accuracy", "a scored condition")
+    sides = [[float(value) for value in side if value is not None] for side in values]
+    means = [float(np.mean(side)) for side in sides]
+    absolute = means[0] - means[1]
+    return Gain(
+        absolute,
+        absolute / means[1] if means[1] > 0 else None,
+        welch(*sides),
+        _over_images(ours, theirs),
+    )
+
+
+def _over_images(ours: Sequence[Result], theirs: Sequence[Result]) -> Interval | None:
+    try:
+        shares = [np.mean([r.share_correct() for r in side], axis=0) for side in (ours, theirs)]
+    except UserError:  # a record is lost: the accuracies are still there
+        return None
+    images = {r.hits[r.counted[0]].images for side in (ours, theirs) for r in side}
+    return bootstrap(shares[0] - shares[1]) if len(images) == 1 else None
+
+
+def _check_alike(results: Sequence[Result], where: str) -> None:
+    if not results:
+        raise UserError(where, "no result", "at least one")
+    for other in results[1:]:
+        results[0].check_same(other)
+
+
+def _numbers(result: Result) -> Iterable[tuple[str, float]]:
+    for name in _MEANS:
+        if (value := getattr(result, name)) is not None:
+            yield name, value
+    for group in ("by_category", "by_corruption", "by_severity"):
+        for key, value in getattr(result, group).items():
+            yield f"{group}/{key}", value

@@ -1,0 +1,55 @@
+"""A result as text for a terminal. Called by `Result.table`; figures are in `plots`."""
+
+import math
+from typing import TYPE_CHECKING
+
+from dst_jax.robustness.records import Condition
+
+if TYPE_CHECKING:
+    from dst_jax.robustness.result import Result
+
+
+def table(result: "Result") -> str:
+    """Accuracies in percent, a row a corruption, then the means and what they are of."""
+    setting, levels = result.setting, result.severities
+    rows = {row.condition: row for row in result.scores}
+    where = [result.dataset or "images without a name", f"{result.n:,} images", setting.source]
+    if setting.preset:
+        where.append(f"{setting.preset}, seed {setting.seed}")
+    width = max(map(len, (*result.corruptions, "corruption")))
+    head = "".join(f"{f's{level}':>7}" for level in levels)
+    lines = [f"{setting.suite}: " + ", ".join(where), f"{'corruption':{width}}   mean{head}"]
+    for name, mean in result.by_corruption.items():
+        found = [rows.get(Condition(name, level)) for level in levels]
+        cells = "".join(f"{100 * r.accuracy:7.1f}" if r else f"{'–':>7}" for r in found)
+        lines.append(f"{name:{width}}{100 * mean:7.1f}{cells}")
+    means = "  ".join(f"{name} {100 * mean:.1f}" for name, mean in result.by_category.items())
+    name, lacking = result.benchmark.name, result.lacking
+    lines += [
+        f"clean {_percent(result.clean_accuracy)} %   robust {_percent(result.robust_accuracy)} %"
+        + _interval(result),
+        f"robust accuracy over {name}, {f'INCOMPLETE: {lacking}' if lacking else 'complete'}",
+        f"ECE, %: clean {_percent(result.clean_ece)}  corrupted {_percent(result.mean_ece)}",
+        f"categories, %: {means}",
+    ]
+    if result.mce is None:
+        lines.append(f"mCE is not defined: {result.why_no_mce}")
+    else:
+        lines.append(f"mCE {result.mce:.1f} %   relative mCE {_number(result.relative_mce)} %")
+    return "\n".join([*lines, *result.notes])
+
+
+def _interval(result: "Result") -> str:
+    if not result.counted or any(c not in result.hits for c in result.counted):
+        return ""
+    found = result.interval()
+    ends = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    return f" (95 % interval over images: {ends})"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None or not math.isfinite(share) else f"{100 * share:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
