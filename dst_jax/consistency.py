@@ -1,21 +1,15 @@
-"""What makes options wrong together, and the groups of algorithms that options depend on.
+"""What makes options wrong together, as far as that needs no algorithm and no network.
 
-What makes one wrong by itself is in `config`, which calls this. Nothing here imports JAX.
+What makes one wrong by itself is in `config`, which calls this; what an algorithm cannot do is in
+`updaters.check_algorithm`, which asks its class. Nothing here imports JAX.
 """
 
 from typing import Any
 
 from dst_jax.errors import UserError
 
-# Algorithms without masks; `sparsity.sparsity` is 0 for them.
+# Algorithms without masks; `sparsity.sparsity` is 0 for them. A test holds them to their classes.
 DENSE = ("dense", "no_prune")
-# Algorithms whose masks are sparse before the first step, by a rule that can be replaced.
-SPARSE_FROM_THE_START = (
-    *("static", "static_sparse", "set", "rigl", "snfs"),
-    *("mest_r", "mest_g", "granet_r", "granet_g"),
-)
-# Algorithms whose updates lead from another density to that of `sparsity.sparsity`.
-CHANGING_DENSITY = ("mest_r", "mest_g", "granet_r", "granet_g", "gmp")
 
 
 def check(flat: dict[str, Any]) -> None:
@@ -37,12 +31,6 @@ def check(flat: dict[str, Any]) -> None:
         return
     if flat["sparsity.sparsity"] >= 1:
         raise UserError("config.sparsity.sparsity", flat["sparsity.sparsity"], "less than 1")
-    if flat["sparsity.initial_mask"] == "snip" and algorithm not in SPARSE_FROM_THE_START:
-        raise UserError(
-            "config.sparsity.initial_mask",
-            "snip",
-            f"random with {algorithm}; snip with one of {', '.join(SPARSE_FROM_THE_START)}",
-        )
     start, end = flat["sparsity.update_start_step"], flat["sparsity.update_end_step"]
     if flat["sparsity.update_freq"] < 1:
         raise UserError(
@@ -68,8 +56,10 @@ def check(flat: dict[str, Any]) -> None:
             flat["sparsity.drop_fraction_floor"],
             f"at most config.sparsity.drop_fraction, {flat['sparsity.drop_fraction']:g}",
         )
-    if algorithm in CHANGING_DENSITY:
-        _check_density(flat, algorithm)
+    if algorithm == "gmp":
+        flat["sparsity.initial_density"] = 1.0
+    elif algorithm.startswith("granet") and not flat["sparsity.initial_density"]:
+        flat["sparsity.initial_density"] = granet_initial_density(1 - flat["sparsity.sparsity"])
 
 
 def _check_recipe(flat: dict[str, Any]) -> None:
@@ -108,37 +98,6 @@ def _check_recipe(flat: dict[str, Any]) -> None:
             f"{flat['data.augmix']:g} with data.randaugment_layers="
             f"{flat['data.randaugment_layers']}",
             "one of the two policies",
-        )
-
-
-def _check_density(flat: dict[str, Any], algorithm: str) -> None:
-    """Checks what the algorithms need that reach the target density only in the end."""
-    target = 1 - flat["sparsity.sparsity"]
-    if algorithm == "gmp":
-        flat["sparsity.initial_density"] = 1.0
-    elif algorithm.startswith("granet") and not flat["sparsity.initial_density"]:
-        flat["sparsity.initial_density"] = granet_initial_density(target)
-    freq, start = flat["sparsity.update_freq"], flat["sparsity.update_start_step"]
-    # Steps count from 0: the last one taken comes before the end of the training.
-    last = flat["train.steps"] - 1
-    end, name = min(flat["sparsity.update_end_step"], last), "update_end_step"
-    if not algorithm.startswith("mest"):
-        initial = flat["sparsity.initial_density"]
-        if not target < initial:
-            raise UserError(
-                "config.sparsity.initial_density",
-                f"{initial:g}",
-                f"more than the target density {target:g} (sparsity "
-                f"{flat['sparsity.sparsity']:g}), at most 1",
-            )
-        if flat["sparsity.prune_end_step"] < end:
-            end, name = flat["sparsity.prune_end_step"], "prune_end_step"
-    if end // freq * freq < start:
-        raise UserError(
-            f"config.sparsity.{name}",
-            f"step {end}",
-            f"a step with a mask update before it: {algorithm} reaches the target density by "
-            f"updates at multiples of {freq} steps from step {start} on",
         )
 
 

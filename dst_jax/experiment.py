@@ -245,7 +245,7 @@ def evaluate_function(
 def _resolve(
     config: ConfigDict | None, path: Path, places: Places, evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from dst_jax import data, evaluate, saved_run
+    from dst_jax import data, evaluate, saved_run, updaters
 
     if config is None:
         resolved = workdir_lib.read_json(path / "config.json")
@@ -262,6 +262,8 @@ def _resolve(
     count -= data.num_held_out(count, flat["data.validation"])
     resolved = config_lib.resolve(config, count)
     saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
+    if not (path / "config.json").exists():  # what an earlier version began goes on
+        updaters.check_algorithm(resolved)
     evaluate.plan(resolved, places.data_dir)  # a wrong name must not wait for training
     return resolved
 
@@ -283,7 +285,7 @@ def _check_names(config: ConfigDict) -> dict[str, Any]:
 
 def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
-    from dst_jax import data
+    from dst_jax import data, updaters
     from dst_jax.analysis import describe
 
     if config is None:
@@ -292,7 +294,9 @@ def _describe(config: ConfigDict | None, path: Path) -> str:
     flat = _check_names(config)
     count = data.get(flat["data.name"]).num_train
     count -= data.num_held_out(count, flat["data.validation"])
-    return describe.table(config_lib.resolve(config, count), flat["sparsity.sparsity"])
+    resolved = config_lib.resolve(config, count)
+    updaters.check_algorithm(resolved)
+    return describe.table(resolved, flat["sparsity.sparsity"])
 
 
 def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:

@@ -61,6 +61,8 @@ class Log:
 
     The values of a line depend on config and step only; how fast it went is under the key "speed".
     One of several runs that train together shows progress for all; the others are `quiet`.
+    `forward_masks` gives the masks of the forward pass where they are not those of the state; the
+    density is theirs.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class Log:
         devices: Devices,
         quiet: bool = False,
         validate: Callable[[TrainState], dict[str, float]] | None = None,
+        forward_masks: Callable[[TrainState], Any] | None = None,
     ):
         self._config, self._rate, self._devices = config, learning_rate, devices
-        self._validate = validate
+        self._validate, self._forward_masks = validate, forward_masks
         self._total = config["train"]["steps"]
         self._path = workdir / "metrics.jsonl"
         self._file = MetricsFile(self._path, step) if is_main_process() else None
@@ -110,8 +113,11 @@ class Log:
         window = jax.tree.map(_first, state.window)
         masks = [local(mask) for mask in jax.tree.leaves(state.sparse.masks)]
         union = jax.tree.leaves(state.union)
-        active = sum(int(mask.sum(dtype=np.int64)) for mask in masks)
-        maskable = sum(mask.size for mask in masks)
+        forward = masks
+        if self._forward_masks:
+            forward = [np.asarray(mask) for mask in jax.tree.leaves(self._forward_masks(state))]
+        active = sum(int(mask.sum(dtype=np.int64)) for mask in forward)
+        maskable = sum(mask.size for mask in forward)
         values = {
             "step": step,
             "epoch": step / self._config["train"]["steps_per_epoch"],
@@ -142,7 +148,7 @@ class Log:
         parts = [f"{name} {values[name]:.3f}" for name in ("loss", "accuracy", "density")]
         if self._validate:
             parts.append(f"validation {values['validation/accuracy']:.3f}")
-        if window.updates:
+        if "mask_churn" in values:
             parts.append(f"churn {values['mask_churn']:.3f}")
         self._text = "  ".join([*parts, f"{pace:.1f} steps/s", f"{images:.0f} images/s"])
         self._show(step, now=step == self._total)
@@ -181,7 +187,7 @@ def of_updates(window: Window, active: int) -> dict[str, float]:
     if not updates:
         return {}
     found = {
-        "mask_churn": int(window.fresh) / (active * updates),
+        "mask_churn": int(window.fresh) / (active * updates) if active else math.nan,
         "gradient_norm_active": float(window.gradient_active) / updates,
         "gradient_norm_inactive": float(window.gradient_inactive) / updates,
     }

@@ -190,12 +190,19 @@ OPTIONS: dict[str, Option] = {
     "sparsity.dist_type": Option(
         "erk", "how the layers share the sparsity", choices=("erk", "uniform")
     ),
+    "sparsity.sparsity_type": Option(
+        "",
+        "pattern of the masks: empty or unstructured; nm_N,M: of M weights in a row along a "
+        "kernel's last axis N stay; block_H,W: rectangles over its first two axes; channel_AXIS: "
+        "whole slices, as channel_-1 for outputs",
+    ),
     "sparsity.exclude": Option(
         "", "regular expression over parameter paths; matching kernels stay dense and uncounted"
     ),
     "sparsity.initial_mask": Option(
         "random",
-        "random; or snip: the largest |weight x gradient| of the first batch (not for topkast)",
+        "random; or snip: the largest |weight x gradient| of the first batch, for algorithms that "
+        "are sparse from the start",
         choices=("random", "snip"),
     ),
     "sparsity.update_freq": Option("100", "time between mask updates", duration=True),

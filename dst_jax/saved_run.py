@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
-from dst_jax import checkpoint, data, models
+from dst_jax import checkpoint, data, models, sparsity, updaters
 from dst_jax import config as config_lib
 from dst_jax.errors import UserError
 from dst_jax.workdir import read_json
@@ -31,9 +32,10 @@ class Run:
       step: completed batches of the checkpoint.
       model: the Flax module.
       params: float32 weights, masked: those to evaluate, so their running average where the config
-        has `train.ema`.
+        has `train.ema`, and what the next forward pass would use where masks are drawn for each
+        (`updaters.forward_network`).
       batch_stats: BatchNorm's running statistics, averaged likewise; {} without BatchNorm.
-      masks: uint8 arrays, nested like params, only where a leaf is maskable.
+      masks: those of params; uint8 arrays, nested like them, only where a leaf is maskable.
       union: like masks, 1 where a weight has been active so far.
       metrics: the lines of metrics.jsonl.
     """
@@ -118,14 +120,14 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     state = checkpoint.read(directory / "checkpoints", step)
     model = create_model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
-    masks = state["sparse"].get("masks", {})
     evaluated = state.get("ema") or state
+    params, masks = _evaluated(config, evaluated["params"], state)
     return Run(
         workdir=directory,
         config=config,
         step=int(state["step"]),
         model=model,
-        params=_masked(evaluated["params"], masks),
+        params=params,
         batch_stats=evaluated.get("batch_stats", {}),
         masks=masks,
         union=state.get("union", {}),
@@ -171,8 +173,40 @@ def _history(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _evaluated(config: Mapping[str, Any], params: Any, state: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The weights that are evaluated of a checkpoint, and their masks without None leaves."""
+    sparse = state["sparse"]
+    masks = sparse.get("masks", {})
+    if not updaters.algorithm_of(config).keeps_dense_weights:
+        return _masked(params, masks), masks
+    # JaxPruner's own updaters are refused with these algorithms, so ours it was.
+    updater = updaters.create_updater(config)
+    found = sparsity.SparseState(
+        masks=_with_none(params, masks),
+        target_sparsities=_with_none(params, sparse.get("target_sparsities", {})),
+    )
+    network = jax.jit(lambda *trees: updaters.forward_network(updater, *trees))
+    params, masks = jax.tree.map(np.asarray, network(params, found, state["step"]))
+    return params, _without_none(masks)
+
+
+def _with_none(params: Any, tree: Any) -> Any:
+    """A tree of a checkpoint, which holds no None leaves, in the structure of params."""
+    if not isinstance(params, Mapping):
+        return tree
+    return {name: _with_none(part, (tree or {}).get(name)) for name, part in params.items()}
+
+
+def _without_none(tree: Any) -> Any:
+    """The reverse of `_with_none`; dictionaries that become empty go as well."""
+    if not isinstance(tree, Mapping):
+        return tree
+    parts = {name: _without_none(part) for name, part in tree.items()}
+    return {name: part for name, part in parts.items() if jax.tree.leaves(part)}
+
+
 def _masked(params: Any, masks: Any) -> Any:
-    """Multiplies weights by their masks: most are masked already, Top-KAST's are not."""
+    """Multiplies weights by their masks."""
     if not isinstance(params, Mapping):
         return params * masks
     return {

@@ -102,8 +102,15 @@ def init_state(recipe: Recipe, variables: Tree) -> TrainState:
         union=jax.tree.map(jnp.asarray, sparse.masks),
         newest=jax.tree.map(jnp.zeros_like, sparse.masks),
         window=Window.empty(),
-        ema=averaging.first(recipe.ema, masked, batch_stats, sparse.masks),
+        ema=averaging.first(recipe.ema, masked, batch_stats, _zeros(recipe.updater, sparse)),
     )
+
+
+def _zeros(updater: sparsity.BaseUpdater, sparse: sparsity.SparseState) -> Tree:
+    """The masks that hold between steps: none where the weights stay dense, as in Top-KAST."""
+    if not updater.keeps_dense_weights:
+        return sparse.masks
+    return sparsity.mask_trees.map_masks(lambda mask: None, sparse.masks)
 
 
 def mean_loss(
@@ -159,7 +166,9 @@ def _gradients(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> tu
     """Mean loss, correct classes, new batch statistics and dense gradient (part 1)."""
     dropout = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
     dropout = jax.random.fold_in(dropout, axis.shard[0])  # devices under pmap draw their own
-    forward = recipe.updater.pre_forward_update(state.params, state.sparse)
+    # The count of the state stands at the latest mask update; a forward pass belongs to its step.
+    now = state.sparse._replace(count=state.step)
+    forward = recipe.updater.pre_forward_update(state.params, now)
 
     def gradients_of(part: Tree, batch_stats: Tree, dropout: jax.Array) -> tuple[Any, ...]:
         def loss_of(params: Tree) -> tuple[jax.Array, tuple[jax.Array, Tree]]:
@@ -220,7 +229,7 @@ def learn(
             gradient_active=window.gradient_active + active,
             gradient_inactive=window.gradient_inactive + inactive,
         )
-    current = averaging.first(recipe.ema, params, batch_stats, sparse.masks)
+    current = averaging.first(recipe.ema, params, batch_stats, _zeros(updater, sparse))
     state = dataclasses.replace(
         state,
         step=state.step + 1,
@@ -279,7 +288,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
         union=jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks),
         newest=newest,
         window=window,
-        ema=averaging.masked(state.ema, sparse.masks),
+        ema=averaging.masked(state.ema, _zeros(updater, sparse)),
     )
 
 

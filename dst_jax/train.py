@@ -7,6 +7,7 @@ Called by `experiment`.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from dst_jax import data, models, optimizer, programs, sparsity, validation
 from dst_jax import step as step_lib
@@ -25,53 +25,10 @@ from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.log import Log, check_finite
 from dst_jax.parallel import Devices, is_main_process
 from dst_jax.saved_run import create_model
+from dst_jax.updaters import check_algorithm, create_updater
 from dst_jax.workdir import write_json, write_text
 
 Config = Mapping[str, Any]
-
-# Options of `config.sparsity` that only some algorithms have.
-_SOME_ALGORITHMS_ONLY = {
-    *("regrow_same", "adam_fresh", "initial_density", "prune_end_step"),
-    *("soft_bound", "memory_bound"),
-}
-
-
-def create_updater(config: Config) -> sparsity.BaseUpdater:
-    """The sparsity updater of a resolved config.
-
-    Maskable is what `models.maskable` says of the model, minus what `sparsity.exclude` matches.
-
-    Raises:
-      UserError: `sparsity.library` is jaxpruner, which is not installed or refuses the options.
-    """
-    options = dict(config["sparsity"])
-    library = options.pop("library")
-    del options["initial_mask"]
-    maskable = models.maskable(config["model"]["name"], options.pop("exclude"))
-    options["skip_gradients"] = options.pop("update_timing") == "replace"
-    # Steps count from 0. An update at the step after the last never comes, and MEST would wait for
-    # it with more weights than the target.
-    last = config["train"]["steps"] - 1
-    options["update_end_step"] = min(options["update_end_step"], last)
-    fields = sparsity.fields_of(options["algorithm"])
-    for name in _SOME_ALGORITHMS_ONLY - fields:
-        del options[name]
-    options |= {"filter_fn": maskable, "rng_seed": config["seed"]}
-    if library == "dst_jax":
-        return sparsity.create_updater_from_config(ConfigDict(options))
-    for name in ("drop_fraction_schedule", "drop_fraction_floor"):
-        del options[name]
-    try:
-        return sparsity.original.create_updater_from_config(options)
-    except ModuleNotFoundError:
-        raise UserError(
-            "config.sparsity.library",
-            "jaxpruner, which is not installed",
-            "dst_jax, or the package from its repository",
-            sparsity.original.INSTALL,
-        ) from None
-    except ValueError as error:
-        raise UserError("config.sparsity", str(error), "what JaxPruner takes") from None
 
 
 def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cache_dir: Path) -> Any:
@@ -120,6 +77,8 @@ def train(
         return
     config = configs[0]
     total = config["train"]["steps"]
+    if not any((workdir / "checkpoints").exists() for workdir in workdirs):
+        check_algorithm(config)
 
     # 1. Devices
     devices = Devices(config["parallelism"])
@@ -185,15 +144,26 @@ def train(
             first = devices.canonical(states[0])
             for workdir in workdirs:
                 _write_parameter_overview(workdir, first.params)
-            print(sparsity.summaries.layer_table(first.params, first.sparse.masks), flush=True)
+            masks = updater.forward_masks(first.params, first.sparse)
+            print(sparsity.summaries.layer_table(first.params, masks), flush=True)
             del first
         del variables
 
     # 5. Loop
-    is_update = updater.scheduler.is_mask_update_iter
+    is_update = updater.is_mask_update
     validate = validation.create(config, recipe, devices, data_dir, cache_dir)
+    forward_masks = validation.forward_masks(recipe, devices)
     logs = [
-        Log(other, workdir, step, recipe.learning_rate, devices, bool(number), validate)
+        Log(
+            other,
+            workdir,
+            step,
+            recipe.learning_rate,
+            devices,
+            bool(number),
+            validate and functools.partial(validate, seed=seeds[number]),
+            functools.partial(forward_masks, seed=seeds[number]) if forward_masks else None,
+        )
         for number, (other, workdir) in enumerate(zip(configs, workdirs, strict=True))
     ]
 

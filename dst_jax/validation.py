@@ -17,14 +17,15 @@ from dst_jax.errors import RunError
 from dst_jax.parallel import Devices
 from dst_jax.saved_run import logits_function
 from dst_jax.step import Recipe, TrainState
+from dst_jax.updaters import forward_network
 
 Config = Mapping[str, Any]
 
 
 def create(
     config: Config, recipe: Recipe, devices: Devices, data_dir: str | None, cache_dir: Path
-) -> Callable[[TrainState], dict[str, float]] | None:
-    """A function from the state between two steps to the metrics of the held-out images.
+) -> Callable[..., dict[str, float]] | None:
+    """A function (state between two steps, seed=) to the metrics of the held-out images.
 
     Returns:
       The function, which gives {"validation/accuracy": share in [0, 1], "validation/loss": mean
@@ -42,9 +43,13 @@ def create(
     kept: list[Any] = []
 
     @jax.jit
-    def score(state: TrainState, batch: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        params = recipe.updater.pre_forward_update(state.params, state.sparse)
-        variables = state.ema or {"params": params, "batch_stats": state.batch_stats}
+    def score(
+        state: TrainState, batch: Any, seed: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        variables = state.ema or {"params": state.params, "batch_stats": state.batch_stats}
+        updater = recipe.with_seed(seed).updater
+        params, _ = forward_network(updater, variables["params"], state.sparse, state.step)
+        variables = {**variables, "params": params}
         logits, seen = logits_of(variables, batch["image"]), batch["weight"] > 0
         hits = (jnp.argmax(logits, -1) == batch["label"]) & seen
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
@@ -60,16 +65,33 @@ def create(
         )
         return map(devices.shard_rows, found)
 
-    def validate(state: TrainState) -> dict[str, float]:
+    def validate(state: TrainState, seed: Any) -> dict[str, float]:
         if resident and not kept:
             kept.extend(batches())
         state = devices.canonical(state)
         correct, loss, seen = 0, 0.0, 0
         for batch in kept or batches():
-            sums = score(state, batch)
+            sums = score(state, batch, seed)
             correct, loss, seen = correct + int(sums[0]), loss + float(sums[1]), seen + int(sums[2])
         if seen != expected:
             raise RunError(f"validation: {seen} images scored, {expected} expected")
         return {"validation/accuracy": correct / seen, "validation/loss": loss / seen}
 
     return validate
+
+
+def forward_masks(recipe: Recipe, devices: Devices) -> Callable[..., Any] | None:
+    """A function (state between two steps, seed=) to the masks of its next forward pass.
+
+    Returns:
+      The function; None where these are the masks that the state holds.
+    """
+    if not recipe.updater.keeps_dense_weights:
+        return None
+
+    @jax.jit
+    def masks_of(state: TrainState, seed: jax.Array) -> Any:
+        updater = recipe.with_seed(seed).updater
+        return forward_network(updater, state.params, state.sparse, state.step)[1]
+
+    return lambda state, seed: masks_of(devices.canonical(state), seed)

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dst_jax import config as config_lib
+from dst_jax import updaters
 from dst_jax.errors import UserError
 
 
@@ -173,7 +174,7 @@ GRANET = {"sparsity__algorithm": "granet_g", "train__steps": "1000"}
 )
 def test_densities_and_fractions_that_cannot_be_reached(changes, text):
     with pytest.raises(UserError, match=text):
-        resolve(**{**GRANET, **changes})
+        updaters.check_algorithm(resolve(**{**GRANET, **changes}))
 
 
 def test_gradual_pruning_starts_dense():
@@ -202,4 +203,4 @@ def test_an_update_at_the_end_of_the_training_never_comes():
     }.items():
         config_lib.set_option(card, name, value)
     with pytest.raises(UserError, match="a step with a mask update before it: mest_g"):
-        config_lib.resolve(card, 1437)
+        updaters.check_algorithm(config_lib.resolve(card, 1437))

@@ -5,7 +5,6 @@ config (`run.py --mode=describe`): counts as the layers will have them, without 
 Called by `experiment`.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax import data, models, train
+from dst_jax import data, models, updaters
 from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
-from dst_jax.consistency import CHANGING_DENSITY, DENSE
 from dst_jax.saved_run import Run, create_model
 from dst_jax.sparsity import sparsity_distributions
 from dst_jax.workdir import write_json
@@ -78,10 +76,10 @@ def _training_ratio(
     """Cost of a config's training over a dense one, with `densities` its last, by path."""
     options = config["sparsity"]
     # For JaxPruner's own methods too: ours of the same name cost the same.
-    updater = train.create_updater({**config, "sparsity": {**options, "library": "dst_jax"}})
+    updater = updaters.create_updater({**config, "sparsity": {**options, "library": "dst_jax"}})
     first = {
-        path: float(np.mean(mask, dtype=np.float64))
-        for path, mask in _by_path(_first_masks(updater, params)).items()
+        path: float(np.asarray(mask).mean(dtype=np.float64))
+        for path, mask in _by_path(updater.init_state(params).masks).items()
     }
     trained = {
         path: min(1.0, density * getattr(updater, "backward_ratio", 1.0))
@@ -96,11 +94,6 @@ def _training_ratio(
         backward=ratios[2],
         snip=options["initial_mask"] == "snip",
     )
-
-
-def _first_masks(updater: Any, params: Any) -> Any:
-    """Masks as dense or sparse as those that the training started from."""
-    return dataclasses.replace(updater, use_packed_masks=False).init_state(params).masks
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
@@ -184,13 +177,14 @@ def _training_line(
     densities: Mapping[str, float],
 ) -> str:
     algorithm, kind = config["sparsity"]["algorithm"], config["sparsity"]["dist_type"]
-    if algorithm in DENSE:
+    updater = updaters.algorithm_of(config)
+    if updater.is_dense:
         return f"FLOPs of training by {algorithm}: 1 of dense"
     # Numbers of active weights do not depend on the weights, so zeros do.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     ratio = _training_ratio(config, zeros, costs, densities)
     text = f"FLOPs of training by {algorithm} with {kind}: {ratio:.4f} of dense"
-    if algorithm in CHANGING_DENSITY and not algorithm.startswith("mest"):
+    if updater.ranks_layers_together:
         text += f", if magnitudes share the sparsity as {kind} does"
     return text
 

@@ -6,13 +6,13 @@ themselves are in `algorithms`.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import optax
 
 from dst_jax.sparsity import (
     algorithms,
+    config_keys,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
@@ -80,36 +80,41 @@ def register_algorithm(algorithm_name: str, algorithm: type) -> None:
     ALGORITHM_REGISTRY[algorithm_name] = algorithm
 
 
-def _sparsity_type(found: Any) -> sparsity_types.SparsityType:
-    """Parses 'nm_2,4', 'block_4,4' or 'channel_1'."""
-    if sparsity_types.is_sparsity_type(found):
-        return found
-    kind, _, numbers = str(found).partition("_")
-    try:
-        values = [int(number) for number in numbers.split(",")]
-        if kind == "nm":
-            n, m = values
-            return sparsity_types.NByM(n, m)
-        if kind == "block":
-            height, width = values
-            return sparsity_types.Block(block_shape=(height, width))
-        if kind == "channel":
-            (axis,) = values
-            return sparsity_types.Channel(axis=axis)
-    except ValueError:
-        pass
-    raise ValueError(
-        f"Sparsity type {found} is not supported; expected 'nm_N,M', 'block_H,W' or 'channel_AXIS'"
-    )
+def first_update(start: int | None, end: int | None, freq: int | None) -> int | None:
+    """Returns the first step of a schedule's window at which it updates masks; None: there is none.
+
+    Args:
+      start: `update_start_step`; None: masks never change.
+      end: `update_end_step`; None: updates never stop.
+      freq: `update_freq`.
+    """
+    if start is None:
+        return None
+    if start == end:
+        return start
+    first = -(-start // (freq or 1)) * (freq or 1)
+    return first if end is None or first <= end else None
 
 
-def _scheduler(start: int | None, end: int | None, freq: int | None) -> Any:
+def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | None) -> Any:
     if start is None:
         return sparsity_schedules.NoUpdateSchedule()
     if start == end:
         return sparsity_schedules.OneShotSchedule(target_step=start)
     if freq is None:
         raise ValueError("update_freq: found none; expected the number of steps between updates")
+    if end is not None and start > end:
+        raise ValueError(
+            f"update_start_step: found {start}; expected at most update_end_step, {end}"
+        )
+    # The phases of AC/DC begin where they are told to, not at multiples of anything.
+    changes = getattr(algorithm, "changes_masks", True)  # a class of JaxPruner's does not say
+    needs_multiple = changes and not issubclass(algorithm, algorithms.ACDC)
+    if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
+        raise ValueError(
+            f"update_freq: found {freq}, no multiple of which lies from update_start_step {start} "
+            f"to update_end_step {end}; expected one with an update there"
+        )
     return sparsity_schedules.PolynomialSchedule(
         update_freq=freq, update_start_step=start, update_end_step=end
     )
@@ -162,7 +167,8 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         `sparsity`: share of the maskable weights to remove, in [0, 1].
         `filter_fn`: optional, (path, param) -> whether the layer is maskable.
         `custom_sparsity_map`: optional, path (tuple of names) -> sparsity.
-        `sparsity_type`: optional, 'nm_N,M', 'block_H,W' or 'channel_AXIS'.
+        `sparsity_type`: optional, 'nm_N,M', 'block_H,W' or 'channel_AXIS', for algorithms whose
+        `patterns` hold it; '' and 'unstructured' are the default.
         `update_start_step`, `update_end_step`, `update_freq`: in steps. No start: masks never
         change; start equal to end: once; else at multiples of `update_freq` from start to end, both
         included.
@@ -170,7 +176,9 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         `drop_fraction_schedule`: 'cosine' (default): it falls until `update_end_step`, to
         `drop_fraction_floor` (default 0); or 'constant'.
         `rng_seed`: an integer or a PRNG key.
-        All other keys go to the algorithm's constructor.
+        All other keys go to the algorithm's constructor. The section `sparsity` of a config of
+        dst_jax is taken too, once `dst_jax.config.resolve` has turned its durations into steps; see
+        `config_keys.of_updater` for what becomes of its other keys. It holds no `rng_seed`.
 
     Returns:
       The updater.
@@ -178,24 +186,24 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
     Raises:
       ValueError: naming the key that is missing or wrong.
     """
-    config: dict[str, Any] = {
-        key: dict(value.items()) if isinstance(value, Mapping) else value
-        for key, value in sparsity_config.items()
-    }
+    config = config_keys.plain(sparsity_config)
     name = str(config.pop("algorithm", None))
     if ALGORITHM_REGISTRY.get(name) is algorithms.NoPruning:
         return algorithms.NoPruning()
+    algorithm = _algorithm(name)
+    config = config_keys.of_updater(config, fields_of(name))
 
-    is_global = name.startswith("global_")
+    is_global = issubclass(algorithm, algorithms.GlobalPruningMixin)
     distribution_fn = None
     if is_global:
         config.pop("dist_type", None)
     else:
         distribution_fn = _distribution_fn(config)
     config = {key: value for key, value in config.items() if value is not None}
-    if "sparsity_type" in config:
-        config["sparsity_type"] = _sparsity_type(config["sparsity_type"])
-    algorithm = _algorithm(name)
+    pattern = config_keys.sparsity_type(config.pop("sparsity_type", None))
+    config_keys.check_pattern(name, algorithm, pattern)
+    if not isinstance(pattern, sparsity_types.Unstructured):
+        config["sparsity_type"] = pattern
 
     freq, start, end = (config.pop(key, None) for key in _SCHEDULE_KEYS)
     drop = {key: config.pop(key, None) for key in _DROP_KEYS}
@@ -203,4 +211,4 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         config["drop_fraction_fn"] = _drop_fraction_fn(end, **drop)
     if not is_global:
         config["sparsity_distribution_fn"] = distribution_fn
-    return algorithm(scheduler=_scheduler(start, end, freq), **config)
+    return algorithm(scheduler=_scheduler(algorithm, start, end, freq), **config)

@@ -32,6 +32,7 @@ from dst_jax.sparsity.mask_trees import (
     unpack_masks,
     zero_weights,
 )
+from dst_jax.sparsity.traits import Traits
 
 FilterFnType = sparsity_distributions.FilterFnType
 SparsityDistributionFnType = Callable[..., Any]
@@ -64,7 +65,7 @@ class SparseState(NamedTuple):
 
 
 @dataclasses.dataclass
-class BaseUpdater:
+class BaseUpdater(Traits):
     """Base of all algorithms: an ordinary mutable dataclass whose methods are pure.
 
     Attributes:
@@ -321,10 +322,34 @@ class BaseUpdater:
         del sparse_state
         return updates
 
+    def is_mask_update(self, step: Any) -> Any:
+        """Returns whether the masks of the state change at `step` (completed batches)."""
+        return self.scheduler.is_mask_update_iter(step)
+
     def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
-        """Returns the params to use in the forward pass; here, the params themselves."""
+        """Returns the params to use in the forward pass; here, the params themselves.
+
+        They are also what is evaluated. A subclass that overrides this sets `keeps_dense_weights`
+        and, unless the masks are those of the state, overrides `forward_masks` to match.
+
+        Args:
+          params: the params as they are trained.
+          opt_state: the state; `count` is the step of the forward pass.
+        """
         del opt_state
         return params
+
+    def forward_masks(self, params: Any, sparse_state: SparseState) -> Any:
+        """Returns the masks of `pre_forward_update(params, sparse_state)`, unpacked.
+
+        Args:
+          params: the params as they are trained.
+          sparse_state: the state; `count` is the step of the forward pass.
+
+        Returns:
+          A tree like the params: uint8 0/1 [shape of the param], None for layers without a mask.
+        """
+        return self._unpacked(sparse_state.masks, params)
 
     def post_gradient_update(self, params: Any, sparse_state: SparseState) -> Any:
         """Returns the params masked by the state's masks; call it before the first forward too."""

@@ -26,7 +26,7 @@ def wrap(updater: Any, inner: optax.GradientTransformation) -> Any:
         return updater.init_state(params)._replace(inner_state=inner.init(params))
 
     def update_fn(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        is_update = updater.scheduler.is_mask_update_iter(state.count)
+        is_update = updater.is_mask_update(state.count)
         if not isinstance(is_update, jax.core.Tracer):
             is_update = bool(is_update)
         state, restarts = _update_when(updater, is_update, state, params, updates, extra)

@@ -5,7 +5,7 @@ update. `_r` methods grow at random, `_g` methods where the gradient is largest.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,9 @@ class _Mest:
     soft_bound: float = 0.1
     memory_bound: str = "soft"
     gradient_weight: float = 0.0
+
+    drops_a_fraction: ClassVar[bool] = False
+    patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):
         super().__post_init__()  # type: ignore[misc]
@@ -151,6 +154,10 @@ class _Gradual:
     initial_density: float = 0.8
     prune_end_step: int | None = None
 
+    ranks_layers_together: ClassVar[bool] = True
+    drops_a_fraction: ClassVar[bool] = False
+    patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
+
     def __post_init__(self):
         super().__post_init__()  # type: ignore[misc]
         sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
@@ -218,6 +225,8 @@ class GradualMagnitudePruning(_Gradual, sparse_trainers.SET):
     """
 
     initial_density: float = 1.0
+
+    is_sparse_at_start: ClassVar[bool] = False
 
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         del sparse_state, grads

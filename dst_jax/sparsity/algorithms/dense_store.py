@@ -61,6 +61,9 @@ class SNFS(sparse_trainers.SET):
     is_sparse_gradients: bool = False
     skip_gradients: bool = False
 
+    patterns: ClassVar[tuple[type, ...]] = ()  # shares out single weights among the layers
+    needs_moments: ClassVar[str] = "mu"
+
     _resets_moments: ClassVar[bool] = False
 
     def _momentum(self, sparse_state: Any, params: Any) -> Any:
@@ -115,6 +118,9 @@ class TopKAST(base_updater.BaseUpdater):
     is_sparse_gradients: bool = True
     backward_ratio: float = 2.0
     penalty: float = 0.0
+
+    keeps_dense_weights: ClassVar[bool] = True
+    patterns: ClassVar[tuple[type, ...]] = ()
 
     def __post_init__(self):
         super().__post_init__()

@@ -5,7 +5,7 @@ Variations of the pruners in `pruners`; how masks of a pattern are chosen is in 
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +54,10 @@ class ACDC(pruners.MagnitudePruning):
             self.cycle_dense_steps,
         )
         periodic = self.scheduler
+        if not any(phases[2:]) and isinstance(periodic, sparsity_schedules.AlternatingSchedule):
+            return  # a copy by `dataclasses.replace` brings the schedule that was made below
+        if not any(phases[2:]) and isinstance(periodic, sparsity_schedules.OneShotSchedule):
+            phases = (periodic.target_step, periodic.target_step, 1, 1)
         if not any(phases[2:]) and isinstance(periodic, sparsity_schedules.PeriodicSchedule):
             if periodic.update_end_step is None:
                 raise ValueError(
@@ -97,6 +101,8 @@ class AdamBasedFisherPruning(base_updater.BaseUpdater):
     """
 
     reset_adam: bool = False
+
+    needs_moments: ClassVar[str] = "nu"
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
@@ -153,6 +159,9 @@ class IterativeNMPruning(pruners.MagnitudePruning):
 
     The pattern is whole once the sparsity is 1 - n/m.
     """
+
+    patterns: ClassVar[tuple[type, ...]] = (sparsity_types.NByM,)
+    needs_pattern: ClassVar[type | None] = sparsity_types.NByM
 
     def __post_init__(self):
         if self.topk_fn is None and isinstance(self.sparsity_type, sparsity_types.NByM):

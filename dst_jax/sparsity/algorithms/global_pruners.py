@@ -6,7 +6,7 @@ unstructured sparsity makes sense here.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.traverse_util
 import jax.numpy as jnp
@@ -38,6 +38,9 @@ class GlobalPruningMixin:
     normalization_eps: float = 1e-8
     use_normalization: bool = True
     sparsity: float = 0.0
+
+    ranks_layers_together: ClassVar[bool] = True
+    patterns: ClassVar[tuple[type, ...]] = ()
 
     def init_state(self, params: Any) -> base_updater.SparseState:
         """Returns the first state: dense masks, and the one overall sparsity as the target.

@@ -6,7 +6,7 @@ the straight-through variants beside this file; random scores also serve the spa
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,10 @@ class NoPruning(base_updater.BaseUpdater):
     """Dense training: no masks, nothing changes."""
 
     sparsity_distribution_fn: base_updater.SparsityDistributionFnType | None = None
+
+    is_dense: ClassVar[bool] = True
+    changes_masks: ClassVar[bool] = False
+    patterns: ClassVar[tuple[type, ...]] = ()
 
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
         """Returns a tree of None."""

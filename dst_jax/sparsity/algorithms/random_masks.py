@@ -4,7 +4,7 @@ Called by training code through the methods of `BaseUpdater`; `sparse_trainers` 
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -24,6 +24,9 @@ class StaticRandomSparse(base_updater.BaseUpdater):
     """
 
     is_sparse_gradients: bool = True
+
+    is_sparse_at_start: ClassVar[bool] = True
+    changes_masks: ClassVar[bool] = False
 
     def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any

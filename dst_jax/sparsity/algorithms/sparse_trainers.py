@@ -20,6 +20,7 @@ from dst_jax.sparsity import (
     mask_trees,
     optimizer_state,
     ranking,
+    sparsity_types,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
 
@@ -104,6 +105,11 @@ class SET(random_masks.StaticRandomSparse):
     skip_gradients: bool = True
     regrow_same: str = "keep"
     adam_fresh: str = "zero"
+
+    changes_masks: ClassVar[bool] = True
+    drops_a_fraction: ClassVar[bool] = True
+    # Not n:m: what stays of a group is all that was active in it, so nothing would ever change.
+    patterns: ClassVar[tuple[type, ...]] = (sparsity_types.Block, sparsity_types.Channel)
 
     # Whether moments of weights that were not active all along go to zero.
     _resets_moments: ClassVar[bool] = True

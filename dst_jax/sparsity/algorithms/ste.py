@@ -5,7 +5,7 @@ are recomputed before every forward pass, so the state holds none.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -15,17 +15,34 @@ from dst_jax.sparsity.algorithms import pruners
 
 @dataclasses.dataclass
 class SteMixin:
-    """Turns a pruner into its straight-through variant."""
+    """Turns a pruner into its straight-through variant.
+
+    The schedule's start and end say how the sparsity rises; between them it rises with every step,
+    so `update_freq` plays no part.
+    """
+
+    changes_masks: ClassVar[bool] = False
+    keeps_dense_weights: ClassVar[bool] = True
+
+    def is_mask_update(self, step: Any) -> bool:
+        """Returns False: the state holds no masks, so there is nothing to update."""
+        del step
+        return False
 
     def pre_forward_update(self, params: Any, opt_state: base_updater.SparseState) -> Any:
         """Returns the params masked by fresh masks: what the forward pass should use."""
         updater: Any = self
-        sparsities = updater.scheduler.get_sparsity_at_step(
-            opt_state.target_sparsities, opt_state.count
-        )
-        scores = updater.calculate_scores(params, sparse_state=opt_state)
-        masks = updater.create_masks(scores, sparsities)
+        masks = self.forward_masks(params, opt_state)
         return updater.apply_masks(params, masks, is_packed=False)
+
+    def forward_masks(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
+        """Returns fresh masks: a function of params, step (`count`) and seed."""
+        updater: Any = self
+        sparsities = updater.scheduler.get_sparsity_at_step(
+            sparse_state.target_sparsities, sparse_state.count
+        )
+        scores = updater.calculate_scores(params, sparse_state=sparse_state)
+        return updater.create_masks(scores, sparsities)
 
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
         """Returns a tree of None: no masks are kept."""
