@@ -187,14 +187,12 @@ def _told(path: Path, mend: str, action: Callable[[], Read]) -> Read:
 
 def _added(saved: dict, wanted: dict) -> dict[tuple[str, ...], jax.Array]:
     """The leaves that the version which saved a state did not have, as it would have had them."""
-    found = {}
+    found: dict[tuple[str, ...], jax.Array] = {}
     for name, leaf in wanted.items():
         value = 0 if name[0] == "newest" else _SINCE_ADDED.get("/".join(name))
         if name not in saved and value is not None:
             whole = np.full(leaf.shape, value, leaf.dtype)
-            found[name] = jax.make_array_from_callback(
-                leaf.shape, leaf.sharding, whole.__getitem__
-            )
+            found[name] = jax.make_array_from_callback(leaf.shape, leaf.sharding, whole.__getitem__)
     return found
 
 

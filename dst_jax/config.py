@@ -264,10 +264,10 @@ def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
         raise UserError(where, "no section `model`", expected)
     flat = dict(flatten(config))
-    lengths = [flat.get(name) for name in ("train.steps_per_epoch", "train.steps")]
-    for name, length in zip(("steps_per_epoch", "steps"), lengths, strict=True):
-        if not isinstance(length, int):
-            raise UserError(f"{where}: train.{name}", length, f"{expected}, whose steps are counted")
+    for name in ("train.steps_per_epoch", "train.steps"):
+        if not isinstance(flat.get(name), int):
+            raise UserError(f"{where}: {name}", repr(flat.get(name)), f"{expected}, a number")
+    lengths: tuple[int, int] = (flat["train.steps_per_epoch"], flat["train.steps"])
     for name, option in OPTIONS.items():
         if name not in flat:
             flat[name] = option.default

@@ -96,7 +96,8 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def checkpoint_steps(workdir: Path) -> list[int]:
-    """Steps of the whole checkpoints of a run, ascending: Orbax renames them once they are whole."""
+    """Steps of the whole checkpoints of a run, ascending."""
+    # Orbax writes one under another name and renames it once it is whole.
     names = (path.name for path in (workdir / "checkpoints").glob("*"))
     return sorted(int(name) for name in names if name.isdigit())
 
