@@ -13,10 +13,8 @@ from typing import Any
 from dst_jax.errors import UserError
 from dst_jax.report import (
     analysis_figures,
-    claim,
     explanation,
     figures,
-    findings,
     gain_figures,
     groups,
     latex,
@@ -24,7 +22,13 @@ from dst_jax.report import (
     published,
     tables,
 )
+from dst_jax.report import (
+    comparisons as sorting,
+)
 from dst_jax.report import runs as run_directories
+from dst_jax.report import (
+    verdicts as judged,
+)
 
 __all__ = ["Report", "write"]
 
@@ -68,9 +72,10 @@ def write(
 
     directories = dict.fromkeys(Path(directory) for directory in runs)
     members = run_directories.with_planned(list(map(run_directories.read, directories)), expected)
-    comparisons = groups.compare(members)
-    result_tables = [tables.build(comparison) for comparison in comparisons]
-    summaries = _summaries(comparisons)
+    comparisons = sorting.compare(members)
+    verdicts = judged.judge(comparisons)
+    result_tables = [tables.build(c, place, verdicts) for place, c in enumerate(comparisons)]
+    summaries = _summaries(comparisons, verdicts)
     drawings = [*gain_figures.draw(comparisons), *figures.draw(comparisons)]
     explained, remarks = analysis_figures.draw(comparisons)
     drawings += explained
@@ -89,7 +94,8 @@ def write(
         figure_paths=tuple(out_dir / "figures" / f"{d.name}.svg" for d in drawings),
     )
     beside = published.beside(comparisons)
-    html = page.render(result_tables, summaries, drawings, members, remarks, beside)
+    short = published.short_of(comparisons)
+    html = page.render(result_tables, summaries, drawings, members, remarks, beside, short)
     _replace(report.html_path, html)
     _replace(report.csv_path, tables.to_csv(result_tables))
     _replace(out_dir / "report.tex", latex.render(result_tables, beside))
@@ -105,20 +111,21 @@ def write(
     return report
 
 
-def _summaries(comparisons: Sequence[groups.Comparison]) -> list[dict[str, str]]:
+def _summaries(
+    comparisons: Sequence[groups.Comparison], verdicts: judged.Verdicts
+) -> list[dict[str, str]]:
     """The paragraphs of each comparison; analyses are told once for a dataset and model.
 
     Each a mapping from what a paragraph is about to its text.
     """
     told: set[tuple[str | None, str | None]] = set()
     summaries = []
-    for comparison in comparisons:
+    for number, comparison in enumerate(comparisons):
         place = (comparison.dataset, comparison.model)
         explained = "" if place in told else explanation.paragraph(comparison)
         told.add(place)
         texts = {
-            "In short": findings.paragraph(comparison),
-            "The claim": claim.paragraph(comparison),
+            "In short": judged.paragraph(comparison, number, verdicts),
             "The explanation": explained,
         }
         summaries.append({label: text for label, text in texts.items() if text})

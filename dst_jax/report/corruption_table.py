@@ -6,10 +6,11 @@ cells: the markup is in `html_tables`. Called by `page`.
 
 from dst_jax.report.analyses import high_shares, samples
 from dst_jax.report.drawing import looks_of, words
-from dst_jax.report.groups import Comparison, Estimate, Group
+from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.html_tables import Datum
-from dst_jax.report.runs import CLEAN, Condition
-from dst_jax.report.tables import MANY_IMAGES, MISSING, accuracy_text
+from dst_jax.report.wording import MANY_IMAGES, MISSING, accuracy_text
+from dst_jax.robustness import CLEAN, Condition
+from dst_jax.statistics import Estimate
 
 
 def build(comparison: Comparison) -> tuple[list[str], list[list[Datum]]]:

@@ -20,8 +20,8 @@ from dst_jax.report.drawing import (
     words,
 )
 from dst_jax.report.groups import Comparison, Group
-from dst_jax.report.runs import CLEAN
 from dst_jax.report.tables import title
+from dst_jax.robustness import CLEAN
 
 _BARS_A_ROW = 64  # more would be thinner than their error bars
 _POINTS = 300  # a curve drawn with more looks the same

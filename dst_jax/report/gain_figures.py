@@ -20,9 +20,10 @@ from dst_jax.report.drawing import (
     to_svg,
     words,
 )
-from dst_jax.report.groups import Comparison, Group, percent
-from dst_jax.report.runs import CLEAN
-from dst_jax.report.tables import accuracy_text, title
+from dst_jax.report.groups import Comparison, Group
+from dst_jax.report.tables import title
+from dst_jax.report.wording import accuracy_text, percent
+from dst_jax.robustness import CLEAN
 
 
 def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:

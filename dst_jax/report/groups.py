@@ -1,22 +1,34 @@
 """From runs to what can be compared: seeds into groups, groups into comparisons.
 
 A group is runs that differ only in their seed; a comparison is the groups of one dataset, one model
-and one corruption suite, scored on the conditions they all have. All statistics of the report are
-here; wording, tables and figures are not. Called by `report.write`.
+and one corruption benchmark. A group's baseline is the dense group that differs from it in the
+sparse training alone and is scored on the same conditions of the same images; where there is none,
+it is said which fields stand in the way. Numbers are those of `robustness`; verdicts are in
+`verdicts`, wording and tables elsewhere. Called by `report.write`.
 """
 
 import json
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
-from dst_jax.estimate import Estimate, estimate
-from dst_jax.report.runs import CLEAN, Condition, Run
+from dst_jax.data.benchmarks import Benchmark, named
+from dst_jax.report.runs import Run
+from dst_jax.report.wording import percent
+from dst_jax.robustness import CLEAN, Condition, Gain, Result, gain
+from dst_jax.statistics import Estimate, estimate
 
 # Options that change what is recorded and when, not what is trained; what was evaluated is told by
 # the scores themselves.
-_RECORDS = ("checkpoint.", "log.", "analysis.", "train.steps_per_dispatch", "eval.")
+RECORDS = (
+    *("checkpoint.", "log.", "analysis.", "eval."),
+    *("train.steps_per_dispatch", "num_seeds"),
+)
+# A baseline may differ from its group in these alone, besides what is in RECORDS.
+BASELINE_DIFFERS = ("sparsity.", "seed")
+_NAMED = 4  # so many differing fields are named, the others counted
 
 
 @dataclass(frozen=True)
@@ -68,29 +80,60 @@ class Group:
         return estimate([v for run in self.runs if (v := run.fact(key)) is not None])
 
 
+class Place(NamedTuple):
+    """What the scores of one comparison share, besides dataset and model."""
+
+    benchmark: Benchmark
+    source: str
+    preset: str
+    seed: int
+
+    @property
+    def text(self) -> str:
+        """In words: `CIFAR10-C, rendered (cifar32, seed 0)`."""
+        text = ", ".join(filter(None, (self.benchmark.name, self.source)))
+        return f"{text} ({self.preset}, seed {self.seed})" if self.preset else text
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Groups that may be compared with each other.
+    """Groups that are shown together; which of them may be compared, `baseline` says.
 
     Attributes:
       dataset: its name, None when unknown.
       model: its name, None when unknown.
-      suite: the corruption suite, "" when no run was evaluated.
+      place: benchmark and source of the images, None when no run was evaluated.
       families: all groups: dense first, then by sparsity and name.
-      groups: those with scores on `suite`, each with its scored runs only.
-      idle: the groups without scores on `suite`, and what others have of such runs.
-      conditions: corrupted conditions that every group has, in the order of evaluation.
+      groups: those with scores here, each with the runs that share their images and conditions.
+      idle: the groups of the other runs; `remarks` says why each is not counted.
+      results: run directory -> the score that is shown.
+      remarks: run directory of an idle run -> why it is not counted.
       notes: what restricts the comparison, in sentences.
     """
 
     dataset: str | None
     model: str | None
-    suite: str
+    place: Place | None
     families: tuple[Group, ...]
     groups: tuple[Group, ...]
     idle: tuple[Group, ...]
-    conditions: tuple[Condition, ...]
+    results: Mapping[Path, Result]
+    remarks: Mapping[Path, str]
     notes: tuple[str, ...]
+
+    @property
+    def suite(self) -> str:
+        """What was scored, in words; "" when nothing was."""
+        return self.place.text if self.place else ""
+
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions of the benchmark that any group has, in its order."""
+        if self.place is None:
+            return ()
+        there = {c for group in self.groups for c in self.of(group)[0].counted}
+        wanted = (Condition(*condition) for condition in self.place.benchmark.conditions)
+        return tuple(condition for condition in wanted if condition in there)
 
     @property
     def corruptions(self) -> tuple[str, ...]:
@@ -100,51 +143,103 @@ class Comparison:
     @cached_property
     def images(self) -> int:
         """Smallest number of images behind an accuracy; 0 without scores."""
-        return min(
-            (s.n for run in self._scored() for s in run.scores[self.suite].values()), default=0
-        )
+        return min((self.of(group)[0].n for group in self.groups), default=0)
+
+    def of(self, group: Group) -> list[Result]:
+        """The scores of a group's runs, all on the same conditions and images."""
+        return [self.results[run.directory] for run in group.runs]
 
     def clean(self, group: Group) -> Estimate | None:
         """Accuracy on clean images."""
         return self.accuracy(group, [CLEAN])
 
     def robust(self, group: Group) -> Estimate | None:
-        """Robust accuracy: plain mean of top-1 accuracy over `conditions`."""
-        return self.accuracy(group, self.conditions)
+        """Robust accuracy of the benchmark; see `lacking` for whether it is the whole of it."""
+        values = [result.robust_accuracy for result in self.of(group)]
+        return estimate([value for value in values if value is not None])
+
+    def lacking(self, group: Group) -> str:
+        """What the benchmark has and the group's scores have not; "" where they are complete."""
+        return self.of(group)[0].lacking
+
+    def number(self, group: Group, name: str) -> Estimate | None:
+        """Mean over seeds of a number of `Result`, such as "mce"."""
+        values = [getattr(result, name) for result in self.of(group)]
+        return estimate([value for value in values if value is not None])
 
     def accuracy(self, group: Group, conditions: Iterable[Condition]) -> Estimate | None:
-        """Mean accuracy over conditions, then over the seeds that have all of them."""
+        """Mean accuracy over conditions, then over the seeds; None where one is not scored."""
         wanted = list(conditions)
-        tables = [run.scores[self.suite] for run in group.runs] if wanted else []
-        return estimate(
-            [
-                statistics.fmean(scores[c].accuracy for c in wanted)
-                for scores in tables
-                if all(c in scores for c in wanted)
-            ]
-        )
+        values = [result.mean_accuracy(wanted) for result in self.of(group)]
+        return estimate([value for value in values if value is not None])
 
     def at(self, corruption: str) -> list[Condition]:
-        """The common conditions of one corruption."""
+        """The conditions of one corruption."""
         return [c for c in self.conditions if c.corruption == corruption]
 
     def baseline(self, group: Group) -> Group | None:
-        """The dense group trained for as many steps and scored on as many images, if any."""
-        if group.is_dense or group.trained is None:
+        """The dense group that a sparse one may be compared with, if there is one."""
+        if group.is_dense:
             return None
-        for other in self.groups:
-            if other.is_dense and other.trained == group.trained:
-                return other if self._sizes(other) == self._sizes(group) else None
-        return None
+        dense = (g for g in self.groups if g.is_dense)
+        alike = (g for g in dense if not differences(group, g))
+        return next((g for g in alike if self._scope(g) == self._scope(group)), None)
 
-    def gain(self, group: Group) -> tuple[float, float | None] | None:
-        """Robust accuracy minus that of the dense baseline: (absolute, relative to dense)."""
-        base = self.baseline(group)
-        mine, theirs = self.robust(group), self.robust(base) if base else None
-        if mine is None or theirs is None:
-            return None
-        difference = mine.mean - theirs.mean
-        return difference, (difference / theirs.mean if theirs.mean > 0 else None)
+    def obstacle(self, group: Group) -> str:
+        """Why a sparse group has no baseline, as a sentence; "" where it has one."""
+        if group.is_dense or self.baseline(group) is not None:
+            return ""
+        dense = [g for g in self.families if g.is_dense]
+        if not dense:
+            return f"{group.name}: there is no dense run to compare with."
+        if not group.runs[0].config:
+            return f"{group.name}: its config is not known, so it is compared with nothing."
+        alike = [g for g in dense if not differences(group, g)]
+        if not alike:
+            nearest = min(dense, key=lambda g: len(differences(group, g)))
+            found = differences(group, nearest)
+            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            return (
+                f"{group.name} is compared with no dense run: the nearest, {nearest.name}, differs "
+                f"in {'; '.join(found[:_NAMED])}{more}."
+            )
+        counted = next((g for g in self.groups if g.is_dense and not differences(group, g)), None)
+        if counted is None:
+            return f"{group.name} is compared with no dense run: {alike[0].name} has no score here."
+        ours, theirs = self._scope(group), self._scope(counted)
+        if ours.n != theirs.n:
+            what = f"{theirs.n:,} images, this on {ours.n:,}"
+        elif ours.images != theirs.images:
+            what = f"other {theirs.n:,} images"
+        else:
+            what = f"{len(theirs.conditions)} conditions, this on {len(ours.conditions)}"
+            what += " others" if len(theirs.conditions) == len(ours.conditions) else ""
+        return f"{group.name} is compared with no dense run: {counted.name} was scored on {what}."
+
+    @cached_property
+    def _gains(self) -> dict[Path, Gain | None]:
+        found: dict[Path, Gain | None] = {}
+        for group in self.groups:
+            base = self.baseline(group)
+            counts = base is not None and self.robust(group) is not None
+            found[group.runs[0].directory] = (
+                gain(self._comparable(group), self._comparable(base)) if base and counts else None
+            )
+        return found
+
+    def gain(self, group: Group) -> Gain | None:
+        """The gain in robust accuracy over the dense baseline; None where there is none."""
+        return self._gains[group.runs[0].directory]
+
+    def _comparable(self, group: Group) -> list[Result]:
+        """The scores on the benchmark alone, whatever else the suite that was asked for has."""
+        found = []
+        for result in self.of(group):
+            name = result.benchmark.name if named(result.benchmark.name) else result.setting.suite
+            only = result.only(result.counted)
+            rows = tuple(row._replace(suite=name) for row in only.scores)
+            found.append(replace(only, scores=rows))
+        return found
 
     def relative_gains(self, group: Group) -> dict[str, float]:
         """(sparse - dense) / dense of the accuracy over severities, for each corruption."""
@@ -158,169 +253,54 @@ class Comparison:
                 found[name] = (mine.mean - theirs.mean) / theirs.mean
         return found
 
-    def _scored(self) -> list[Run]:
-        return [run for group in self.groups for run in group.runs]
-
-    def _sizes(self, group: Group) -> set[tuple[Condition, int]]:
-        """The number of images behind each common condition."""
-        tables = [run.scores[self.suite] for run in group.runs]
-        return {(c, scores[c].n) for scores in tables for c in self.conditions if c in scores}
+    def _scope(self, group: Group) -> "Scope":
+        return scope(self.of(group)[0])
 
 
-def percent(share: float) -> str:
-    """A share as a percentage without needless digits: 0.5 -> "50", 0.125 -> "12.5"."""
-    return f"{100 * share:.6g}"
+class Scope(NamedTuple):
+    """What must be the same for two scores of one benchmark to be compared."""
+
+    n: int
+    images: str
+    conditions: tuple[Condition, ...]
 
 
-def compare(runs: Sequence[Run]) -> list[Comparison]:
-    """Sorts runs into comparisons, one for each dataset, model and suite."""
-    known = list(dict.fromkeys((r.dataset, r.model) for r in runs if r.dataset or r.model))
-    # A run that does not say what it trained belongs to the only candidate, where there is one.
-    home = known[0] if len(known) == 1 else (None, None)
-    places: dict[tuple[str | None, str | None], list[Run]] = {place: [] for place in known}
-    for run in runs:
-        place = (run.dataset, run.model) if run.dataset or run.model else home
-        places.setdefault(place, []).append(run)
-    comparisons = []
-    for (dataset, model), members in places.items():
-        suites = list(dict.fromkeys(suite for run in members for suite in run.scores))
-        for suite in suites or [""]:
-            comparisons.append(_comparison(dataset, model, suite, members))
-    return comparisons
+def scope(result: Result) -> Scope:
+    """The scope of a result: its images, and the conditions of the benchmark that it has."""
+    return Scope(result.n, result.setting.images, result.counted)
 
 
-def _comparison(
-    dataset: str | None, model: str | None, suite: str, runs: Sequence[Run]
-) -> Comparison:
-    families, notes = _group_seeds(runs)
-    groups = _restricted(families, lambda run: suite in run.scores)
-    idle = _restricted(families, lambda run: suite not in run.scores)
-    tables = [(run.directory.name, run.scores[suite]) for g in groups for run in g.runs]
-    conditions = list(dict.fromkeys(c for _, table in tables for c in table if c != CLEAN))
-    corrupted = [(name, table) for name, table in tables if set(table) - {CLEAN}]
-    common = tuple(c for c in conditions if all(c in table for _, table in corrupted))
-    if len(common) < len(conditions):
-        short = [name for name, table in corrupted if not set(conditions) <= set(table)]
-        notes.append(
-            f"The runs were not evaluated on the same conditions: {len(common)} of "
-            f"{len(conditions)} are common to all, and robust accuracy is over these only "
-            f"(incomplete: {', '.join(short)})."
-        )
-    notes += [
-        f"{name} was evaluated on clean images only."
-        for name, table in tables
-        if not set(table) - {CLEAN}
-    ]
-    sizes = sorted({table[c].n for _, table in corrupted for c in common})
-    if len(sizes) > 1:
-        notes.append(
-            "The runs were scored on different numbers of images "
-            f"({', '.join(f'{n:,}' for n in sizes)}): a gain is given only where they agree."
-        )
-    notes += _rival_baselines(groups) + _damages(groups)
-    return Comparison(dataset, model, suite, families, groups, idle, common, tuple(notes))
-
-
-def _restricted(families: Sequence[Group], keep: Callable[[Run], bool]) -> tuple[Group, ...]:
-    kept = [replace(g, runs=tuple(filter(keep, g.runs))) for g in families]
-    return tuple(group for group in kept if group.runs)
-
-
-def _group_seeds(runs: Sequence[Run]) -> tuple[tuple[Group, ...], list[str]]:
-    """Groups runs that differ only in seed; dense first, then by sparsity and name.
-
-    A second run with the same settings and the same seed is left out: it is no further sample.
-
-    Returns:
-      The groups and a note for each run left out.
-    """
-    families: dict[str, dict[int | None, Run]] = {}
-    notes = []
-    for run in sorted(runs, key=lambda run: not run.scores):  # of two alike, the evaluated one
-        seeds = families.setdefault(_recipe(run), {})
-        if run.seed in seeds:
-            notes.append(
-                f"{run.directory.name} repeats seed {run.seed} of "
-                f"{seeds[run.seed].directory.name} and is not counted."
-            )
-        else:
-            seeds[run.seed] = run
-    members = [tuple(sorted(f.values(), key=_run_order)) for f in families.values()]
-    members.sort(key=lambda m: _run_order(m[0]))
-    return tuple(_named(m, members) for m in members), notes
-
-
-def _named(runs: tuple[Run, ...], families: Sequence[tuple[Run, ...]]) -> Group:
-    """A group whose method tells it from other groups of the same algorithm and sparsity."""
-    run = runs[0]
-    algorithm = run.algorithm or run.directory.name
-    namesakes = [
-        _settings(other)
-        for other, *_ in families
-        if run.config and other.config and _label(other) == _label(run)
-    ]
-    differing = [
-        f"{key.removeprefix('sparsity.')}={_settings(run).get(key)}"
-        for key in sorted({key for settings in namesakes for key in settings})
-        if len({repr(settings.get(key)) for settings in namesakes}) > 1
-    ]
-    return Group(", ".join([algorithm, *differing[:3]]), algorithm, run.sparsity, runs)
-
-
-def _label(run: Run) -> tuple[str | None, float | None]:
-    return run.algorithm, run.sparsity
-
-
-def _settings(run: Run) -> dict[str, object]:
+def settings(run: Run) -> dict[str, object]:
     """The part of a config that decides what is computed, without the seed."""
     return {
         key: value
         for key, value in run.config.items()
         if key != "seed"
-        and not key.startswith(_RECORDS)
+        and not key.startswith(RECORDS)
         # A dense run reads none of the sparsity options, whatever a card left in them.
         and not (run.is_dense and key.startswith("sparsity."))
     }
 
 
-def _recipe(run: Run) -> str:
+def differences(group: Group, dense: Group) -> list[str]:
+    """In what a sparse group and a dense one differ that a baseline must not, in words."""
+    ours, theirs = (settings(side.runs[0]) for side in (group, dense))
+    if not ours or not theirs:
+        return ["a config that is not known"]
+    found = [
+        f"{key} ({theirs.get(key)!r}, here {ours.get(key)!r})"
+        for key in sorted(ours.keys() | theirs.keys())
+        if not key.startswith(BASELINE_DIFFERS) and ours.get(key) != theirs.get(key)
+    ]
+    if not found and group.trained != dense.trained:
+        found.append(f"steps of training done ({dense.trained}, here {group.trained})")
+    return found
+
+
+def recipe(run: Run) -> str:
     """Everything that makes runs samples of one thing, as one string."""
     if not run.config:
         return str(run.directory)
     reached = "end" if run.finished else run.step
     algorithm = "dense" if run.is_dense else run.algorithm
-    return json.dumps([algorithm, _settings(run), reached], sort_keys=True, default=str)
-
-
-def _rival_baselines(groups: Sequence[Group]) -> list[str]:
-    notes: list[str] = []
-    first: dict[int | None, str] = {}
-    for group in groups:
-        if group.is_dense and group.trained in first:
-            notes.append(
-                f"There are several dense configurations of {group.trained} steps: gains are "
-                f"against {first[group.trained]}."
-            )
-        elif group.is_dense:
-            first[group.trained] = group.name
-    return list(dict.fromkeys(notes))
-
-
-def _damages(groups: Sequence[Group]) -> list[str]:
-    """What scored runs lack; runs that lack the same share a sentence."""
-    names: dict[str, list[str]] = {}
-    for group in groups:
-        for run in group.runs:
-            for problem in run.problems:
-                names.setdefault(problem, []).append(run.directory.name)
-    return [f"{problem} ({', '.join(where)})." for problem, where in names.items()]
-
-
-def _run_order(run: Run) -> tuple[bool, float, str, str, int]:
-    return (
-        not run.is_dense,
-        run.sparsity if run.sparsity is not None else 2.0,
-        run.algorithm or "~",  # the nameless last
-        run.directory.name if run.algorithm is None else "",
-        run.seed if run.seed is not None else -1,
-    )
+    return json.dumps([algorithm, settings(run), reached], sort_keys=True, default=str)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dst_jax.report import published
-from dst_jax.report.tables import COLUMNS, MISSING, Table
+from dst_jax.report.tables import COLUMNS, Table
+from dst_jax.report.wording import MISSING
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

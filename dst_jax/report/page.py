@@ -1,7 +1,7 @@
 """report.html: one self-contained page, readable on a phone, in light and in dark.
 
-Only the frame and its order: the numbers come from `tables`, the sentences from `findings`, `claim`
-and `explanation`, the SVG from the files of figures, the markup of tables from `html_tables`.
+Only the frame and its order: the numbers come from `tables`, the sentences from `verdicts` and
+`explanation`, the SVG from the files of figures, the markup of tables from `html_tables`.
 Everything that a run directory says is escaped. Called by `report.write`.
 """
 
@@ -21,13 +21,22 @@ from dst_jax.report.tables import COLUMNS, Row, Table
 _TERMS = (
     (
         "Robust accuracy",
-        "Plain mean of top-1 accuracy over all corruptions and severities of the suite; clean "
-        "images are not part of it. It is not the mean corruption error (mCE) of ImageNet-C.",
+        "Plain mean of top-1 accuracy over all corruptions and severities of the named benchmark; "
+        "clean images are not part of it. Where a benchmark was not scored whole, the cell says "
+        "what is missing, and the number is another one than the benchmark's. It is not the mean "
+        "corruption error (mCE), which is defined for ImageNet-C alone.",
     ),
     (
         "Gain over dense",
-        "Robust accuracy minus that of the dense run with the same dataset, model, number of steps "
-        "and test images: in percentage points (pp), and relative to the dense value.",
+        "Robust accuracy minus that of the dense runs that differ in the sparse training and the "
+        "seed alone and were scored on the same conditions of the same images: in percentage "
+        "points (pp), and relative to the dense value. Where there are none, no gain is given.",
+    ),
+    (
+        "Verdict",
+        "Whether a gain is more than chance in training: Welch's t test over seeds with p < 0.05 "
+        "after Holm's correction for all comparisons of this page, so that the chance of any "
+        "false verdict on it is at most 5 %. One seed, and toy runs, get none.",
     ),
     (
         "Sparsity",
@@ -57,6 +66,7 @@ def render(
     runs: Sequence[Run],
     remarks: Sequence[str],
     beside: Sequence[published.Beside],
+    short: Sequence[str],
 ) -> str:
     """Renders the page.
 
@@ -67,6 +77,7 @@ def render(
       runs: all runs, for their provenance.
       remarks: what the figures lack, in sentences.
       beside: the paper's numbers with ours.
+      short: runs of the paper's networks that answer to none of its numbers, and why.
 
     Returns:
       A whole HTML document without references to anything outside it.
@@ -83,7 +94,7 @@ def render(
     body += [_table(table, where) for table in tables]
     body += [f'<p class="note warn">{_prose(remark)}</p>' for remark in remarks]
     body += [_figure(drawing) for drawing in drawings]
-    body += ["<h2>The paper's numbers beside ours</h2>", _published(beside)]
+    body += ["<h2>The paper's numbers beside ours</h2>", _published(beside, short)]
     body += ["<h2>Runs</h2>", provenance.section(runs, where)]
     terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in _TERMS)
     body += ["<h2>Definitions</h2>", f'<dl class="terms">{terms}</dl>']
@@ -165,14 +176,16 @@ def _corruptions(comparison: Comparison) -> str:
     )
 
 
-def _published(beside: Sequence[published.Beside]) -> str:
-    """The paper's numbers, open where a run answers to one of them."""
+def _published(beside: Sequence[published.Beside], short: Sequence[str]) -> str:
+    """The paper's numbers, open where a run answers to one of them; then what falls short."""
     answered = sum(row.ours != published.NOT_RUN for row in beside)
     lines = [Line([Datum(text) for text in published.cells(row)]) for row in beside]
     shown = html_tables.table("The paper's numbers beside ours", published.HEADS, lines, texts=2)
+    items = "".join(f"<li>{_prose(text)}</li>" for text in short)
+    rest = f'<p class="note">Not beside them, as they fall short:</p><ul>{items}</ul>'
     return f"""<details{" open" if answered else ""}><summary>{len(beside)} robust accuracies of
 Wu et al. 2025 <span>theirs; {answered} of them answered by these runs</span></summary>
-{shown}</details>"""
+{shown}</details>{rest if items else ""}"""
 
 
 def _figure(drawing: Drawing) -> str:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from dst_jax.report.groups import Comparison, Estimate, percent
+from dst_jax.report.groups import Comparison
 from dst_jax.report.html_tables import Datum, Line, table
 from dst_jax.report.runs import Run
-from dst_jax.report.tables import MANY_IMAGES, MISSING, accuracy_text
+from dst_jax.report.wording import MANY_IMAGES, MISSING, accuracy_text, percent
+from dst_jax.statistics import Estimate
 
 _OPEN_DETAILS = 3  # up to so many runs their provenance lies open
 _HEADS = (

@@ -1,42 +1,26 @@
 """Reads one run directory into a frozen `Run`.
 
-Nothing here compares, averages or draws. A piece that is missing or damaged becomes a sentence in
-`Run.problems`; reading never raises for what a run left on disk. Called by `report.write`.
+Nothing here compares, averages or draws; scores are read by `robustness.storage`. A piece that is
+missing or damaged becomes a sentence in `Run.problems`; reading never raises for what a run left on
+disk. Called by `report.write`.
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from dst_jax import config as config_lib
+from dst_jax.consistency import DENSE as DENSE_NAMES
+from dst_jax.data.datasets import DATASETS
+from dst_jax.errors import UserError
 from dst_jax.options import OPTIONS
+from dst_jax.robustness import Result, storage
 
-DENSE_NAMES = ("dense", "no_prune")
 _RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config
 _NAMED = 5  # so many options are named, the others counted
-# The columns without which there is no score. The others of `robustness.Score`, where they are
-# there, say which of several evaluations on one suite it belongs to.
-_ROBUSTNESS_COLUMNS = ("suite", "corruption", "severity", "n", "accuracy")
-
-
-class Condition(NamedTuple):
-    """One way of presenting the test images; clean images are `CLEAN`."""
-
-    corruption: str
-    severity: int
-
-
-class Score(NamedTuple):
-    """Top-1 accuracy in [0, 1] over n images."""
-
-    n: int
-    accuracy: float
-
-
-CLEAN = Condition("clean", 0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +35,7 @@ class Run:
       environment: command, commit, versions, hardware, started.
       structure: parameter counts, realised sparsity and FLOPs (model.json).
       metrics: one mapping a log window, ascending in "step", one a step.
-      scores: suite, with its source where the table tells it -> condition -> score.
+      results: what it was scored on, one for each suite, source and set of images.
       exists: False for a run that was planned and left nothing.
       finished: whether training reached its end.
       step: the last step known to be done.
@@ -71,7 +55,7 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     structure: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Mapping[str, Any], ...] = ()
-    scores: Mapping[str, Mapping[Condition, Score]] = field(default_factory=dict)
+    results: tuple[Result, ...] = ()
     exists: bool = True
     finished: bool = False
     step: int = 0
@@ -94,7 +78,34 @@ class Run:
                 return "summary.json is unreadable, so the end of training is not known"
             of = "" if self.steps is None else f" of {self.steps}"
             return f"training not finished at step {self.step}{of}"
-        return "" if self.scores else "not evaluated"
+        return "" if self.results else "not evaluated"
+
+    @property
+    def toy(self) -> str:
+        """Why the training is a toy that says nothing of a method, in words; "" if it is none."""
+        if stand_in := self.config.get("data.stand_in_for"):
+            return f"{self.dataset} stands in for {stand_in}"
+        epochs = _number(self.config.get("train.epochs"))
+        if epochs is not None and epochs < 1:
+            return f"{epochs:.2g} of one pass over the training images"
+        return ""
+
+    @property
+    def part_of_data(self) -> str:
+        """How many of the published training images were there, in words; "" if all were."""
+        known = DATASETS.get(self.dataset or "")
+        numbers = [
+            _number(self.config.get(f"train.{key}")) for key in ("steps_per_epoch", "batch_size")
+        ]
+        share = _number(self.config.get("data.validation")) or 0.0
+        if known is None or None in numbers:
+            return ""
+        per_epoch, batch = (int(number) for number in numbers if number is not None)
+        if share:
+            return f"{share:.0%} of the training images held out"
+        if per_epoch >= known.num_train // batch:
+            return ""
+        return f"about {per_epoch * batch:,} of {known.num_train:,} training images"
 
     def fact(self, name: str) -> float | None:
         """A finite number of model.json, or None."""
@@ -106,16 +117,19 @@ def read(directory: Path) -> Run:
     if not directory.is_dir() or not any(directory.iterdir()):
         return Run(directory, exists=False)
     problems: list[str] = []
-    written = _flatten(_read_json(directory / "config.json", problems))
-    config = _of_this_version(written, problems)
+    raw = _read_json(directory / "config.json", problems)
+    written = dict(config_lib.flatten(raw))
+    config = _of_this_version(raw, problems)
     environment = _read_json(directory / "environment.json", problems)
     structure = _read_json(directory / "model.json", problems)
     metrics = _read_metrics(directory / "metrics.jsonl", problems)
-    scores = _read_scores(directory / "robustness.csv", problems)
+    stored = storage.read(directory, salvage=True)
+    problems += stored.problems
     # No summary is the ordinary sight of a run that still trains: the status says it.
     has_summary = (directory / "summary.json").exists()
     summary = _read_json(directory / "summary.json", problems) if has_summary else {}
 
+    dataset = _text(written.get("data.name"))
     algorithm = _text(written.get("sparsity.algorithm"))
     sparsity = _number(written.get("sparsity.sparsity"))
     checkpoint = _last_checkpoint(directory / "checkpoints")
@@ -128,14 +142,17 @@ def read(directory: Path) -> Run:
         algorithm=algorithm,
         sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
         seed=_integer(written.get("seed")),
-        dataset=_text(written.get("data.name")),
+        dataset=dataset,
         model=_text(written.get("model.name")),
         steps=_integer(written.get("train.steps")),
         config=config,
         environment=environment,
         structure=structure,
         metrics=metrics,
-        scores=scores,
+        results=tuple(
+            result if result.dataset else replace(result, dataset=dataset or "")
+            for result in stored.results
+        ),
         finished=finished,
         step=step,
         checkpoint=checkpoint,
@@ -217,18 +234,25 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     return content
 
 
-def _of_this_version(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+def _of_this_version(raw: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """A flat config with the defaults of what an older version lacked; {} if it is none of ours."""
+    config = dict(config_lib.flatten(raw))
     lacking = [name for name in OPTIONS if name not in config]
     unknown = [name for name in config if name not in OPTIONS and name not in _RESOLVED]
-    if config and len(lacking) == len(OPTIONS):
+    if not config:
+        return {}
+    try:
+        completed = dict(config_lib.flatten(config_lib.completed(raw)))
+    except UserError:
+        completed = {}
+    if len(lacking) == len(OPTIONS) or not completed:
         problems.append("config.json is not that of a run of dst_jax")
         return {}
-    if config and (lacking or unknown):
+    if lacking or unknown:
         texts = [f"lacks {_some(lacking)}, read at the default"] if lacking else []
         texts += [f"has {_some(unknown)}, not known here"] if unknown else []
         problems.append(f"config.json is of another version: it {' and '.join(texts)}")
-    return {**({name: OPTIONS[name].default for name in lacking} if config else {}), **config}
+    return {**completed, **config}
 
 
 def _some(names: Sequence[str]) -> str:
@@ -268,55 +292,6 @@ def _read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], .
     if bad:
         problems.append(f"metrics.jsonl has {counted(bad, 'unreadable line')}, left out")
     return tuple(rows[step] for step in sorted(rows))
-
-
-def _read_scores(path: Path, problems: list[str]) -> dict[str, dict[Condition, Score]]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").replace("\0", "").splitlines()
-    except FileNotFoundError:
-        return {}  # not yet evaluated: the status says it
-    except OSError:
-        problems.append("robustness.csv is unreadable")
-        return {}
-    reader = csv.DictReader(lines)
-    lacking = [name for name in _ROBUSTNESS_COLUMNS if name not in (reader.fieldnames or ())]
-    if lacking:
-        problems.append(f"robustness.csv is unreadable: no column {', '.join(lacking)}")
-        return {}
-    scores: dict[str, dict[Condition, Score]] = {}
-    bad = 0
-    for row in reader:
-        try:
-            condition = Condition(row["corruption"], int(row["severity"]))
-            score = Score(int(row["n"]), float(row["accuracy"]))
-        except (ValueError, TypeError):
-            bad += 1
-            continue
-        if not (
-            0.0 <= score.accuracy <= 1.0 and score.n > 0 and row["suite"] and row["corruption"]
-        ):
-            bad += 1
-            continue
-        scores.setdefault(suite_of(row), {})[condition] = score
-    if bad:
-        problems.append(f"robustness.csv has {counted(bad, 'unreadable row')}, left out")
-    return scores
-
-
-def suite_of(row: Mapping[str, str]) -> str:
-    """What may be compared, in words: `common, rendered (cifar32, seed 0)`."""
-    text = ", ".join(filter(None, (row["suite"], row.get("source"))))
-    return f"{text} ({row['preset']}, seed {row.get('seed')})" if row.get("preset") else text
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _number(value: Any) -> float | None:

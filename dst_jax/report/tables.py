@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dst_jax.bootstrap import Interval
-from dst_jax.report import significance
-from dst_jax.report.groups import Comparison, Estimate, Group, percent
+from dst_jax.report import verdicts as judged
+from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.runs import Run, counted
-
-MISSING = "–"
-MANY_IMAGES = 10_000  # from here on a hundredth of a percentage point is one image or more
+from dst_jax.report.verdicts import Verdict, Verdicts
+from dst_jax.report.wording import MANY_IMAGES, MISSING, accuracy_text, percent
+from dst_jax.statistics import Difference, Estimate, Interval
 
 
 class Column(NamedTuple):
@@ -35,12 +34,16 @@ COLUMNS = (
     Column("clean_accuracy", "Clean accuracy, %", "clean %"),
     Column("robust_accuracy", "Robust accuracy, %", "robust %"),
     Column("gain", "Gain over dense, pp", "gain pp"),
-    Column("relative_gain", "Gain over dense, relative %", "gain %"),
-    Column("gain_low", "Gain, 95 % interval, pp", ""),
+    Column("gain_low", "Gain, 95 % interval over seeds, pp", "95 % over seeds"),
+    Column("verdict", "Verdict", "verdict"),
+    Column("relative_gain", "Gain over dense, relative %", ""),
+    Column("gain_images_low", "Gain, 95 % interval over images, pp", ""),
+    Column("mce", "mCE, %", ""),
+    Column("mean_ece", "Calibration error under corruption, %", ""),
     Column("realised_sparsity", "Sparsity (realised), %", "realised %"),
     Column("parameter_ratio", "Active parameters ratio", ""),
-    Column("inference_flops_ratio", "Inference FLOPs ratio", "FLOPs"),
-    Column("training_flops_ratio", "Training FLOPs ratio", "train FLOPs"),
+    Column("inference_flops_ratio", "Inference FLOPs ratio", ""),
+    Column("training_flops_ratio", "Training FLOPs ratio", ""),
 )
 _TERMINAL = 100  # characters a line
 # Columns whose cells hold two numbers, and the second's key in CSV.
@@ -48,6 +51,7 @@ _SECOND = {
     "clean_accuracy": "clean_accuracy_std",
     "robust_accuracy": "robust_accuracy_std",
     "gain_low": "gain_high",
+    "gain_images_low": "gain_images_high",
 }
 SPARSITY_NOTE = (
     "Sparsity, requested and realised, is the share of removed weights among the maskable "
@@ -86,20 +90,41 @@ class Table:
     notes: tuple[str, ...]
 
 
-def build(comparison: Comparison) -> Table:
-    """Builds the table of a comparison."""
+def build(comparison: Comparison, place: int = 0, verdicts: Verdicts | None = None) -> Table:
+    """Builds the table of a comparison.
+
+    Args:
+      comparison: of which.
+      place: its place among those of the page, by which its verdicts are found.
+      verdicts: those of the page; None: of this comparison alone.
+    """
+    found = judged.judge([comparison]) if verdicts is None else verdicts
     digits = 2 if comparison.images >= MANY_IMAGES else 1
-    intervals = [significance.interval(comparison, group) for group in comparison.groups]
     rows = [
-        _result_row(comparison, group, digits, interval)
-        for group, interval in zip(comparison.groups, intervals, strict=True)
+        _result_row(comparison, group, digits, judged.of(found, place, group))
+        for group in comparison.groups
     ]
     rows += _idle_rows(comparison)
     rows.sort(key=_row_order)
-    notes = [*comparison.notes, *filter(None, [significance.note(intervals)]), SPARSITY_NOTE]
+    gains = [gain for group in comparison.groups if (gain := comparison.gain(group))]
+    notes = [*comparison.notes]
+    notes += filter(None, [judged.note(found), _images_note([g.over_images for g in gains])])
+    notes.append(SPARSITY_NOTE)
     if any(len(group.runs) > 1 for group in comparison.groups):
         notes.append("± is the sample standard deviation over seeds.")
     return Table(title(comparison), comparison, tuple(rows), tuple(notes))
+
+
+def _images_note(intervals: Sequence[Interval | None]) -> str:
+    """What the intervals over images are, for under the table; empty without any."""
+    known = next(filter(None, intervals), None)
+    if known is None:
+        return ""
+    return (
+        f"Intervals over images are {100 * known.level:.0f} % percentile intervals of the gain, "
+        f"from {known.resamples:,} paired bootstrap samples of the test images: they hold the "
+        "chance in the images, not that in the training."
+    )
 
 
 def title(comparison: Comparison) -> str:
@@ -175,17 +200,12 @@ def to_csv(tables: Sequence[Table]) -> str:
         for row in table.rows:
             values: list[object] = []
             for column, cell in zip(COLUMNS, row.cells, strict=True):
-                values.append(cell.text if column.key == "method" else _plain(cell.value))
+                text = column.key in ("method", "verdict")
+                values.append(cell.text.replace(MISSING, "") if text else _plain(cell.value))
                 if column.key in _SECOND:
                     values.append(_plain(cell.std))
             writer.writerow([*place, *values, row.remark])
     return buffer.getvalue()
-
-
-def accuracy_text(value: Estimate, digits: int) -> str:
-    """An accuracy in percent: "62.1", or "62.1 ± 0.4" over several seeds."""
-    spread = "" if value.std is None else f" ± {100 * value.std:.{digits}f}"
-    return f"{100 * value.mean:.{digits}f}{spread}"
 
 
 def seeds_text(seeds: Iterable[int | None]) -> str:
@@ -196,26 +216,26 @@ def seeds_text(seeds: Iterable[int | None]) -> str:
     return ("seed " if len(known) == 1 else "seeds ") + ", ".join(known)
 
 
-def _result_row(
-    comparison: Comparison,
-    group: Group,
-    digits: int,
-    interval: Interval | None,
-) -> Row:
+def _result_row(comparison: Comparison, group: Group, digits: int, verdict: Verdict | None) -> Row:
     clean, robust = comparison.clean(group), comparison.robust(group)
     shown = robust or clean
     count = shown.n if shown else len(group.runs)
     gain = comparison.gain(group)
-    relative = gain[1] if gain else None
+    relative = gain.relative if gain else None
+    mce = comparison.number(group, "mce")
     cells = (
         Cell(f"{group.method} ({group.unfinished})" if group.unfinished else group.method),
         _sparsity_cell(group.sparsity),
         Cell(str(count), count),
         _accuracy_cell(clean, digits),
-        _accuracy_cell(robust, digits),
-        Cell(f"{100 * gain[0]:+.{digits}f}", gain[0]) if gain else Cell(),
+        _accuracy_cell(robust, digits, comparison.lacking(group)),
+        Cell(f"{100 * gain.absolute:+.{digits}f}", gain.absolute) if gain else Cell(),
+        _interval_cell(gain.over_seeds if gain else None, digits),
+        Cell(verdict.text, verdict.p) if verdict else Cell(),
         Cell(f"{100 * relative:+.{digits}f}", relative) if relative is not None else Cell(),
-        _interval_cell(interval, digits),
+        _interval_cell(gain.over_images if gain else None, digits),
+        Cell(f"{mce.mean:.1f}", mce.mean / 100) if mce else Cell(),
+        _fact_cell(comparison.number(group, "mean_ece"), 100.0, 1),
         _fact_cell(group.fact("sparsity"), 100.0, 1),
         _parameter_cell(group),
         _fact_cell(group.fact("flops_ratio"), 1.0, 2),
@@ -229,7 +249,7 @@ def _idle_rows(comparison: Comparison) -> list[Row]:
     alike: dict[tuple[str, float | None, str], list[Run]] = {}
     for group in comparison.idle:
         for run in group.runs:
-            status = run.status or f"not evaluated on {comparison.suite}"
+            status = comparison.remarks[run.directory]
             damaged = [p for p in run.problems if "unreadable" in p and p not in status]
             status = "; ".join([status, *damaged])
             alike.setdefault((group.method, group.sparsity, status), []).append(run)
@@ -258,15 +278,18 @@ def _sparsity_cell(sparsity: float | None) -> Cell:
     return Cell() if sparsity is None else Cell(percent(sparsity), sparsity)
 
 
-def _accuracy_cell(value: Estimate | None, digits: int) -> Cell:
-    return Cell(accuracy_text(value, digits), value.mean, value.std) if value else Cell()
+def _accuracy_cell(value: Estimate | None, digits: int, lacking: str = "") -> Cell:
+    if value is None:
+        return Cell()
+    text = accuracy_text(value, digits) + (f" (incomplete: {lacking})" if lacking else "")
+    return Cell(text, value.mean, value.std)
 
 
 def _fact_cell(value: Estimate | None, scale: float, digits: int) -> Cell:
     return Cell(f"{scale * value.mean:.{digits}f}", value.mean) if value else Cell()
 
 
-def _interval_cell(interval: Interval | None, digits: int) -> Cell:
+def _interval_cell(interval: Interval | Difference | None, digits: int) -> Cell:
     if interval is None:
         return Cell()
     text = f"{100 * interval.low:+.{digits}f} to {100 * interval.high:+.{digits}f}"

@@ -106,7 +106,7 @@ class Engine:
             part = probes[start : start + batch_size]
             images[: len(part)] = part
             empty = np.zeros(batch_size, np.int32)
-            host = {"image": images, "label": empty, "id": empty, "weight": empty}
+            host = dict.fromkeys(("label", "id", "weight"), empty) | {"image": images}
             placed = put(host, self._devices).rows["image"]
             found.append([np.asarray(array)[: len(part)] for array in self.predict(placed)])
         classes, confidence = (np.concatenate(arrays) for arrays in zip(*found, strict=True))

@@ -75,7 +75,7 @@ def gain(ours: Sequence[Result], theirs: Sequence[Result]) -> Gain:
     return Gain(
         absolute,
         absolute / means[1] if means[1] > 0 else None,
-        welch(*sides),
+        welch(sides[0], sides[1]),
         _over_images(ours, theirs),
     )
 

@@ -163,11 +163,16 @@ def _results(
     rows: Iterable[Score], hits: Mapping[Key, Hits], facts: Mapping[Setting, Mapping[str, Any]]
 ) -> list[Result]:
     members: dict[Setting, list[tuple[Score, Hits | None]]] = {}
+    known: dict[Setting, str] = {}  # of rows of an older version the records know the images
+    found = []
     for row in rows:
         record = hits.get((row.setting, row.condition))
         record = record if record and _agrees(row, record) else None
-        if record and not row.images:  # a row of an older version: the record knows the images
-            row = row._replace(images=f"{record.images:08x}")
+        if record and not row.images:
+            known.setdefault(row.setting, f"{record.images:08x}")
+        found.append((row, record))
+    for row, record in found:
+        row = row._replace(images=row.images or known.get(row.setting, ""))
         members.setdefault(row.setting, []).append((row, record))
     results = []
     for setting, pairs in members.items():

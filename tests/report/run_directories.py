@@ -7,20 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from dst_jax.config import completed
+from dst_jax.data import benchmarks
 from dst_jax.options import ANALYSES
 from dst_jax.workdir import write_arrays
 
 RANDOM = np.random.default_rng(0)
 CORRUPTIONS = ("gaussian_noise", "fog")
 SEVERITIES = (1, 2)
+# Of no data set, and small enough to compute by hand.
+benchmarks.BENCHMARKS += (benchmarks.Benchmark("Test-C", CORRUPTIONS, SEVERITIES),)
 
 
 def conditions(clean: float, accuracies: Mapping[tuple[str, int], float] | float, n: int = 100):
-    """Rows of robustness.csv for the suite "digits-c": clean, then each condition."""
+    """Rows of robustness.csv for the suite "Test-C": clean, then each condition."""
     if isinstance(accuracies, float):
         accuracies = {(c, s): accuracies for c in CORRUPTIONS for s in SEVERITIES}
-    rows = [("digits-c", "clean", 0, n, clean)]
-    return rows + [("digits-c", c, s, n, value) for (c, s), value in accuracies.items()]
+    rows = [("Test-C", "clean", 0, n, clean)]
+    return rows + [("Test-C", c, s, n, value) for (c, s), value in accuracies.items()]
 
 
 def make(
@@ -34,6 +37,7 @@ def make(
     upto: int | None = None,
     finished: bool = True,
     name: str = "",
+    train: Mapping[str, object] = {},
     **options,
 ) -> Path:
     """Makes one run directory; `options` are further fields of the section "sparsity"."""
@@ -43,7 +47,7 @@ def make(
         "seed": seed,
         "model": {"name": "mlp"},
         "data": {"name": "digits"},
-        "train": {"steps": steps},
+        "train": {"steps": steps, "steps_per_epoch": max(1, steps // 10), **train},
         "sparsity": {"algorithm": algorithm, "sparsity": sparsity, **options},
     }
     config = completed(chosen)

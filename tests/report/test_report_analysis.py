@@ -1,6 +1,5 @@
 """Figures of analyses from synthetic files, what is said of missing ones, intervals, LaTeX."""
 
-import csv
 import re
 
 import numpy as np
@@ -8,9 +7,9 @@ import pytest
 from run_directories import CORRUPTIONS, SEVERITIES, analysed, conditions, make
 
 from dst_jax import report
-from dst_jax.report import drawing, groups, published, runs, significance, spectral_figures
+from dst_jax.report import comparisons, drawing, runs, spectral_figures
 from dst_jax.report.analyses import read, samples
-from dst_jax.report.tables import build
+from dst_jax.report.tables import COLUMNS, build
 from dst_jax.workdir import write_arrays
 
 
@@ -82,7 +81,7 @@ def test_a_heat_map_is_mirrored(directories):
 
 def test_seeds_become_a_band(directories, tmp_path):
     more = analysed(make(tmp_path, "dense", 0.0, 1, conditions(0.9, 0.5)), 0.7)
-    (comparison,) = groups.compare([runs.read(directories[0]), runs.read(more)])
+    (comparison,) = comparisons.compare([runs.read(directories[0]), runs.read(more)])
     found = samples(comparison, drawing.looks_of(comparison.families))
     ((_, curve),) = spectral_figures.curves(found, "attenuation", "radii", "high")
     np.testing.assert_allclose(curve["mean"], 0.6)
@@ -105,12 +104,12 @@ def with_bits(root, algorithm, sparsity, right, seed=0):
     rows = conditions(0.9, accuracies, n=right.shape[1])
     path = make(root, algorithm, sparsity, seed)
     head = "suite,source,corruption,severity,n,accuracy,preset,seed"
-    table = [f"digits-c,rendered,{c},{s},{n},{a},cifar32,0" for _, c, s, n, a in rows]
+    table = [f"Test-C,rendered,{c},{s},{n},{a},cifar32,0" for _, c, s, n, a in rows]
     (path / "robustness.csv").write_text("\n".join([head, *table]) + "\n")
-    arrays = {
-        f"digits-c/rendered/cifar32/0/{c}/{s}/bits": np.packbits(row)
-        for (c, s), row in zip(names, right, strict=True)
-    }
+    arrays = {}
+    for (c, s), row in zip(names, right, strict=True):
+        key = f"Test-C/rendered/cifar32/0/{c}/{s}"  # as version 0.1 wrote it
+        arrays |= {f"{key}/bits": np.packbits(row), f"{key}/images": np.uint32(7)}
     write_arrays(path / "robustness.npz", arrays)
     return path
 
@@ -119,9 +118,9 @@ def test_a_gain_has_an_interval_where_images_are_known(tmp_path):
     draw = np.random.default_rng(1)
     dense, sparse = draw.random((4, 203)) < 0.5, draw.random((4, 203)) < 0.7
     paths = [with_bits(tmp_path, "dense", 0.0, dense), with_bits(tmp_path, "rigl", 0.5, sparse)]
-    (comparison,) = groups.compare(list(map(runs.read, paths)))
+    (comparison,) = comparisons.compare(list(map(runs.read, paths)))
     table = build(comparison)
-    cell = table.rows[1].cells[7]
+    cell = table.rows[1].cells[9]
     difference = sparse.mean(0) - dense.mean(0)
     # The normal interval of a mean of 203 independent numbers, to a tenth of its width.
     error = 1.96 * difference.std() / np.sqrt(203)
@@ -129,42 +128,13 @@ def test_a_gain_has_an_interval_where_images_are_known(tmp_path):
     assert cell.std == pytest.approx(difference.mean() + error, abs=0.2 * error)
     assert re.fullmatch(r"\+\d+\.\d to \+\d+\.\d", cell.text)
     assert any("paired bootstrap" in note for note in table.notes)
-    assert table.rows[0].cells[7].text == "–"
+    assert table.rows[0].cells[9].text == "–"
 
     bits = dict(np.load(paths[1] / "robustness.npz"))
     first = next(iter(bits))
     write_arrays(paths[1] / "robustness.npz", {**bits, first: ~bits[first]})  # of another state
-    significance._hits.cache_clear()
-    assert significance.interval(comparison, comparison.groups[1]) is None
-
-
-def test_the_papers_numbers_stand_beside_ours(tmp_path):
-    def of(path, model, dataset):
-        text = (path / "config.json").read_text()
-        path.joinpath("config.json").write_text(
-            text.replace('"mlp"', f'"{model}"').replace('"digits"', f'"{dataset}"')
-        )
-        return path
-
-    paths = [
-        of(make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5)), "resnet50", "imagenet2012"),
-        of(make(tmp_path, "rigl", 0.1, 0, conditions(0.8, 0.6)), "resnet50", "imagenet2012"),
-        of(make(tmp_path, "mest_g", 0.5, 0, conditions(0.8, 0.7)), "resnet50", "imagenet2012"),
-    ]
-    written = report.write(paths, tmp_path / "out")
-    rows = list(csv.DictReader((tmp_path / "out" / "published.csv").read_text().splitlines()))
-    assert len(rows) == 9 * 4
-    first = [(r["Method"], r["Paper: robust, %"], r["Ours: robust, %"]) for r in rows[:4]]
-    assert first == [
-        ("dense", "38.38", "50.00 (n = 1)"),
-        ("rigl", "38.70", "60.00 (n = 1)"),
-        ("mest_g", "38.64", "not run"),  # 50 % is not the paper's 10 %
-        ("granet_g", "38.72", "not run"),
-    ]
-    assert rows[1]["Ours: clean, %"] == "80.00"
-    assert {r["Ours: robust, %"] for r in rows[4:]} == {"not run"}
-    assert "2 of them answered by these runs" in written.html_path.read_text()
-    assert published.PUBLISHED[0].source == "figure 3"
+    (comparison,) = comparisons.compare(list(map(runs.read, paths)))
+    assert comparison.gain(comparison.groups[1]).over_images is None
 
 
 def test_latex_is_balanced_and_escaped(tmp_path):
@@ -179,6 +149,6 @@ def test_latex_is_balanced_and_escaped(tmp_path):
     body = [line for line in lines if not line.startswith("%")]
     assert body.count(r"\bottomrule") == body.count(r"\end{tabular}") == 2
     cells = [line.replace(r"\&", "").count("&") for line in body if line.endswith(r"\\")]
-    assert set(cells) == {11, 8}
+    assert set(cells) == {len(COLUMNS) - 1, 8}
     assert r"mest\_g" in "\n".join(body)
     assert not re.search(r"(?<!\\)[_%#]", "\n".join(body).replace("{lrrr", ""))

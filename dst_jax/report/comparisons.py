@@ -1,0 +1,223 @@
+"""Sorts runs into comparisons: which seeds are one group, which score of a run is shown.
+
+What a comparison says of its groups is in `groups`. Called by `report.write`.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from dst_jax.report.groups import Comparison, Group, Place, recipe, scope, settings
+from dst_jax.report.runs import Run
+from dst_jax.robustness import Result
+
+
+def compare(runs: Sequence[Run]) -> list[Comparison]:
+    """Sorts runs into comparisons, one for each dataset, model and benchmark."""
+    known = list(dict.fromkeys((r.dataset, r.model) for r in runs if r.dataset or r.model))
+    # A run that does not say what it trained belongs to the only candidate, where there is one.
+    home = known[0] if len(known) == 1 else (None, None)
+    members: dict[tuple[str | None, str | None], list[Run]] = {place: [] for place in known}
+    for run in runs:
+        place = (run.dataset, run.model) if run.dataset or run.model else home
+        members.setdefault(place, []).append(run)
+    comparisons = []
+    for (dataset, model), alike in members.items():
+        places = dict.fromkeys(place_of(result) for run in alike for result in run.results)
+        for where in places or [None]:
+            comparisons.append(_comparison(dataset, model, where, alike))
+    return comparisons
+
+
+def place_of(result: Result) -> Place:
+    """Where a result is shown."""
+    setting = result.setting
+    return Place(result.benchmark, setting.source, setting.preset, setting.seed)
+
+
+def _comparison(
+    dataset: str | None, model: str | None, place: Place | None, runs: Sequence[Run]
+) -> Comparison:
+    notes: list[str] = []
+    results: dict[Path, Result] = {}
+    for run in runs:
+        found = [r for r in run.results if place is not None and place_of(r) == place]
+        if found:
+            best = max(found, key=_fullness)
+            results[run.directory] = best
+            notes += _others(run, best, found)
+    families, repeats = _group_seeds(runs, results)
+    notes += repeats
+    groups, idle, remarks = [], [], {}
+    for family in families:
+        counted = [run for run in family.runs if run.directory in results]
+        scopes = {run.directory: scope(results[run.directory]) for run in counted}
+        fullest = max(counted, key=lambda run: _fullness(results[run.directory]), default=None)
+        alike = [r for r in counted if fullest and scopes[r.directory] == scopes[fullest.directory]]
+        if alike:
+            groups.append(_with(family, alike))
+        others = [run for run in family.runs if run not in alike]
+        if others:
+            idle.append(_with(family, others))
+        for run in others:
+            remarks[run.directory] = _remark(run, results.get(run.directory), place)
+    shown = [run for group in groups for run in group.runs]
+    comparison = Comparison(
+        dataset,
+        model,
+        place,
+        families,
+        tuple(groups),
+        tuple(idle),
+        {run.directory: results[run.directory] for run in shown},
+        remarks,
+        (),
+    )
+    notes += [
+        f"{run.directory.name} was evaluated on clean images only."
+        for run in shown
+        if not results[run.directory].counted
+    ]
+    notes += list(dict.fromkeys(n for run in shown for n in results[run.directory].notes))
+    notes += filter(None, (comparison.obstacle(group) for group in groups))
+    notes += _of_data(groups) + _versions(comparison) + _damages(groups)
+    return Comparison(**{**vars(comparison), "notes": tuple(notes)})
+
+
+def _fullness(result: Result) -> tuple[int, int]:
+    return result.n, len(result.counted)
+
+
+def _others(run: Run, best: Result, found: Sequence[Result]) -> list[str]:
+    """Says that a run has more scores of the same kind than the one that is shown."""
+    quick = [r for r in found if scope(r) != scope(best)]
+    if not quick:
+        return []
+    sizes = ", ".join(f"{r.n:,} images and {len(r.counted)} conditions" for r in quick)
+    return [
+        f"{run.directory.name} was also scored on {sizes}: the fullest score, on {best.n:,} images "
+        f"and {len(best.counted)} conditions, is shown."
+    ]
+
+
+def _remark(run: Run, result: Result | None, place: Place | None) -> str:
+    """Why a run is not counted."""
+    if run.status:
+        return run.status
+    if result is None:
+        return f"not evaluated on {place.text if place else 'anything'}"
+    return f"not counted: scored on {result.n:,} images, {len(result.counted)} conditions" + (
+        f" ({result.lacking})" if result.lacking else ""
+    )
+
+
+def _with(family: Group, runs: Iterable[Run]) -> Group:
+    return Group(family.method, family.algorithm, family.sparsity, tuple(runs))
+
+
+def _group_seeds(
+    runs: Sequence[Run], results: dict[Path, Result]
+) -> tuple[tuple[Group, ...], list[str]]:
+    """Groups runs that differ only in seed; dense first, then by sparsity and name.
+
+    A second run with the same settings and the same seed is left out: it is no further sample.
+
+    Returns:
+      The groups and a note for each run left out.
+    """
+    families: dict[str, dict[int | None, Run]] = {}
+    notes = []
+    # Of two alike, the one with the fuller score counts.
+    order = sorted(
+        runs,
+        key=lambda run: _fullness(results[run.directory]) if run.directory in results else (0, 0),
+        reverse=True,
+    )
+    for run in order:
+        seeds = families.setdefault(recipe(run), {})
+        if run.seed in seeds:
+            notes.append(
+                f"{run.directory.name} repeats seed {run.seed} of "
+                f"{seeds[run.seed].directory.name} and is not counted."
+            )
+        else:
+            seeds[run.seed] = run
+    members = [tuple(sorted(f.values(), key=_run_order)) for f in families.values()]
+    members.sort(key=lambda m: (_run_order(m[0]), recipe(m[0])))
+    return tuple(_named(m, members) for m in members), notes
+
+
+def _named(runs: tuple[Run, ...], families: Sequence[tuple[Run, ...]]) -> Group:
+    """A group whose method tells it from other groups of the same algorithm and sparsity."""
+    run = runs[0]
+    algorithm = run.algorithm or run.directory.name
+    namesakes = [
+        settings(other)
+        for other, *_ in families
+        if run.config and other.config and _label(other) == _label(run)
+    ]
+    own = settings(run)
+    differing = [
+        key
+        for key in sorted({key for found in namesakes for key in found})
+        if len({repr(found.get(key)) for found in namesakes}) > 1
+    ]
+    # As few as tell it from all of its namesakes.
+    needed: list[str] = []
+    left = [found for found in namesakes if found != own]
+    for key in differing:
+        if any(repr(found.get(key)) != repr(own.get(key)) for found in left):
+            needed.append(key)
+            left = [found for found in left if repr(found.get(key)) == repr(own.get(key))]
+    texts = [f"{key.removeprefix('sparsity.')}={own.get(key)}" for key in needed]
+    return Group(", ".join([algorithm, *texts]), algorithm, run.sparsity, runs)
+
+
+def _label(run: Run) -> tuple[str | None, float | None]:
+    return run.algorithm, run.sparsity
+
+
+def _of_data(groups: Sequence[Group]) -> list[str]:
+    """Toy runs, and runs on a part of a published data set: runs alike share a sentence."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        for run in group.runs:
+            for text in filter(None, (run.toy and f"Toy run: {run.toy}", run.part_of_data)):
+                found.setdefault(text, []).append(run.directory.name)
+    return [f"{text[:1].upper()}{text[1:]} ({', '.join(names)})." for text, names in found.items()]
+
+
+def _versions(comparison: Comparison) -> list[str]:
+    """Says where a group and its baseline were not trained by the same code and packages."""
+    notes = []
+    for group in comparison.groups:
+        if (base := comparison.baseline(group)) is None:
+            continue
+        for key, what in (
+            ("commit", "commits"),
+            ("versions", "packages"),
+            ("hardware", "hardware"),
+        ):
+            sides = [{str(run.environment.get(key)) for run in g.runs} for g in (group, base)]
+            if sides[0] != sides[1]:
+                notes.append(f"{group.name} and {base.name} were trained with other {what}.")
+    return notes
+
+
+def _damages(groups: Sequence[Group]) -> list[str]:
+    """What scored runs lack; runs that lack the same share a sentence."""
+    names: dict[str, list[str]] = {}
+    for group in groups:
+        for run in group.runs:
+            for problem in run.problems:
+                names.setdefault(problem, []).append(run.directory.name)
+    return [f"{problem} ({', '.join(where)})." for problem, where in names.items()]
+
+
+def _run_order(run: Run) -> tuple[bool, float, str, str, int]:
+    return (
+        not run.is_dense,
+        run.sparsity if run.sparsity is not None else 2.0,
+        run.algorithm or "~",  # the nameless last
+        run.directory.name if run.algorithm is None else "",
+        run.seed if run.seed is not None else -1,
+    )

@@ -1,0 +1,191 @@
+"""What may be said of a gain, and the paragraph that a reader takes away: three sentences.
+
+A verdict is a Welch t test over seeds, corrected for the number of comparisons on the page (Holm),
+so that the chance of any false one on it is at most `ERROR_RATE`. One seed gets no verdict, a toy
+run none either. Numbers are those of `robustness.gains`. Called by `report.write`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dst_jax.data.datasets import DATASETS
+from dst_jax.report import published
+from dst_jax.report.groups import Comparison, Group
+from dst_jax.report.runs import counted
+from dst_jax.statistics import LEVEL, holm
+
+ERROR_RATE = 1 - LEVEL
+MORE, LESS, OPEN = "more robust", "less robust", "not resolved"
+ONE_SEED, NO_SPREAD, TOY = "one seed: no statement", "no spread: no statement", "toy: no statement"
+_LISTED = 6  # so many groups are named in a sentence, the others counted
+
+# The claim of Wu et al. 2025: which methods, at which sparsities.
+METHODS = ("set", "rigl", "mest_r", "mest_g", "granet_r", "granet_g")
+LOW, HIGH = 0.1, 0.5
+
+
+class Verdict(NamedTuple):
+    """What may be said of a group against its dense baseline.
+
+    Attributes:
+      text: `MORE`, `LESS` or `OPEN`; or why there is no statement.
+      p: the probability that it rests on, corrected; None where there is no statement.
+    """
+
+    text: str
+    p: float | None = None
+
+
+Verdicts = Mapping[tuple[int, Path], Verdict]
+
+
+def judge(comparisons: Sequence[Comparison]) -> dict[tuple[int, Path], Verdict]:
+    """Judges every gain of a page; see `of` for how to look one up."""
+    found: dict[tuple[int, Path], Verdict] = {}
+    tested: list[tuple[tuple[int, Path], float, float]] = []
+    for place, comparison in enumerate(comparisons):
+        for group in comparison.groups:
+            if (gain := comparison.gain(group)) is None:
+                continue
+            key = (place, group.runs[0].directory)
+            base = comparison.baseline(group)
+            assert base is not None
+            if any(toy(comparison, side) for side in (group, base)):
+                found[key] = Verdict(TOY)
+            elif min(len(group.runs), len(base.runs)) < 2:
+                found[key] = Verdict(ONE_SEED)
+            elif gain.over_seeds is None:
+                found[key] = Verdict(NO_SPREAD)
+            else:
+                tested.append((key, gain.over_seeds.p, gain.absolute))
+    for (key, _, gain_), p in zip(tested, holm([p for _, p, _ in tested]), strict=True):
+        sign = MORE if gain_ > 0 else LESS
+        found[key] = Verdict(sign if p < ERROR_RATE else OPEN, p)
+    return found
+
+
+def of(verdicts: Verdicts, place: int, group: Group) -> Verdict | None:
+    """The verdict on a group of the comparison at that place; None where it has no baseline."""
+    return verdicts.get((place, group.runs[0].directory))
+
+
+def toy(comparison: Comparison, group: Group) -> str:
+    """Why a group's numbers say nothing of its method, in words; "" where they may."""
+    if reason := group.runs[0].toy:
+        return reason
+    clean, known = comparison.clean(group), DATASETS.get(comparison.dataset or "")
+    if clean is None or known is None:
+        return ""
+    chance = 1 / known.num_classes
+    error = (chance * (1 - chance) / comparison.of(group)[0].n) ** 0.5
+    return "accuracy at chance" if clean.mean <= chance + 3 * error else ""
+
+
+def paragraph(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+    """What was run, what it shows, how sure that is: at most three sentences."""
+    sentences = [_scope(comparison), _shown(comparison, place, verdicts)]
+    sentences.append(_certainty(comparison, place, verdicts))
+    return " ".join(filter(None, sentences))
+
+
+def _scope(comparison: Comparison) -> str:
+    count = sum(len(group.runs) for group in comparison.groups)
+    what = " on ".join(filter(None, (comparison.model, comparison.dataset)))
+    if not comparison.groups:
+        return f"No run{f' of {what}' if what else ''} has been evaluated yet."
+    seeds = sorted({len(group.runs) for group in comparison.groups})
+    each = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    text = f"{counted(count, 'run')}{f' of {what}' if what else ''}, {each} "
+    text += f"seed{'' if each == '1' else 's'} a method, scored on {comparison.suite}"
+    if lacking := sorted({text for g in comparison.groups if (text := comparison.lacking(g))}):
+        text += f", INCOMPLETE ({lacking[0]})"
+    if idle := sum(len(group.runs) for group in comparison.idle):
+        text += f"; {counted(idle, 'run')} not counted, see the table"
+    return text + "."
+
+
+def _shown(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+    if not comparison.groups:
+        return ""
+    by_text: dict[str, list[str]] = {}
+    for group in comparison.groups:
+        if (verdict := of(verdicts, place, group)) is not None:
+            gain = comparison.gain(group)
+            assert gain is not None
+            size = f" ({100 * gain.absolute:+.1f} pp)" if verdict.p is not None else ""
+            by_text.setdefault(verdict.text, []).append(f"{group.name}{size}")
+    if by_text:
+        parts = [
+            f"{text}{' than dense' if text in (MORE, LESS) else ''}: {_some(by_text[text])}"
+            for text in (MORE, LESS, OPEN, ONE_SEED, NO_SPREAD, TOY)
+            if text in by_text
+        ]
+        return f"{_capital('; '.join(parts))}."
+    if not any(group.is_dense for group in comparison.groups):
+        return "There is no dense run to compare with, so no gain is given."
+    if all(group.is_dense for group in comparison.groups):
+        return "There is no sparse run to compare with dense."
+    return (
+        "No sparse run has a dense run to be compared with: the notes say what stands in the way."
+    )
+
+
+def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+    if not comparison.groups:
+        return ""
+    parts = []
+    if tested := sum(verdict.p is not None for verdict in verdicts.values()):
+        tests = f"the {tested} comparisons" if tested > 1 else "the one comparison"
+        parts.append(
+            f"the verdicts are t tests over seeds (Welch), corrected for {tests} of this page "
+            f"(Holm), so that the chance of any false one is at most {ERROR_RATE:.0%}"
+        )
+    elif any(of(verdicts, place, group) for group in comparison.groups):
+        parts.append("nothing here tells a method from chance")
+    parts.append(_claim(comparison, place, verdicts))
+    return f"{_capital('; '.join(parts))}."
+
+
+def _claim(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+    """What it says of the paper's claim: of complete benchmarks of its data sets, with seeds."""
+    claim = "the claim of Wu et al. 2025 (dynamic sparsity of 10 to 50 % is more robust than dense)"
+    if comparison.dataset not in {row.dataset for row in published.PUBLISHED}:
+        return f"the data set is none of those of Wu et al. 2025, so nothing here is about {claim}"
+    words = {MORE: "supported by", LESS: "contradicted by", OPEN: "not resolved for"}
+    found: dict[str, list[str]] = {}
+    for group in comparison.groups:
+        verdict = of(verdicts, place, group)
+        if _is_tested(comparison, group) and verdict is not None and verdict.p is not None:
+            found.setdefault(words[verdict.text], []).append(group.name)
+    if not found:
+        return f"{claim} is not tested by these runs"
+    texts = ", ".join(f"{word} {_some(names)}" for word, names in found.items())
+    return f"on this network and benchmark {claim} is {texts}"
+
+
+def _is_tested(comparison: Comparison, group: Group) -> bool:
+    share = group.sparsity
+    within = share is not None and LOW - 1e-9 <= share <= HIGH + 1e-9
+    whole = not comparison.lacking(group) and not any(run.part_of_data for run in group.runs)
+    return group.algorithm in METHODS and within and whole and not group.unfinished
+
+
+def note(verdicts: Verdicts) -> str:
+    """What the verdicts of the table are, for under it; empty without any."""
+    if not any(verdict.p is not None for verdict in verdicts.values()):
+        return ""
+    return (
+        "A verdict is given where Welch's t test over seeds, with Holm's correction for all "
+        f"comparisons of the page, has p < {ERROR_RATE:.2f}; intervals over seeds are t intervals "
+        "of each gain by itself, without that correction."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

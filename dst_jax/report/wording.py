@@ -1,0 +1,17 @@
+"""How numbers are written in tables and sentences. Called by the modules of this package."""
+
+from dst_jax.statistics import Estimate
+
+MISSING = "–"
+MANY_IMAGES = 10_000  # from here on a hundredth of a percentage point is one image or more
+
+
+def accuracy_text(value: Estimate, digits: int) -> str:
+    """An accuracy in percent: "62.1", or "62.1 ± 0.4" over several seeds."""
+    spread = "" if value.std is None else f" ± {100 * value.std:.{digits}f}"
+    return f"{100 * value.mean:.{digits}f}{spread}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage without needless digits: 0.5 -> "50", 0.125 -> "12.5"."""
+    return f"{100 * share:.6g}"
