@@ -119,8 +119,8 @@ def _check_share(
         node[leaf] = jax.ShapeDtypeStruct(shape, "float32")
     targets = jax.tree.leaves_with_path(updater.sparsity_distribution_fn(nested))  # type: ignore[misc]
     total, removed = 0, 0.0
-    for path, target in targets:
-        shape = layers[jax.tree_util.keystr(path, simple=True, separator="/")]
+    for keys, target in targets:
+        shape = layers[jax.tree_util.keystr(keys, simple=True, separator="/")]
         if isinstance(pattern, Block):
             height, width = pattern.block_shape
             count = (shape[0] // height) * (shape[1] // width)

@@ -14,7 +14,7 @@ import pytest
 import runs
 from flax import traverse_util
 
-from dst_jax import data, evaluate, load_run, report, sparsity, train, updaters
+from dst_jax import checkpoint, data, evaluate, load_run, report, sparsity, train, updaters
 from dst_jax.analysis import describe
 from dst_jax.workdir import write_json
 
@@ -134,6 +134,11 @@ def test_the_whole_way(algorithm, tmp_path, cache_dir):
     else:
         assert zeros == target_zeros(updater, layers)
         assert abs(zeros / size - config["sparsity"]["sparsity"]) < 0.001
+
+    if updater.keeps_dense_weights:  # so does their average, masked only to be evaluated
+        average = checkpoint.read(stopped / "checkpoints")["ema"]["params"]
+        average = traverse_util.flatten_dict(average)
+        assert all(np.count_nonzero(average[path]) == layers[path].size for path in layers)
 
     describe.write(run)
     facts = json.loads((stopped / "model.json").read_text())

@@ -11,7 +11,8 @@ import numpy as np
 
 from dst_jax import sparsity
 from dst_jax.sparsity import algorithms
-from dst_jax.sparsity.algorithms import budgets
+from dst_jax.sparsity.algorithms import IterativeNMPruning, budgets
+from dst_jax.sparsity.sparsity_types import NByM
 
 _MEST = (algorithms.MESTRandom, algorithms.MESTGradient)
 _GRADUAL = (
@@ -93,4 +94,6 @@ def _progress(updater: sparsity.BaseUpdater, step: np.ndarray, latest: np.ndarra
     # Pruners: what the schedule says of a target of 1. Straight-through ones prune at every step.
     when = step if isinstance(updater, algorithms.SteMixin) else latest
     reached = np.array([updater.scheduler.get_sparsity_at_step(1.0, int(t)) for t in when], float)
+    if isinstance(updater.sparsity_type, NByM) and not isinstance(updater, IterativeNMPruning):
+        reached = (reached > 0).astype(float)  # the pattern is whole from the first update on
     return np.where(when < 0, 0.0, reached)

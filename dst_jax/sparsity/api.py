@@ -112,8 +112,8 @@ def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | 
     needs_multiple = changes and not issubclass(algorithm, algorithms.ACDC)
     if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
         raise ValueError(
-            f"update_freq: found {freq}, no multiple of which lies from update_start_step {start} "
-            f"to update_end_step {end}; expected one with an update there"
+            f"update_freq: found no multiple of {freq} from update_start_step {start} to "
+            f"update_end_step {end}; expected an update there"
         )
     return sparsity_schedules.PolynomialSchedule(
         update_freq=freq, update_start_step=start, update_end_step=end

@@ -141,3 +141,14 @@ def test_density_of_granet_follows_its_masks():
             state = updater.update_state(state, params, params)
     found = training_flops_ratio(updater, 12, passes[0], passes[-1])
     assert found == pytest.approx(spent, abs=0.5 / 64)  # the weights are whole
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "steps_at_the_end"), [("magnitude", 89), ("magnitude_ste", 90)]
+)
+def test_n_by_m_is_whole_from_the_first_update_on(algorithm, steps_at_the_end):
+    """Updates at 10, 20, ...: steps 0..10 are dense; straight-through is sparse at step 10."""
+    found = ratio(algorithm, first=1.0, sparsity_=0.5, sparsity_type="nm_2,4", dist_type="uniform")
+    passes = (steps_at_the_end * F + (100 - steps_at_the_end)) / 100
+    weights = 1.0 if algorithm.endswith("ste") else passes
+    assert found == pytest.approx((2 * passes + weights) / 3)

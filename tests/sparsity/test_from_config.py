@@ -96,7 +96,10 @@ def test_the_timing_of_a_section_is_that_of_the_updater(timing):
         ({"drop_fractoin": 0.3}, "drop_fractoin: found an unknown key; expected one of "),
         ({"sparsity_type": "nm_2,4"}, "sparsity_type: found nm_N,M; expected rigl with "),
         ({"update_start_step": 900}, "update_start_step: found 900; expected at most .*, 750"),
-        ({"update_freq": 800}, "update_freq: found 800, no multiple of which lies from "),
+        (
+            {"update_freq": 800},
+            "update_freq: found no multiple of 800 from update_start_step 1 to ",
+        ),
     ],
 )
 def test_what_is_no_config_of_an_updater_names_the_key(changes, text):

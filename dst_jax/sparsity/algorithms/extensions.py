@@ -157,7 +157,8 @@ def iterative_nm_topk_mask_calculator(
 class IterativeNMPruning(pruners.MagnitudePruning):
     """Magnitude pruning that approaches an n:m pattern as the schedule's sparsity rises.
 
-    The pattern is whole once the sparsity is 1 - n/m.
+    The pattern is whole once the sparsity is 1 - n/m. Without an n:m `sparsity_type` this is
+    magnitude pruning.
     """
 
     patterns: ClassVar[tuple[type, ...]] = (sparsity_types.NByM,)
