@@ -77,9 +77,10 @@ def _evaluate(path: Path, run: RunConfig, places: Places, main: bool, load: Load
 
     config, data_dir = run.for_evaluation, run.data_dir
     result = evaluate.complete(config, path, data_dir, places.cache_dir)
-    finished = (path / "summary.json").exists() and (path / "model.json").exists()
+    described = (path / "model.json").exists() and (path / "summary.json").exists()
     # Every process does what any of them has to: Orbax waits for all of them.
-    if result is not None and not any_process(not finished):
+    work = any_process(result is None or not described)
+    if result is not None and not work:
         return result
     saved = load()
     if main:
