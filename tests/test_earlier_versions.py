@@ -49,7 +49,7 @@ def test_it_ends_with_the_state_that_its_version_ended_with(resumed):
     fixture, workdir = resumed
     found = leaves(checkpoint.read(workdir / "checkpoints"))
     first, *_, last = environment.starts(workdir)
-    assert (first["step"] if "step" in first else 0, last["step"]) == (0, 55)
+    assert (first.get("step", 0), last["step"]) == (0, 55)
     same = all(
         first["versions"][name] == last["versions"][name] for name in ("jax", "jaxlib", "numpy")
     )
