@@ -1,8 +1,9 @@
 """CIFAR-10, multilayer perceptron: sparse training where it began, without convolutions.
 
-    python run.py --config=configs/cifar10_mlp.py:algorithm=set,sparsity=0.5
+    python run.py --config=configs/cifar10_mlp.py        # RigL, sparsity 0.5
+    python run.py --config=configs/cifar10_mlp.py:algorithm=set,sparsity=0.8
     python run.py --config=configs/cifar10_mlp.py --sweep=figure2
-    python run.py --config=configs/cifar10_mlp.py:tiny                 # the way of it, on digits
+    python run.py --config=configs/cifar10_mlp.py:tiny   # the way of it, on digits
 
 Reproduces: an experiment that the submission of Wu et al. 2025 had and its final text names no
 more; neither its network nor its recipe nor a number of it is public. Network: LeNet-300-100 on the
@@ -36,5 +37,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.augment = "crop_flip"
     config.model.name = "mlp"
     cards.granet_recipe(config)
+    config.sparsity.algorithm = "rigl"
     config.train.learning_rate = 0.01
     return cards.with_argument(config, argument, {"model.width": 32})

@@ -1,8 +1,9 @@
 """ImageNet, DeiT-Base from scratch: the paper's transformer.
 
-    python run.py --config=configs/imagenet_deit_base.py:algorithm=mest_g,sparsity=0.1
+    python run.py --config=configs/imagenet_deit_base.py        # RigL, sparsity 0.1
+    python run.py --config=configs/imagenet_deit_base.py:algorithm=mest_g
     python run.py --config=configs/imagenet_deit_base.py --sweep=table1
-    python run.py --config=configs/imagenet_deit_base.py:tiny          # the way of it, on digits
+    python run.py --config=configs/imagenet_deit_base.py:tiny   # the way of it, on digits
 
 Reproduces: Wu et al. 2025, figure 4 (ImageNet-C, DeiT-Base, 200 epochs, "the settings of SViTE").
 The paper's appendix is not public. Recipe: SViTE's published code (Chen et al. 2021), which is
@@ -59,6 +60,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.label_smoothing = 0.1
     config.train.mixup = 0.8
     config.train.cutmix = 1.0
+    config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.1
     config.sparsity.update_freq = "7000"
     config.sparsity.update_end_step = "80%"

@@ -1,8 +1,9 @@
-"""ImageNet, ResNet-50: the paper's headline setting, dense or with growth by gradient.
+"""ImageNet, ResNet-50: the paper's headline setting, with growth by gradient.
 
-    python run.py --config=configs/imagenet_resnet50.py:algorithm=rigl,sparsity=0.1
+    python run.py --config=configs/imagenet_resnet50.py        # RigL, sparsity 0.1
+    python run.py --config=configs/imagenet_resnet50.py:algorithm=dense
     python run.py --config=configs/imagenet_resnet50.py --sweep=table1
-    python run.py --config=configs/imagenet_resnet50.py:tiny           # the way of it, on digits
+    python run.py --config=configs/imagenet_resnet50.py:tiny   # the way of it, on digits
 
 Reproduces: Wu et al. 2025, table 1 and figures 3 and 4 (ImageNet-C, ImageNet-C-bar,
 ImageNet-3DCC). The paper's appendix with its hyper-parameters is not public. Recipe: GraNet's
@@ -60,6 +61,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.weight_decay = 1e-4
     config.train.nesterov = False
     config.train.label_smoothing = 0.1
+    config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.1
     config.sparsity.update_freq = "4000"
     config.sparsity.drop_fraction = 0.5

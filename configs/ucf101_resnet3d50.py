@@ -1,6 +1,7 @@
 """UCF101, 3D ResNet-50 from scratch: the paper's video setting.
 
-    python run.py --config=configs/ucf101_resnet3d50.py:algorithm=mest_g,sparsity=0.1
+    python run.py --config=configs/ucf101_resnet3d50.py        # RigL, sparsity 0.1
+    python run.py --config=configs/ucf101_resnet3d50.py:algorithm=mest_g
     python run.py --config=configs/ucf101_resnet3d50.py --sweep=table1
     python run.py --config=configs/ucf101_resnet3d50.py:tiny   # the way of it, on sliding digits
 
@@ -52,6 +53,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.schedule = "cosine"
     config.train.weight_decay = 1e-3
     config.train.nesterov = False
+    config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.1
     config.sparsity.update_freq = "1000"
     config.sparsity.drop_fraction = 0.5

@@ -127,7 +127,7 @@ def granet_recipe(config: ConfigDict) -> None:
 
     SGD 0.1 with Nesterov momentum 0.9, weight decay 5e-4, batch 128, 160 epochs, a tenth of the
     rate after half and after three quarters; updates every 1,000 steps to the end, with half of the
-    active weights moving at first and 0.5 % at last; sparsity 0.5 until the command says another.
+    active weights moving at first and 0.5 % at last; sparsity 0.5 until the card says another.
 
     Args:
       config: changed in place.

@@ -76,7 +76,7 @@ def run(
         groups = [{path: None} for path in _existing_runs(places.workdir)]
     else:
         members = sweep_lib.plan(config, sweep)
-        groups = [seeds_of(places.workdir, name, member) for name, member in members.items()]
+        groups = [seeds_of(places.workdir, name, member) for name, member in members]
     runs = {path: member for group in groups for path, member in group.items()}
     to_do = sweep_lib.chosen(len(groups), sweep)
     if mode == "describe":

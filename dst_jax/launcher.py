@@ -23,21 +23,31 @@ LAUNCHERS = ("local", "slurm")
 # submitit kills a local job after 2 minutes, and asks Slurm for 5, unless it is told otherwise.
 _TIMEOUT_MIN = 24 * 60
 _POLL_SECONDS = 0.2
+# submitit's defaults: from its signal that a job is about to end to the end.
+_SIGNAL_DELAY_SECONDS = {"local": 30, "slurm": 90}
+_REQUEUE_SECONDS = 10
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Member:
     """One member's command, as a job. submitit calls it on the machine that the job gets.
+
+    When Slurm takes the machine back, the command gets SIGTERM once, upon which it saves a
+    checkpoint and leaves, and the job waits for it: its end is the end of everything in it.
 
     Attributes:
       command: the command line.
       directory: where it runs.
       environment: variables to set there; None: to unset.
+      grace_seconds: the longest wait for the command to leave.
     """
 
     command: tuple[str, ...]
     directory: str
     environment: tuple[tuple[str, str | None], ...] = ()
+    grace_seconds: float = 20.0
+    _process: subprocess.Popen | None = dataclasses.field(default=None, init=False, repr=False)
+    _told: bool = dataclasses.field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Runs the command and returns its exit code; a job that is cancelled ends it first."""
@@ -47,20 +57,62 @@ class Member:
             if value is not None:
                 environment[name] = value
         # A session of its own: Ctrl-C at the sweep must reach it once, as a SIGTERM from here.
-        process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             self.command, cwd=self.directory, env=environment, start_new_session=True
         )
+        previous = signal.signal(signal.SIGTERM, lambda number, frame: self._tell())
         try:
-            return process.wait()
+            code = process.wait()
+            if self._told and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+                # Of a preemption SIGTERM is the first half. A job that has ended by itself when the
+                # second comes, Slurm's kill or submitit's signal, is not queued again.
+                time.sleep(self.grace_seconds)
+            return code
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # it saves a checkpoint and leaves
+            self._stop()
+            signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
     def checkpoint(self) -> Any:
-        """What submitit queues again when Slurm takes the machine back: the same command."""
+        """What submitit queues again when Slurm takes the machine back: the same command.
+
+        submitit calls it in the handler of its signal and then has Slurm requeue the job, which
+        kills what is left of it; so the wait for the command is here.
+        """
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self)
+        self._stop()
+        return DelayedSubmission(dataclasses.replace(self))  # without the process
+
+    def _tell(self) -> None:
+        """Sends SIGTERM, upon which the command saves a checkpoint and leaves; a second kills."""
+        if self._process is not None and not self._told:
+            self._told = True
+            self._process.send_signal(signal.SIGTERM)
+
+    def _stop(self) -> None:
+        """Tells the command to leave if it runs, and waits until it has, or the grace is over."""
+        deadline = time.monotonic() + self.grace_seconds
+        while self._process is not None and _is_alive(self._process):
+            self._tell()
+            if time.monotonic() > deadline:
+                print(
+                    f"the command did not leave in {self.grace_seconds:g} s; it will go on from "
+                    "its latest checkpoint",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_alive(process: subprocess.Popen) -> bool:
+    """Whether a child runs. For signal handlers, in which `Popen.wait` may hold its own lock."""
+    if process.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def launch(
@@ -90,6 +142,7 @@ def launch(
       InterruptedRunError: SIGTERM or Ctrl-C; the jobs were told to save and stop.
     """
     executor, limit = _executor(launcher, options, folder)
+    grace = _grace_seconds(launcher, options)
     environment = () if "gpus_per_node" in options else _visible_devices(launcher)
     waiting, total = list(members), len(members)
     jobs: dict[int, Any] = {}
@@ -104,7 +157,7 @@ def launch(
                 )
             free = [index for index in waiting if not running(index)][: limit - len(jobs)]
             if free:
-                jobs |= _submit(executor, free, command, environment)
+                jobs |= _submit(executor, free, command, environment, grace)
                 waiting = [index for index in waiting if index not in jobs]
                 for index in free:
                     print(
@@ -126,6 +179,7 @@ def _submit(
     indices: Sequence[int],
     command: Sequence[str],
     environment: tuple[tuple[str, str | None], ...],
+    grace_seconds: float,
 ) -> dict[int, Any]:
     """Submits members, as one array where there are arrays; {index: job}."""
     from submitit.core.utils import FailedSubmissionError
@@ -135,7 +189,7 @@ def _submit(
         with executor.batch():
             for index in indices:
                 line = (*command, f"--sweep_index={index}")
-                jobs[index] = executor.submit(Member(line, os.getcwd(), environment))
+                jobs[index] = executor.submit(Member(line, os.getcwd(), environment, grace_seconds))
     except FailedSubmissionError as error:
         raise RunError(f"the jobs were refused: {' '.join(str(error).split())[-300:]}") from None
     return jobs
@@ -183,6 +237,23 @@ def _parsed(options: str) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             parameters[name] = text
     return parameters
+
+
+def _grace_seconds(launcher: str, options: str) -> float:
+    """How long a job waits for its command's checkpoint, within what it has before it is killed.
+
+    That is the time from submitit's signal to the end of the job, `slurm_signal_delay_s`, or 30 s
+    of a local one, less 10 s for queueing the job again.
+    """
+    name = f"{launcher}_signal_delay_s"
+    delay = _parsed(options).get(name, _SIGNAL_DELAY_SECONDS[launcher])
+    if not isinstance(delay, int) or delay <= _REQUEUE_SECONDS:
+        raise UserError(
+            "--launcher_options",
+            f"{name}={delay}",
+            f"whole seconds, more than {_REQUEUE_SECONDS}: a checkpoint is saved in them",
+        )
+    return delay - _REQUEUE_SECONDS
 
 
 def _visible_devices(launcher: str) -> tuple[tuple[str, str | None], ...]:

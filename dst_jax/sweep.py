@@ -5,9 +5,9 @@ Running the members one after another is in `experiment`, on a cluster in `launc
 `run.py` and `experiment`; nothing here imports JAX.
 """
 
-import contextlib
 import dataclasses
 import importlib.util
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +19,11 @@ from dst_jax import cards
 from dst_jax import config as config_lib
 from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
+from dst_jax.options import OPTIONS
 
 Config = Mapping[str, Any]
+# Options whose value says by itself what it is of, in the name of a run.
+_BARE = ("sparsity.algorithm", "sparsity.sparsity", "seed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,28 +65,77 @@ def lists_of(card: str, argument: str) -> dict[str, list[cards.Member]]:
     return {name: list(members) for name, members in lists.items()}
 
 
-def plan(config: ConfigDict, sweep: Sweep) -> dict[str, ConfigDict]:
-    """The runs of a call, by name; one without a name if there is no sweep.
+def plan(config: ConfigDict, sweep: Sweep) -> list[tuple[str, ConfigDict]]:
+    """The runs of a call as (name, config); one without a name if there is no sweep.
+
+    A name is the member's values: bare for the algorithm, the sparsity and the seed, `option=value`
+    for the rest, such as `rigl-0.5-drop_fraction=0.3-0`. Members that differ in their seeds alone
+    may share a name where each has several (`num_seeds`): the seed is in the directory then.
 
     Args:
       config: the card's config with the command line's changes.
       sweep: what the command line says of a sweep.
 
     Raises:
-      UserError: the card has no such sweep, or a sweep names no option.
+      UserError: the card has no such sweep, a sweep names no option or gives it a value of the
+        wrong kind, or two members would be one run or share a directory.
     """
     if not sweep.name:
-        return {"": config}
+        return [("", config)]
     if sweep.name not in sweep.lists:
         known = ", ".join(sweep.lists) or "none: this card has no sweeps"
         raise UserError("--sweep", sweep.name, f"a sweep of the card ({known})")
-    runs = {}
-    for changes in sweep.lists[sweep.name]:
+    where = f"--sweep={sweep.name}"
+    runs = []
+    members: dict[tuple[Any, ...], int] = {}  # what only one may have -> the first that has it
+    for index, changes in enumerate(sweep.lists[sweep.name]):
         member = config.copy_and_resolve_references()
         for name, value in changes.items():
-            config_lib.set_option(member, name, value)
-        runs["-".join(str(value) for value in changes.values())] = member
+            try:
+                config_lib.set_option(member, name, value)
+            except TypeError:
+                raise UserError(f"{where}: {name}", value, OPTIONS[name].expected()) from None
+        if member.num_seeds < 1:
+            raise UserError(f"{where}: num_seeds", member.num_seeds, "at least 1")
+        run_name = _name(changes, several_seeds=member.num_seeds > 1)
+        runs.append((run_name, member))
+        options = dict(config_lib.flatten(member))
+        seeds = range(options.pop("seed"), member.seed + options.pop("num_seeds"))
+        for seed in seeds:
+            directory = (run_name, seed if len(seeds) > 1 else None)
+            for key, what in (
+                (directory, f"of the same name, {run_name}"),
+                ((repr(options), seed), "with the same options"),
+            ):
+                other = members.setdefault(key, index)
+                if other != index:
+                    first = sweep.lists[sweep.name][other]
+                    raise UserError(
+                        where,
+                        f"runs {other} {first} and {index} {changes}, {what}",
+                        "members of their own",
+                        "Change one of them in the SWEEPS of the card, or leave it out",
+                    )
     return runs
+
+
+def _name(changes: cards.Member, *, several_seeds: bool) -> str:
+    """The name of a member, a directory's: its values, with the options that they are of."""
+    parts = []
+    for name, value in changes.items():
+        if name == "num_seeds" or (name == "seed" and several_seeds):
+            continue  # a directory for each of the seeds is named after it in `experiment`
+        items = value if isinstance(value, tuple | list) else (value,)
+        text = re.sub(r"[^\w.,%+-]+", "_", ",".join(map(str, items)))
+        parts.append(text if name in _BARE else f"{_short(name)}={text}")
+    return "-".join(parts).lstrip(".") or "card"
+
+
+def _short(name: str) -> str:
+    """The last part of an option's dotted name; all of it where another option ends like it."""
+    last = name.rpartition(".")[2]
+    alike = [other for other in OPTIONS if other.rpartition(".")[2] == last]
+    return last if len(alike) == 1 else name
 
 
 def chosen(count: int, sweep: Sweep) -> range:
@@ -162,11 +214,7 @@ def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], boo
 
 def is_running(path: Path) -> bool:
     """Whether a living program works on a run directory."""
-    if not (path / ".lock").exists():
-        return False
-    with contextlib.suppress(UserError), workdir_lib.locked(path):
-        return False
-    return True
+    return workdir_lib.is_locked(path)
 
 
 def describe(name: str, groups: Sequence[Mapping[str, Progress]]) -> str:

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -149,6 +150,10 @@ def refuse_other_config(workdir: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+# How long a start waits for a lock that may be a probe's, which lets go at once.
+_LOCK_SECONDS = 0.5
+
+
 @contextlib.contextmanager
 def locked(workdir: Path, name: str = ".lock") -> Iterator[None]:
     """Keeps two programs from writing one directory at a time.
@@ -161,15 +166,39 @@ def locked(workdir: Path, name: str = ".lock") -> Iterator[None]:
       UserError: another living program holds it.
     """
     with open(workdir / name, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--workdir={workdir}",
-                "a directory in use by another run",
-                "a free one",
-                "Wait for that run, or use another --workdir",
-            ) from None
-        except OSError:  # a file system without locks: go on, as everything did before this lock
-            pass
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
+                raise UserError(
+                    f"--workdir={workdir}",
+                    "a directory in use by another run",
+                    "a free one",
+                    "Wait for that run, or use another --workdir",
+                ) from None
+            except OSError:  # a file system without locks: go on, as everything did before this one
+                pass
+            break
         yield
+
+
+def is_locked(workdir: Path) -> bool:
+    """Whether a living program holds the lock of a run directory.
+
+    It is asked for as a shared lock, so that probes never see each other, for some microseconds, so
+    that `locked` gets it when it tries again. (`F_GETLK` would take nothing at all, but sees no
+    `flock`; and locks that it sees are lost when the same process closes the file anywhere.)
+    """
+    try:
+        # Opened for reading: it may be a directory of somebody else, and NFS wants that.
+        with open(workdir / ".lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        pass
+    return False

@@ -14,6 +14,7 @@ import runs
 from dst_jax import cards, data, experiment, models, sparsity, sweep
 from dst_jax import config as config_lib
 from dst_jax import places as places_lib
+from dst_jax.consistency import DENSE
 from dst_jax.errors import UserError
 from dst_jax.report import runs as run_directories
 from dst_jax.robustness import storage
@@ -85,8 +86,46 @@ def test_every_run_of_every_sweep_resolves_and_has_its_own_name(card, argument):
     for name, members in lists.items():
         planned = sweep.plan(config, sweep.Sweep(lists=lists, name=name))
         assert len(planned) == len(members)
-        for member in planned.values():
+        for _, member in planned:
             config_lib.resolve(member, IMAGES[config.data.name])
+
+
+@every_card
+@pytest.mark.parametrize("argument", ["", "tiny"])
+def test_every_card_trains_sparse_by_default(card, argument):
+    options = load(card).get_config(argument).sparsity
+    assert options.algorithm not in DENSE
+    papers = [expected.sparsity for expected in load(card).EXPECTED]
+    assert options.sparsity == (papers[0] if papers else 0.5)
+
+
+@every_card
+@pytest.mark.parametrize("argument", ["", "tiny"])
+def test_every_sweep_has_dense_runs_like_its_sparse_ones_with_the_same_seeds(card, argument):
+    config = load(card).get_config(argument)
+    lists = sweep.lists_of(str(card), argument)
+    for name in lists:
+        seeds: dict[str, dict[str, set[int]]] = {"dense": {}, "sparse": {}}
+        for _, member in sweep.plan(config, sweep.Sweep(lists=lists, name=name)):
+            for run in experiment.seeds_of(Path(), "", member).values():
+                resolved = config_lib.resolve(run, IMAGES[config.data.name])
+                options, seed = resolved.pop("sparsity"), resolved.pop("seed")
+                dense = options["algorithm"] in DENSE
+                assert (options["sparsity"] == 0) == dense
+                recipe = json.dumps(resolved, sort_keys=True)  # all but `sparsity` and the seed
+                seeds["dense" if dense else "sparse"].setdefault(recipe, set()).add(seed)
+        assert seeds["sparse"], name
+        for recipe, sparse in seeds["sparse"].items():
+            assert seeds["dense"].get(recipe) == sparse, name
+
+
+def test_the_demo_trains_five_seeds_of_dense_and_of_rigl():
+    card = runs.ROOT / "configs" / "digits_rigl.py"
+    planned = sweep.plan(load(card).get_config(), sweep.Sweep(lists=load(card).SWEEPS, name="demo"))
+    paths = [path for name, member in planned for path in experiment.seeds_of(Path(), name, member)]
+    assert [str(path) for path in paths] == [
+        f"{name}-seed{seed}" for name in ("dense", "rigl") for seed in range(5)
+    ]
 
 
 def test_the_lists_behind_the_figures():

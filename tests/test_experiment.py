@@ -22,7 +22,7 @@ def test_a_sweep_changes_its_members_only():
     config = config_lib.default()
     lists = {"two": [{"seed": 1}, {"seed": 2, "model.name": "mlp"}]}
     planned = plan(config, Sweep(lists=lists, name="two"))
-    assert [(name, member.seed) for name, member in planned.items()] == [("1", 1), ("2-mlp", 2)]
+    assert [(name, member.seed) for name, member in planned] == [("1", 1), ("2-model.name=mlp", 2)]
     assert config.seed == 0
 
 

@@ -67,7 +67,7 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, cache_dir, monkeypatch):
     assert "cpu:0" in texts["devices"]
     assert "step" in texts["train"]
     assert "rigl" in texts[again.id]
-    assert "at step 11" in texts["load"]  # 1,437 images in batches of 128
+    assert "at step 44" in texts["load"]  # 1,437 images in batches of 32
     assert "<iframe srcdoc=" in outputs["report"][-1].data["text/html"]
     steps = [line["step"] for line in runs.record(tmp_path / "digits_rigl")]
     assert steps == sorted(set(steps)), "the second call trained again"

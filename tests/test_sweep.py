@@ -1,8 +1,7 @@
-"""Sweeps: the plan in words, one run by its index, and jobs that survive a kill."""
+"""Sweeps: the plan in words, the names of the runs, and one run by its index."""
 
-import os
-import re
-import signal
+import fcntl
+import importlib
 import subprocess
 import sys
 import time
@@ -11,15 +10,10 @@ from pathlib import Path
 import pytest
 import runs
 
-from dst_jax import launcher, sweep
-from dst_jax.errors import RunError, UserError
+from dst_jax import config as config_lib
+from dst_jax import experiment, sweep
+from dst_jax.errors import UserError
 from dst_jax.workdir import locked, write_json
-
-CARD = """
-from configs import cifar10_mlp
-SWEEPS = {"pair": [{"sparsity.algorithm": name, "seed": 0} for name in ("dense", "set")]}
-get_config = cifar10_mlp.get_config
-"""
 
 
 def progress(path, evaluated=True):
@@ -37,6 +31,52 @@ def test_how_far_a_run_is(tmp_path):
     assert progress(tmp_path, evaluated=False).state == "trained, not evaluated to the end"
     assert not progress(tmp_path, evaluated=False).finished
     assert progress(tmp_path).state == "finished, 40 steps in 1:01:40"
+
+
+def test_a_run_starts_while_others_ask_whether_it_runs(tmp_path):
+    """The old probe took the lock: about one start in twenty of these was refused."""
+    probe = f"""
+from pathlib import Path
+from dst_jax.sweep import is_running
+is_running(Path({str(tmp_path)!r}))
+print("ready", flush=True)
+while True:
+    is_running(Path({str(tmp_path)!r}))
+"""
+    with locked(tmp_path):
+        assert sweep.is_running(tmp_path)
+    prober = subprocess.Popen(
+        [sys.executable, "-c", probe], cwd=runs.ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert prober.stdout.readline() == "ready\n"
+        refused = starts = 0
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            starts += 1
+            try:
+                with locked(tmp_path):
+                    pass
+            except UserError:
+                refused += 1
+        assert prober.poll() is None
+    finally:
+        prober.kill()
+        prober.communicate()
+    assert (refused, starts > 1000) == (0, True)
+
+
+def test_two_that_ask_whether_a_run_is_running_do_not_see_each_other(tmp_path):
+    (tmp_path / ".lock").touch()
+    with open(tmp_path / ".lock") as other:  # another program in the middle of its probe
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not sweep.is_running(tmp_path)
+    with open(tmp_path / ".lock", "w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert sweep.is_running(tmp_path)
+        with pytest.raises(UserError, match="in use by another run"), locked(tmp_path):
+            pass
+    assert not sweep.is_running(tmp_path)
 
 
 def test_the_cost_is_not_known_before_a_run_is_done():
@@ -57,74 +97,122 @@ def test_an_index_beyond_the_sweep_is_refused():
         sweep.chosen(3, sweep.Sweep(name="x", index=3))
 
 
-# --- jobs ---
+# --- names ---
 
 
-def launch(tmp_path, script, members, options="jobs=2", running=lambda index: False):
-    """Launches `script` as the members' command."""
-    program = tmp_path / "member.py"
-    program.write_text(f"import pathlib, sys, time\nindex = sys.argv[-1][-1]\n{script}")
-    launcher.launch(
-        "local",
-        options,
-        (sys.executable, str(program)),
-        members,
-        tmp_path / "jobs",
-        running,
+def planned(*members, **changes):
+    """The names of a sweep of these members, and the directories of their runs."""
+    config = config_lib.default()
+    config.sparsity.algorithm = "rigl"
+    for name, value in changes.items():
+        config[name] = value
+    runs = sweep.plan(config, sweep.Sweep(lists={"x": members}, name="x"))
+    paths = [experiment.seeds_of(Path("w"), name, member) for name, member in runs]
+    return [name for name, _ in runs], [str(path) for group in paths for path in group]
+
+
+ALGORITHM, SPARSITY = "sparsity.algorithm", "sparsity.sparsity"
+
+
+def test_a_value_of_another_option_is_named_with_its_option():
+    names, paths = planned(
+        {ALGORITHM: "rigl", "sparsity.drop_fraction": 0.3, "seed": 0},
+        {ALGORITHM: "rigl", SPARSITY: 0.3, "seed": 0},
+        {ALGORITHM: "rigl", "sparsity.initial_density": 0.9, "seed": 0},
+        {ALGORITHM: "rigl", "train.batch_size": 64},  # eval has a batch_size too
+        {ALGORITHM: "rigl", "eval.batch_size": 64},
+        {"eval.seed": 1},
+        {"seed": 1},
     )
-
-
-@pytest.fixture(scope="module")
-def submitit():
-    return pytest.importorskip("submitit", reason="submitit is not installed (extra `launch`)")
-
-
-def test_each_member_is_a_job_and_a_failure_is_told_when_the_others_are_done(submitit, tmp_path):
-    script = f"""
-if index == "1":
-    sys.exit("run.py: config.seed: found 1; expected another")
-pathlib.Path({str(tmp_path)!r}, index).touch()
-"""
-    with pytest.raises(RunError) as error:
-        launch(tmp_path, script, {0: "zero", 1: "one", 2: "two"})
-    text = "1 of 3 jobs failed: one ended with 1 (run.py: config.seed: found 1; expected another)"
-    assert str(error.value) == text
-    assert (tmp_path / "0").exists()
-    assert (tmp_path / "2").exists()
-
-
-def test_a_member_that_runs_already_is_waited_for(submitit, tmp_path):
-    asked = []
-
-    def running(index):
-        asked.append(index)
-        return len(asked) < 3
-
-    launch(tmp_path, f"pathlib.Path({str(tmp_path)!r}, index).touch()", {5: "five"}, "", running)
-    assert (tmp_path / "5").exists()
-    assert len(asked) == 3
+    assert names == [
+        *("rigl-drop_fraction=0.3-0", "rigl-0.3-0", "rigl-initial_density=0.9-0"),
+        *("rigl-train.batch_size=64", "rigl-eval.batch_size=64", "eval.seed=1", "1"),
+    ]
+    assert paths == [f"w/{name}" for name in names]
+    assert planned({}) == (["card"], ["w/card"])  # not the directory of the sweep itself
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "text"),
+    ("members", "found"),
     [
-        ("local", "jobs=0", "--launcher_options: found jobs=0; expected a whole number"),
-        ("local", "jobs", "--launcher_options: found jobs; expected name=value"),
-        ("local", "colour=3", "--launcher_options: found colour=3"),
-        ("slurm", "", "--launcher: found slurm, but no Slurm on this machine"),
+        (
+            [{SPARSITY: 0.0}, {"seed": 2}, {"seed": 0}],
+            "runs 0 {'sparsity.sparsity': 0.0} and 2 {'seed': 0}",
+        ),
+        (
+            [{"sparsity.exclude": "a/b"}, {"sparsity.exclude": "a_b"}],
+            "runs 0 {'sparsity.exclude': 'a/b'} and 1 {'sparsity.exclude': 'a_b'}, of the same "
+            "name, exclude=a_b",
+        ),
+        (
+            [{"seed": 1}, {ALGORITHM: "rigl", "seed": 1}],
+            "runs 0 {'seed': 1} and 1 {'sparsity.algorithm': 'rigl', 'seed': 1}, with the same",
+        ),
+        (
+            [{"num_seeds": 3}, {"seed": 2}],
+            "runs 0 {'num_seeds': 3} and 1 {'seed': 2}, with the same options",
+        ),
     ],
 )
-def test_a_wrong_launcher_is_one_line(submitit, tmp_path, name, options, text):
+def test_members_that_would_be_one_run_are_refused_in_a_line_that_names_both(members, found):
+    members = [dict(member) for member in members]
+    if SPARSITY in members[0]:
+        members[0][SPARSITY] = 0  # a whole number, so that its name is that of seed 0
+        found = found.replace("0.0", "0")
     with pytest.raises(UserError) as error:
-        launcher.launch(name, options, (), {0: "x"}, tmp_path, lambda index: False)
-    assert str(error.value).startswith(text)
-    assert "\n" not in str(error.value)
+        planned(*members)
+    text = str(error.value)
+    assert text.startswith(f"--sweep=x: found {found}")
+    assert "\n" not in text
 
 
-def test_without_submitit_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"pip install 'dst-jax\[launch\]'"):
-        launcher.launch("local", "", (), {0: "x"}, tmp_path, lambda index: False)
+def test_a_value_makes_one_directory_whatever_is_in_it():
+    names, paths = planned(
+        {"sparsity.exclude": ".*/kernel|../x y"},
+        {"train.milestones": ("50%", "75%")},
+        {"eval.frost_dir": "/data/frost"},
+        {ALGORITHM: ".."},
+    )
+    assert names[:3] == [
+        *("exclude=._kernel_.._x_y", "milestones=50%,75%", "frost_dir=_data_frost")
+    ]
+    assert all(path.count("/") == 1 for path in paths)
+    assert names[3] not in (".", "..")
+    assert not Path(paths[3]).is_relative_to("w/..")
+
+
+def test_several_seeds_of_a_member_are_directories_named_after_their_seeds():
+    names, paths = planned(
+        {ALGORITHM: "dense", "num_seeds": 2},
+        {ALGORITHM: "rigl", "num_seeds": 2, "seed": 3},
+        {ALGORITHM: "rigl", "num_seeds": 2, "seed": 7},
+    )
+    assert names == ["dense", "rigl", "rigl"]
+    runs = ("dense-seed0", "dense-seed1", "rigl-seed3", "rigl-seed4", "rigl-seed7", "rigl-seed8")
+    assert paths == [f"w/{name}" for name in runs]
+
+
+def test_a_member_with_a_value_of_the_wrong_kind_is_one_line():
+    with pytest.raises(UserError) as error:
+        planned({"sparsity.update_freq": ("100",)})
+    assert str(error.value).startswith("--sweep=x: sparsity.update_freq: found ('100',); expected")
+    with pytest.raises(UserError, match="--sweep=x: num_seeds: found 0; expected at least 1"):
+        planned({"num_seeds": 0})
+
+
+def test_the_sweeps_of_the_cards_keep_the_names_of_their_runs():
+    def names(card, name):
+        module = importlib.import_module(f"configs.{card}")
+        lists = sweep.Sweep(lists=module.SWEEPS, name=name)
+        return [run for run, _ in sweep.plan(module.get_config(), lists)]
+
+    figure2 = names("cifar100_resnet34", "figure2")
+    assert figure2[:4] == ["dense-0", "dense-1", "dense-2", "set-0.3-0"]
+    assert figure2[-1] == "granet_g-0.7-2"
+    assert names("imagenet_resnet50", "table1")[3] == "rigl-0.1-0"
+    assert names("digits_rigl", "paper")[3] == "set-0.5-0"
+    assert names("cifar10_resnet20", "methods")[-1] == "rigl-2"
+    assert "dense-width=50-0" in names("cifar100_resnet34", "ablation")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +224,7 @@ def test_without_submitit_the_command_that_installs_it_is_told(tmp_path, monkeyp
         (["--sweep=demo", "--launcher=local", "--sweep_index=1"], "--sweep_index: found a --laun"),
         (["--sweep=demo", "--launcher_options=jobs=2"], "--launcher_options: found no launcher"),
         (["--sweep=demo", "--launcher=local", "--mode=train"], "--launcher: found --mode=train"),
-        (["--sweep=demo", "--sweep_index=9"], "--sweep_index: found 9; expected 0 to 2"),
+        (["--sweep=demo", "--sweep_index=9"], "--sweep_index: found 9; expected 0 to 1"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_line(arguments, text, tmp_path, cache_dir):
@@ -144,61 +232,3 @@ def test_flags_that_do_not_fit_are_one_line(arguments, text, tmp_path, cache_dir
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert text in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def sweep_command(card, workdir, cache_dir, *arguments):
-    return [
-        sys.executable,
-        "run.py",
-        f"--config={card}",
-        f"--workdir={workdir}",
-        f"--cache_dir={cache_dir}",
-        *arguments,
-    ]
-
-
-def environment():
-    """Jobs find submitit and this checkout where this process finds them."""
-    return {**runs.environment(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def killed_and_finished(command, workdir, sent):
-    """Kills a launched sweep once a run of it is finished, and lets the same command finish it."""
-    process = subprocess.Popen(
-        command, cwd=runs.ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    while process.poll() is None and not list(Path(workdir).glob("*/robustness.csv")):
-        time.sleep(0.1)
-    process.send_signal(sent)
-    process.communicate()
-    assert process.returncode in (128 + sent, -sent)
-    before = {path: path.read_bytes() for path in Path(workdir).glob("*/summary.json")}
-    assert before
-    again = runs.run(command, env=environment())
-    assert again.returncode == 0, again.stderr
-    assert all(path.read_bytes() == content for path, content in before.items())
-    return again
-
-
-@pytest.mark.slow
-def test_a_launched_sweep_survives_a_kill(submitit, tmp_path, cache_dir):
-    (tmp_path / "pair.py").write_text(CARD)
-    command = sweep_command(
-        f"{tmp_path / 'pair.py'}:tiny", tmp_path / "sweep", cache_dir, "--sweep=pair"
-    )
-    done = killed_and_finished([*command, "--launcher=local"], tmp_path / "sweep", signal.SIGTERM)
-    assert "tiny: digits stands in for cifar10" in done.stdout
-    assert re.search(r"    0  dense-0  (finished|trained)", done.stdout)
-    assert re.search(r"\ndense +0 +1 .*\nset +50 +1 ", done.stdout)
-    one = runs.run([*command, "--sweep_index=1"], env=environment())  # the last one: a report
-    assert one.stdout.splitlines()[-1].startswith("report: "), one.stderr
-
-
-@pytest.mark.full
-def test_figure_2_of_a_card_completes_as_jobs(submitit, tmp_path, cache_dir):
-    card = "configs/cifar100_resnet34.py:tiny"
-    command = sweep_command(card, tmp_path, cache_dir, "--sweep=figure2", "--launcher=local")
-    done = killed_and_finished([*command, "--launcher_options=jobs=2"], tmp_path, signal.SIGKILL)
-    for method in ("set", "rigl"):
-        for percent in (30, 40):
-            assert re.search(rf"\n{method} +{percent} +2 +[\d.]+ ± [\d.]+ ", done.stdout)
