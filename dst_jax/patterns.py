@@ -40,7 +40,7 @@ def check(
       UserError: the algorithm needs another pattern, a layer does not fit it, or it contradicts
         `sparsity.sparsity` or `sparsity.dist_type`.
     """
-    text, name = options["sparsity_type"], options["algorithm"]
+    text, name = options.get("sparsity_type", ""), options["algorithm"]
     pattern = config_keys.sparsity_type(text)
     if algorithm.needs_pattern and not isinstance(pattern, algorithm.needs_pattern):
         kind = config_keys.type_name(algorithm.needs_pattern)

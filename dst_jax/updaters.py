@@ -221,7 +221,7 @@ def _check_library(algorithm: Any, options: Config) -> None:
             options["library"],
             f"dst_jax with {options['algorithm']}: of JaxPruner's updaters only the masks are used",
         )
-    if options["sparsity_type"] not in ("", "unstructured"):
+    if options.get("sparsity_type", "") not in ("", "unstructured"):
         raise UserError(
             "config.sparsity.library",
             options["library"],
@@ -242,7 +242,10 @@ def _check_first_masks(algorithm: Any, options: Config) -> None:
             "snip",
             f"random with {name}; snip with one of {', '.join(able)}",
         )
-    if options["initial_mask"] == "snip" and options["sparsity_type"] not in ("", "unstructured"):
+    if options["initial_mask"] == "snip" and options.get("sparsity_type", "") not in (
+        "",
+        "unstructured",
+    ):
         raise UserError(
             "config.sparsity.initial_mask",
             "snip",

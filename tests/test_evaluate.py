@@ -134,6 +134,7 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
         **{**TINY, "train__epochs": 10.0},
         train__steps="2",
         sparsity__update_end_step="2",
+        sparsity__drop_fraction_schedule="constant",  # the only update would drop nothing
         data__name="cifar10",
         eval__corruptions=(),
         eval__severities=(),

@@ -1,5 +1,6 @@
 """What an algorithm cannot do, refused in one line before training; which patterns it can hold."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -260,3 +261,40 @@ def test_a_pattern_that_contradicts_the_rest_is_refused(changes, text):
 def test_a_convolution_is_too_small_for_blocks():
     changes = {**WHOLE, "model__name": "resnet20", "sparsity__sparsity_type": "block_4,4"}
     refused("block_4,4 with .* and .* more layers; expected first two axes", "magnitude", **changes)
+
+
+# --- what a user registers is treated like ours ---
+
+
+@dataclasses.dataclass
+class Own(sparsity.MESTGradient):
+    """Says nothing of itself, so what it inherits holds."""
+
+
+@dataclasses.dataclass
+class OwnSte(sparsity.SteMagnitudePruning):
+    """Likewise."""
+
+
+def test_the_class_of_a_registered_algorithm_is_asked(monkeypatch):
+    monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, "own", Own)
+    monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, "own_ste", OwnSte)
+    for name in ("own", "own_ste"):
+        updaters.check_algorithm(config_of(name))
+    updaters.check_algorithm(config_of("own", sparsity__initial_mask="snip"))
+    refused(
+        "snip; expected random with own_ste; snip with one of .*, own$",
+        "own_ste",
+        sparsity__initial_mask="snip",
+    )
+    refused("a step with a mask update before it: own", "own", sparsity__update_freq="37")
+    refused(
+        "sparsity_type: found nm_N,M; expected own with", "own", sparsity__sparsity_type="nm_2,4"
+    )
+    assert updaters.create_updater(config_of("own", sparsity__soft_bound=0.2)).soft_bound == 0.2
+
+
+def test_a_run_of_a_version_without_patterns_begins():
+    config = config_of("rigl")
+    del config["sparsity"]["sparsity_type"]
+    updaters.check_algorithm(config)
