@@ -44,6 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar100"
+    config.eval.suite = "CIFAR100-C"
     config.data.augment = "crop_flip"
     config.model.name = "resnet34"
     cards.granet_recipe(config)

@@ -34,6 +34,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar10"
+    config.eval.suite = "CIFAR10-C"
     config.data.augment = "crop_flip"
     config.model.name = "mlp"
     cards.granet_recipe(config)

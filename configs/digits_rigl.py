@@ -41,6 +41,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "digits"
+    config.eval.suite = "Digits-C"
     config.data.augment = "crop"
     config.model.name = "resnet20"
     config.model.width = 8
@@ -52,16 +53,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.sparsity.algorithm = "rigl"
     config.sparsity.sparsity = 0.5
     config.sparsity.update_freq = "40"
-    config.eval.corruptions = (
-        "gaussian_noise",
-        "shot_noise",
-        "impulse_noise",
-        "gaussian_blur",
-        "brightness",
-        "contrast",
-        "pixelate",
-        "jpeg_compression",
-    )
     config.analysis.parts = ANALYSES
     config.analysis.images = 128  # and few frequencies: seconds a run, not minutes
     config.analysis.radii = (0, 4, 8, 12, 16, 20, 24, 28, 32)

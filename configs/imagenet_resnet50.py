@@ -49,6 +49,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "imagenet2012"
+    config.eval.suite = "ImageNet-C"
     config.data.augment = "resized_crop_flip"
     config.model.name = "resnet50"
     config.model.dtype = "bfloat16"

@@ -42,6 +42,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "tiny_imagenet"
+    config.eval.suite = "TinyImageNet-C"
     config.data.augment = "crop_flip"
     config.model.name = "efficientnet_b0"
     cards.granet_recipe(config)

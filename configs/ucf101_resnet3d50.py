@@ -44,6 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "ucf101"
+    config.eval.suite = "UCF101-P"
     config.data.augment = "clip_crop_flip"
     config.model.name = "resnet3d50"
     config.model.dtype = "bfloat16"
@@ -57,7 +58,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.sparsity.sparsity = 0.1
     config.sparsity.update_freq = "1000"
     config.sparsity.drop_fraction = 0.5
-    config.eval.severities = (1, 2, 3, 4)
     config.eval.batch_size = 16
     return cards.with_argument(
         config,

@@ -1,7 +1,7 @@
 """Means, intervals and error rates: over the seeds of a training, and over test images.
 
-Two kinds of chance, never mixed: `welch` and `holm` are about trainings that differ in their seed,
-`bootstrap` about the choice of test images. NumPy and SciPy on the host, no JAX and no files.
+Two kinds of chance, never mixed: `difference` and `holm` are about trainings that differ in their
+seed, `bootstrap` about the choice of test images. NumPy and SciPy on the host, no JAX and no files.
 Called by `robustness`, which defines the numbers, and by `report`, which shows them.
 """
 
@@ -49,18 +49,23 @@ class Difference(NamedTuple):
     level: float
 
 
-def welch(
+def difference(
     ours: Sequence[float], theirs: Sequence[float], level: float = LEVEL
 ) -> Difference | None:
-    """Welch's t interval of the difference of two means (Welch 1947, Satterthwaite 1946).
+    """A t interval of the difference of two means that is never too narrow.
 
-    The two sides may have different spreads and numbers of seeds. Runs of the same seed are not
-    paired: they share the initial weights and the order of the data, and where that makes them
-    alike, the unpaired interval is wider than it need be and never too narrow.
+    Welch's statistic with the degrees of freedom of the side with fewer seeds. Its distribution
+    has lighter tails than that t for any spreads of normal numbers (Mickey & Brown 1966), so the
+    error rate is at most 1 - level at every level. The usual approximation of the degrees of
+    freedom (Satterthwaite 1946) finds more, but with 5 seeds, spreads that differ fourfold and 30
+    comparisons it had false verdicts on 8 % of pages instead of 5 % (`benchmarks.verdicts`).
+
+    Runs of the same seed are not paired: they share the initial weights and the order of the data,
+    and where that makes them alike, the interval is wider than it need be.
 
     Args:
       ours: one number a seed.
-      theirs: the same of the other side.
+      theirs: the same of the other side; the numbers of seeds may differ.
       level: of the interval, in (0, 1).
 
     Returns:
@@ -71,13 +76,10 @@ def welch(
 
     if min(len(ours), len(theirs)) < 2:
         return None
-    parts = [statistics.variance(side) / len(side) for side in (ours, theirs)]
-    error = math.sqrt(sum(parts))
+    error = math.sqrt(sum(statistics.variance(side) / len(side) for side in (ours, theirs)))
     if error == 0:
         return None
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(side) - 1) for part, side in zip(parts, (ours, theirs), strict=True)
-    )
+    freedom = min(len(ours), len(theirs)) - 1
     mean = statistics.fmean(ours) - statistics.fmean(theirs)
     width = error * float(special.stdtrit(freedom, (1 + level) / 2))
     p = 2 * float(special.stdtr(freedom, -abs(mean) / error))

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from dst_jax.statistics import bootstrap
+from benchmarks import verdicts
+from dst_jax.statistics import bootstrap, difference, holm
 
 
 def test_bootstrap_is_the_loop():
@@ -49,3 +50,45 @@ def _clipped_mean(mean, std):
 
 
 TRUE_DIFFERENCE = _clipped_mean(0.6, 0.25) - _clipped_mean(0.5, 0.25)
+
+
+def test_a_t_interval_by_hand():
+    # Means 0.60 and 0.51; variances 0.0001 and 0.0004; error sqrt(0.0005 / 3) = 0.012910.
+    found = difference([0.59, 0.60, 0.61], [0.49, 0.51, 0.53])
+    assert found is not None
+    assert found.mean == pytest.approx(0.09)
+    # t of 2 degrees of freedom: 4.302653 for 95 %.
+    assert found.high - found.mean == pytest.approx(4.302653 * 0.0129099, rel=1e-5)
+    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+    # P(|t| > x) = 1 - x / sqrt(2 + x^2) for 2 degrees of freedom, x = 0.09 / 0.01291 = 6.9714.
+    assert found.p == pytest.approx(1 - 6.97137 / math.sqrt(2 + 6.97137**2), rel=1e-4)
+    wider = difference([0.59, 0.60, 0.61], [0.49, 0.51, 0.53], level=0.99)
+    assert wider.high > found.high
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [([0.6], [0.5, 0.5]), ([0.6, 0.7], [0.5]), ([0.6] * 3, [0.5] * 3), ([], [])]
+)
+def test_without_seeds_or_spread_there_is_no_statement(ours, theirs):
+    assert difference(ours, theirs) is None
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.02, 0.03, 0.5: times 4, 3, 2, 1 and never falling.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "groups", "spread"), [(3, 1, 1), (5, 1, 4), (3, 8, 1), (5, 8, 4)]
+)
+def test_false_verdicts_are_as_rare_as_stated(seeds, groups, spread):
+    """`benchmarks.verdicts` has more repetitions and groups; here 3 standard errors are left."""
+    pages, _ = verdicts.share_of_verdicts(1500, seeds, groups, effect=0.0, spread=spread)
+    assert pages <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1500)
+
+
+def test_an_effect_is_found():
+    _, found = verdicts.share_of_verdicts(300, seeds=5, groups=1, effect=3.0)
+    assert found > 0.9

@@ -108,7 +108,8 @@ def build(comparison: Comparison, place: int = 0, verdicts: Verdicts | None = No
     rows.sort(key=_row_order)
     gains = [gain for group in comparison.groups if (gain := comparison.gain(group))]
     notes = [*comparison.notes]
-    notes += filter(None, [judged.note(found), _images_note([g.over_images for g in gains])])
+    mine = {key: verdict for key, verdict in found.items() if key[0] == place}
+    notes += filter(None, [judged.note(mine), _images_note([g.over_images for g in gains])])
     notes.append(SPARSITY_NOTE)
     if any(len(group.runs) > 1 for group in comparison.groups):
         notes.append("± is the sample standard deviation over seeds.")
@@ -137,9 +138,11 @@ def title(comparison: Comparison) -> str:
 
 def extent(comparison: Comparison) -> str:
     """How much a comparison was scored on: "2 corruptions, 10 conditions, 500 images each"."""
+    sizes = sorted({comparison.of(group)[0].n for group in comparison.groups}) or [0]
+    images = " to ".join(f"{n:,}" for n in dict.fromkeys((sizes[0], sizes[-1])))
     return (
         f"{counted(len(comparison.corruptions), 'corruption')}, "
-        f"{counted(len(comparison.conditions), 'condition')}, {comparison.images:,} images each"
+        f"{counted(len(comparison.conditions), 'condition')}, {images} images each"
     )
 
 

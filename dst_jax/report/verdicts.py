@@ -1,6 +1,6 @@
 """What may be said of a gain, and the paragraph that a reader takes away: three sentences.
 
-A verdict is a Welch t test over seeds, corrected for the number of comparisons on the page (Holm),
+A verdict is a t test over seeds, corrected for the number of comparisons on the page (Holm),
 so that the chance of any false one on it is at most `ERROR_RATE`. One seed gets no verdict, a toy
 run none either. Numbers are those of `robustness.gains`. Called by `report.write`.
 """
@@ -98,8 +98,13 @@ def _scope(comparison: Comparison) -> str:
     each = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     text = f"{counted(count, 'run')}{f' of {what}' if what else ''}, {each} "
     text += f"seed{'' if each == '1' else 's'} a method, scored on {comparison.suite}"
-    if lacking := sorted({text for g in comparison.groups if (text := comparison.lacking(g))}):
-        text += f", INCOMPLETE ({lacking[0]})"
+    if lacking := sorted(set(map(comparison.lacking, comparison.groups)) - {""}):
+        every = (
+            ""
+            if len(lacking) == 1 and all(map(comparison.lacking, comparison.groups))
+            else ("some of them ")
+        )
+        text += f", {every}INCOMPLETE ({lacking[0]})"
     if idle := sum(len(group.runs) for group in comparison.idle):
         text += f"; {counted(idle, 'run')} not counted, see the table"
     return text + "."
@@ -122,7 +127,7 @@ def _shown(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
             if text in by_text
         ]
         return f"{_capital('; '.join(parts))}."
-    if not any(group.is_dense for group in comparison.groups):
+    if not any(group.is_dense for group in comparison.families):
         return "There is no dense run to compare with, so no gain is given."
     if all(group.is_dense for group in comparison.groups):
         return "There is no sparse run to compare with dense."
@@ -135,13 +140,15 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
     if not comparison.groups:
         return ""
     parts = []
-    if tested := sum(verdict.p is not None for verdict in verdicts.values()):
+    mine = [verdict for g in comparison.groups if (verdict := of(verdicts, place, g))]
+    if any(verdict.p is not None for verdict in mine):
+        tested = sum(verdict.p is not None for verdict in verdicts.values())
         tests = f"the {tested} comparisons" if tested > 1 else "the one comparison"
         parts.append(
-            f"the verdicts are t tests over seeds (Welch), corrected for {tests} of this page "
+            f"the verdicts are t tests over seeds, corrected for {tests} of this page "
             f"(Holm), so that the chance of any false one is at most {ERROR_RATE:.0%}"
         )
-    elif any(of(verdicts, place, group) for group in comparison.groups):
+    elif mine:
         parts.append("nothing here tells a method from chance")
     parts.append(_claim(comparison, place, verdicts))
     return f"{_capital('; '.join(parts))}."
@@ -176,9 +183,10 @@ def note(verdicts: Verdicts) -> str:
     if not any(verdict.p is not None for verdict in verdicts.values()):
         return ""
     return (
-        "A verdict is given where Welch's t test over seeds, with Holm's correction for all "
-        f"comparisons of the page, has p < {ERROR_RATE:.2f}; intervals over seeds are t intervals "
-        "of each gain by itself, without that correction."
+        "A verdict is given where a t test over seeds (Welch's statistic, degrees of freedom of "
+        "the side with fewer seeds), with Holm's correction for all comparisons of the page, has "
+        f"p < {ERROR_RATE:.2f}; intervals over seeds are t intervals of each gain by itself, "
+        "without that correction."
     )
 
 

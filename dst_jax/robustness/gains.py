@@ -11,7 +11,7 @@ import numpy as np
 
 from dst_jax.errors import UserError
 from dst_jax.robustness.result import Result
-from dst_jax.statistics import Difference, Estimate, Interval, bootstrap, estimate, welch
+from dst_jax.statistics import Difference, Estimate, Interval, bootstrap, difference, estimate
 
 _MEANS = ("clean_accuracy", "robust_accuracy", "mce", "relative_mce", "clean_ece", "mean_ece")
 
@@ -75,7 +75,7 @@ def gain(ours: Sequence[Result], theirs: Sequence[Result]) -> Gain:
     return Gain(
         absolute,
         absolute / means[1] if means[1] > 0 else None,
-        welch(sides[0], sides[1]),
+        difference(sides[0], sides[1]),
         _over_images(ours, theirs),
     )
 

@@ -159,3 +159,14 @@ def test_import_needs_neither_jax_nor_matplotlib():
         "sys.exit(any(m in sys.modules for m in ('jax', 'matplotlib', 'tensorflow')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_report_is_written_without_jax(tmp_path):
+    make(tmp_path, "dense", 0.0, 0, conditions(0.92, 0.5))
+    code = (
+        "import sys; from pathlib import Path; from dst_jax import report; "
+        f"root = Path({str(tmp_path)!r}); report.write([root / 'dense-0.0-0'], root / 'out'); "
+        "sys.exit(any(m in sys.modules for m in ('jax', 'jaxlib', 'flax', 'tensorflow')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "out" / "report.html").exists()

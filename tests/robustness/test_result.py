@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import tables
+import synthetic_results as tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-import tables
+import synthetic_results as tables
 
 from dst_jax.errors import UserError
 from dst_jax.robustness import storage

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-import tables
+import synthetic_results as tables
 
 from dst_jax import corruptions, data
 from dst_jax.corruptions import video

@@ -35,3 +35,8 @@ def of_hits(hits, clean=None, labels=None, setting=SETTING, dataset="imagenet201
         for c, h in hits.items()
     ]
     return Result(dataset, tuple(rows), records)
+
+
+def metrics_15() -> tuple[str, ...]:
+    """The corruptions of ImageNet-C."""
+    return tuple(ALEXNET_ERRORS)
