@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from dst_jax import experiment
 from dst_jax import places as places_lib
-from dst_jax.config import OPTIONS
+from dst_jax.config import OPTIONS, Option
 from dst_jax.errors import RunError, UserError
 from dst_jax.interrupt import InterruptedRunError
 from dst_jax.launcher import LAUNCHERS
@@ -62,18 +62,35 @@ _PREDICT = flags.DEFINE_string(
     "argument and gives it. The scores go to --workdir, default runs/evaluate/...",
 )
 _DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
-_SUITE = flags.DEFINE_string(
-    "suite",
-    None,
-    "What is scored, as config.eval.suite: common (all 19), c (the 15 of ImageNet-C), ..., names "
-    "of corruptions, or a prepared corrupted dataset.",
-)
-_SEVERITIES = flags.DEFINE_list("severities", None, "As config.eval.severities: 1,2,3,4,5.")
-_FROST_DIR = flags.DEFINE_string("frost_dir", None, "As config.eval.frost_dir.")
-_PRESET = flags.DEFINE_string("preset", None, "As config.eval.preset.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "As config.eval.batch_size.")
-_MAX_IMAGES = flags.DEFINE_integer("max_images", None, "As config.eval.max_images.")
-_EVAL_SEED = flags.DEFINE_integer("eval_seed", None, "As config.eval.seed.", 0, 2**31 - 1)
+# Flags of options of `eval` whose own name would be taken for the training's.
+_LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
+_BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Now --eval_batch_size.")
+
+
+def _define(option: Option, flag: str, name: str) -> flags.FlagHolder:
+    """The flag of one option of `eval`, of the option's own kind."""
+    text = f"{option.meaning}. As config.{name}, for one call; needs an evaluation."
+    if option.choices:
+        return flags.DEFINE_enum(flag, None, option.choices, text)
+    if isinstance(option.default, bool):
+        return flags.DEFINE_bool(flag, None, text)
+    if isinstance(option.default, int):
+        low, high = (None if end is None else int(end) for end in (option.low, option.high))
+        return flags.DEFINE_integer(flag, None, text, low, high)
+    if isinstance(option.default, float):
+        return flags.DEFINE_float(flag, None, text, option.low, option.high)
+    if isinstance(option.default, tuple):
+        return flags.DEFINE_list(flag, None, text)
+    return flags.DEFINE_string(flag, None, text)
+
+
+# Option of `eval` -> its flag: all of them, so that none can be forgotten.
+_EVALUATION = {
+    field: _define(option, _LONGER_NAMES.get(field, field), name)
+    for name, option in OPTIONS.items()
+    for section, _, field in [name.partition(".")]
+    if section == "eval"
+}
 _SWEEP = flags.DEFINE_string(
     "sweep", "", "A named list of runs of the card, done one after another; finished ones are kept."
 )
@@ -115,7 +132,7 @@ def _call(arguments: list[str]) -> str:
         card, argument = _card()
         config = _CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise _mistake(str(error)) from None
+        raise _mistake(error) from None
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as in `python run.py --help`")
     cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
@@ -163,24 +180,28 @@ def _function(card: str) -> experiment.Function:
 
 
 def _evaluation() -> dict[str, Any]:
-    """The options of `config.eval` that have flags of their own, where those are given."""
-    severities: Any = _SEVERITIES.value
-    if severities is not None:
-        try:
-            severities = tuple(map(int, severities))
-        except ValueError:
-            found = ",".join(severities)
-            raise UserError("--severities", found, "whole numbers from 1 to 5") from None
+    """The options of `config.eval` whose flags are given, by their names."""
+    if _BATCH_SIZE.value is not None:
+        raise UserError(
+            "--batch_size",
+            _BATCH_SIZE.value,
+            f"--eval_batch_size={_BATCH_SIZE.value}, the images a batch of the evaluation",
+            "The training's is --config.train.batch_size",
+        )
     given = {
-        "suite": _SUITE.value,
-        "severities": severities,
-        "frost_dir": _FROST_DIR.value,
-        "preset": _PRESET.value,
-        "batch_size": _BATCH_SIZE.value,
-        "max_images": _MAX_IMAGES.value,
-        "seed": _EVAL_SEED.value,
+        name: tuple(map(_number, flag.value)) if isinstance(flag.value, list) else flag.value
+        for name, flag in _EVALUATION.items()
+        if flag.value is not None
     }
-    return {name: value for name, value in given.items() if value is not None}
+    if given and _MODE.value not in ("all", "evaluate", "plan"):
+        flag = _EVALUATION[next(iter(given))].name
+        raise UserError(f"--{flag}", f"--mode={_MODE.value}", "a mode that evaluates")
+    return given
+
+
+def _number(text: str) -> int | str:
+    """A part of a list: severities are numbers, corruptions are not."""
+    return int(text) if text.strip().isdecimal() else text.strip()
 
 
 def _check_sweep_flags() -> None:
@@ -225,9 +246,11 @@ def _card() -> tuple[str, str]:
     return card, argument
 
 
-def _mistake(text: str) -> UserError:
+def _mistake(error: Exception) -> UserError:
     """Turns what absl and ml_collections say of a wrong flag into our one line."""
-    text = text.encode().decode("unicode_escape")  # some of it comes as a repr
+    # A KeyError shows its text as a repr, with quotes and backslashes of its own.
+    lone_key = isinstance(error, KeyError) and error.args
+    text = str(error.args[0] if lone_key else error)
     if lone := re.search(r"Unknown command line flag '(config\.[\w.]+)'", text):
         mend = "For runs on disk the options of config.eval have flags of their own, as --suite"
         return UserError(f"--{lone[1]}", "no --config", "a card whose option it changes", mend)

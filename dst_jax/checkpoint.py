@@ -24,6 +24,16 @@ from orbax.checkpoint import v1 as ocp
 from dst_jax.errors import UserError
 
 Tree = Any
+# Leaves that states of older versions lack, and what stands for "not counted" in each until the
+# next log line: `log` leaves out what is not finite or not positive. All of `newest` is 0: no
+# weight is known to be new.
+_SINCE_ADDED = {
+    "window/gradient_active": np.nan,
+    "window/gradient_inactive": np.nan,
+    "window/grown": -(2**30),
+    "window/newcomers": 0,
+    "window/survivors": 0,
+}
 Read = TypeVar("Read")
 
 
@@ -114,9 +124,12 @@ class Checkpoints:
                 return saved
             raise ValueError("its index is unreadable")  # what nothing means, with Orbax
 
-        _compare(path, _told(path, mend, index), wanted)
-        load = functools.partial(self._checkpointer.load, step, _nest(wanted))
-        loaded = _named(_told(path, mend, load))
+        saved = _told(path, mend, index)
+        added = _added(saved, wanted)
+        asked = {name: leaf for name, leaf in wanted.items() if name not in added}
+        _compare(path, saved, asked)
+        load = functools.partial(self._checkpointer.load, step, _nest(asked))
+        loaded = {**_named(_told(path, mend, load)), **added}
         leaves = [loaded[name] for name in wanted]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
@@ -170,6 +183,17 @@ def _told(path: Path, mend: str, action: Callable[[], Read]) -> Read:
         time.sleep(1.0)
         gc.collect()
     raise UserError(str(path), found, "a whole one", mend)
+
+
+def _added(saved: dict, wanted: dict) -> dict[tuple[str, ...], jax.Array]:
+    """The leaves that the version which saved a state did not have, as it would have had them."""
+    found: dict[tuple[str, ...], jax.Array] = {}
+    for name, leaf in wanted.items():
+        value = 0 if name[0] == "newest" else _SINCE_ADDED.get("/".join(name))
+        if name not in saved and value is not None:
+            whole = np.full(leaf.shape, value, leaf.dtype)
+            found[name] = jax.make_array_from_callback(leaf.shape, leaf.sharding, whole.__getitem__)
+    return found
 
 
 def _compare(path: Path, saved: dict, wanted: dict) -> None:

@@ -6,6 +6,7 @@ reads: durations become steps here and nowhere else; `consistency` checks option
 other. Nothing here imports JAX, so `run.py --help` stays quick.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +21,15 @@ from dst_jax.options import ANALYSES, DURATION, OPTIONS, Option
 # What may differ between two starts on one workdir: it does not change the trained network.
 NOT_PART_OF_TRAINING = (
     *("eval.", "analysis.", "log.tensorboard", "checkpoint.keep"),
-    "train.steps_per_dispatch",
+    *("train.steps_per_dispatch", "data.stand_in_for"),
 )
+# Read by the algorithms whose names begin so and by no other: versions had other defaults of them.
+_READ_BY = {
+    "sparsity.initial_density": ("granet", "gmp"),
+    "sparsity.prune_end_step": ("granet", "gmp"),
+    "sparsity.soft_bound": ("mest",),
+    "sparsity.memory_bound": ("mest",),
+}
 
 
 def default() -> ConfigDict:
@@ -141,13 +149,35 @@ def evaluation_options(given: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         if section != "eval":
             continue
         value = given.get(field, option.default)
-        if isinstance(option.default, tuple):
+        if isinstance(option.default, tuple) and isinstance(value, list | tuple):
             value = tuple(value)
         _check(name, value, option, prefix + field)
         options[field] = list(value) if isinstance(value, tuple) else value
     options["corruptions"] = list(_split(options["corruptions"]))
     _check_severities(f"{prefix}severities", options["severities"])
     return options
+
+
+def evaluation_of_call(
+    own: Mapping[str, Any], given: Mapping[str, Any], prefix: str
+) -> dict[str, Any]:
+    """The options of evaluation that one call uses: those of its flags, then the run's own.
+
+    A call that names a suite means that suite whole: what the run's own options restrict their
+    suite to (corruptions, severities, source) does not apply to another, nor to the same one named.
+
+    Args:
+      own: the section `eval` of the run's config.
+      given: what the call's flags say, by names of options.
+      prefix: what stands before a name in the text of an error.
+
+    Raises:
+      UserError: a value is wrong by itself.
+    """
+    if "suite" in given:
+        restricting = ("corruptions", "severities", "source")
+        own = {name: value for name, value in own.items() if name not in restricting}
+    return evaluation_options({**own, **given}, prefix)
 
 
 def _split(texts: Sequence[Any]) -> tuple[str, ...]:
@@ -204,6 +234,11 @@ def resolve(config: Mapping[str, Any] | ConfigDict, num_train: int) -> dict[str,
     flat["log.every"] = max(1, min(flat["log.every"], total))
     consistency.check(flat)
 
+    return _nested(flat)
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`, with lists for tuples, as JSON has them."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         section, _, field = name.rpartition(".")
@@ -212,35 +247,60 @@ def resolve(config: Mapping[str, Any] | ConfigDict, num_train: int) -> dict[str,
     return nested
 
 
-def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved config of any version with the defaults of what it lacks, durations as they are.
+def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str, Any]:
+    """The resolved config of a run of any version, as this version would have resolved it.
+
+    What an older version did not have is the default, which is what it did: durations in steps, by
+    the config's own epochs and length. Fields that this version does not know stay.
+
+    Args:
+      config: what `config.json` holds.
+      where: its path, for the text of an error.
 
     Raises:
-      UserError: it is no config at all.
+      UserError: it is no resolved config.
     """
+    expected = "the resolved config of a run"
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
-        raise UserError("config.json", "no section `model`", "the resolved config of a run")
-    found = {name: value for name, value in config.items() if not isinstance(value, Mapping)}
+        raise UserError(where, "no section `model`", expected)
+    flat = dict(flatten(config))
+    for name in ("train.steps_per_epoch", "train.steps"):
+        if not isinstance(flat.get(name), int):
+            raise UserError(f"{where}: {name}", repr(flat.get(name)), f"{expected}, a number")
+    lengths: tuple[int, int] = (flat["train.steps_per_epoch"], flat["train.steps"])
     for name, option in OPTIONS.items():
-        section, _, field = name.rpartition(".")
-        own = config.get(section) if section else config
-        value = own.get(field, option.default) if isinstance(own, Mapping) else option.default
-        (found.setdefault(section, dict(own or {})) if section else found)[field] = value
-    return found
+        if name not in flat:
+            flat[name] = option.default
+            if option.duration:
+                flat[name] = steps_of(name, option.default, *lengths)
+            elif name == "train.milestones":
+                flat[name] = tuple(steps_of(name, part, *lengths) for part in option.default)
+    flat["log.every"] = max(1, min(flat["log.every"], flat["train.steps"]))
+    # What follows from other options is filled in. A run that breaks a rule of this version was
+    # trained all the same, and can be read.
+    with contextlib.suppress(UserError, TypeError):
+        consistency.check(flat)
+    return _nested(flat)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lists the options by which two resolved configs train different networks, in words.
 
-    An option that an older version did not have counts as its default, which is what it did.
+    Args:
+      old: of a run of any version.
+      new: of this version.
+
+    Raises:
+      UserError: `old` is no resolved config.
     """
-    before, after = dict(flatten(old)), dict(flatten(new))
-    before = {name: option.default for name, option in OPTIONS.items()} | before
+    before, after = dict(flatten(completed(old))), dict(flatten(new))
+    algorithms = [str(flat.get("sparsity.algorithm")) for flat in (before, after)]
     missing = "nothing"
     return [
         f"config.{name} was {before.get(name, missing)!r} and is {after.get(name, missing)!r}"
         for name in sorted(before.keys() | after.keys())
         if not name.startswith(NOT_PART_OF_TRAINING)
+        and any(algorithm.startswith(_READ_BY.get(name, "")) for algorithm in algorithms)
         and before.get(name, missing) != after.get(name, missing)
     ]
 

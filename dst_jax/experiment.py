@@ -1,10 +1,8 @@
 """What `run.py` asks for: one run or a sweep of runs, through train, evaluate, analyze and report.
 
 With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
-their own for everything else. A run goes through `claim` (its directory), `train`, `describe`
-(layers, realised sparsity, FLOPs), `evaluate` and `analyze`; the report is drawn over all runs of
-the call. Parts that are done are skipped, so the same command finishes what was interrupted. Called
-by `run.py`, tests and notebooks.
+their own for everything else. What each run is comes from `run_configs`, what is done with it from
+`stages`; the report is drawn over all runs of the call. Called by `run.py`, tests and notebooks.
 """
 
 import contextlib
@@ -16,12 +14,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
+from dst_jax import run_configs, stages
 from dst_jax import sweep as sweep_lib
 from dst_jax import workdir as workdir_lib
 from dst_jax.consistency import DENSE
 from dst_jax.errors import UserError
-from dst_jax.options import ANALYSES
 from dst_jax.places import Places, is_main_process, prepare_jax
+from dst_jax.run_configs import RunConfig
 from dst_jax.sweep import Sweep
 
 MODES = ("all", "train", "evaluate", "analyze", "report", "describe", "plan")
@@ -65,9 +64,9 @@ def run(
       evaluation: options of the section `eval` that the command line changes, by their names.
 
     Returns:
-      The report's table and where its page is, as text; without a report, where the run is; in
-      mode `describe`, the network's layers and counts; in mode `plan`, how far the sweep is; "" in
-      all processes but the first.
+      The report's table and where its page is, as text; in mode `evaluate`, the table of each run;
+      without either, where the run is; in mode `describe`, the network's layers and counts; in mode
+      `plan`, how far the sweep is and what it takes; "" in all processes but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
@@ -89,23 +88,31 @@ def run(
     if not sweep.launcher and mode != "plan":
         prepare_jax(places)
     # All configs first: a mistake in the last run of a sweep must not wait for the others.
+    planning = mode == "plan"
     resolved = [
-        {path: _resolve(member, path, places, evaluation or {}) for path, member in group.items()}
+        {
+            path: run_configs.of_call(member, path, places, evaluation or {}, planning=planning)
+            for path, member in group.items()
+        }
         for group in groups
     ]
     main = is_main_process(places)
-    if main:
-        _note_stand_in(resolved)
-    if mode == "plan":
-        return sweep_lib.describe(sweep.name, _states(resolved, places))
+    notes = run_configs.sizes(
+        [run for group in resolved for run in group.values()], places, planning=planning
+    )
+    if planning:
+        return _plan(resolved, places, sweep, notes)
+    if main and notes:
+        print("\n".join(notes), flush=True)
     if main and sweep.name and sweep.index is None:
         print(sweep_lib.describe(sweep.name, _states(resolved, places)), flush=True)
+    tables: list[str] = []
     if sweep.launcher:
         _launch(resolved, places, sweep)
     else:
         for index in to_do:
             try:
-                _do(resolved[index], places, mode, several=len(runs) > 1)
+                tables += stages.do(resolved[index], places, mode, several=len(runs) > 1)
             except UserError as error:
                 if mode != "analyze" or len(runs) == 1:
                     raise
@@ -119,25 +126,42 @@ def run(
             return f"run directory: {names} ({left} of {len(runs)} runs of the sweep are left)"
     if mode == "all":
         return _report(list(runs), places.workdir, runs)
-    return f"run directory: {places.workdir}"
+    return "\n\n".join([*tables, f"run directory: {places.workdir}"])
 
 
 def _states(
-    groups: Sequence[Mapping[Path, dict[str, Any]]], places: Places
+    groups: Sequence[Mapping[Path, RunConfig]], places: Places
 ) -> list[dict[str, sweep_lib.Progress]]:
     """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
     from dst_jax import evaluate
 
-    def evaluated(config: Mapping[str, Any], path: Path) -> bool:
-        return evaluate.is_complete(config, path, places.data_dir, places.cache_dir)
+    def state(path: Path, run: RunConfig) -> sweep_lib.Progress:
+        def evaluated(config: Mapping[str, Any], path: Path) -> bool:
+            # Where the data are not there, a plan takes what is not known to be scored as not.
+            return run.data_found and evaluate.is_complete(
+                config, path, run.data_dir, places.cache_dir
+            )
 
-    return [
-        {path.name: sweep_lib.progress(path, config, evaluated) for path, config in group.items()}
-        for group in groups
-    ]
+        return sweep_lib.progress(path, run.for_evaluation, evaluated)
+
+    return [{path.name: state(path, run) for path, run in group.items()} for group in groups]
 
 
-def _launch(groups: Sequence[Mapping[Path, dict[str, Any]]], places: Places, sweep: Sweep) -> None:
+def _plan(
+    groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: Sweep, notes: list[str]
+) -> str:
+    """How far a sweep is; before any of its runs is trained, also an estimate of what it takes."""
+    states = _states(groups, places)
+    lines = [*notes, sweep_lib.describe(sweep.name, states)]
+    if not any(run.seconds for group in states for run in group.values()):
+        from dst_jax import training_estimate
+
+        configs = [run.config for group in groups for run in group.values()]
+        lines.append(training_estimate.text(configs))
+    return "\n".join(lines)
+
+
+def _launch(groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: Sweep) -> None:
     """Leaves the runs that are not finished to jobs."""
     from dst_jax import launcher
 
@@ -154,13 +178,6 @@ def _launch(groups: Sequence[Mapping[Path, dict[str, Any]]], places: Places, swe
         places.workdir / "jobs",
         lambda index: any(map(sweep_lib.is_running, groups[index])),
     )
-
-
-def _note_stand_in(groups: Sequence[Mapping[Path, dict[str, Any]]]) -> None:
-    """Says in the output what a toy run is trained on."""
-    options = next(iter(groups[0].values()))["data"]
-    if options.get("stand_in_for"):
-        print(f"tiny: {options['name']} stands in for {options['stand_in_for']}", flush=True)
 
 
 def seeds_of(workdir: Path, name: str, config: ConfigDict) -> dict[Path, ConfigDict]:
@@ -242,99 +259,14 @@ def evaluate_function(
     return text if main else ""
 
 
-def _resolve(
-    config: ConfigDict | None, path: Path, places: Places, evaluation: Mapping[str, Any]
-) -> dict[str, Any]:
-    from dst_jax import data, evaluate, saved_run, updaters
-
-    if config is None:
-        resolved = workdir_lib.read_json(path / "config.json")
-        options = {**resolved.get("eval", {}), **evaluation}
-        resolved["eval"] = config_lib.evaluation_options(options, evaluate.PREFIX)
-        if evaluation:
-            evaluate.plan(resolved, places.data_dir)
-        return resolved
-    for name, value in evaluation.items():
-        config_lib.set_option(config, f"eval.{name}", value)
-    flat = _check_names(config)
-    dataset = data.get(flat["data.name"])
-    count = data.num_examples(dataset, dataset.train_split, places.data_dir, places.cache_dir)
-    count -= data.num_held_out(count, flat["data.validation"])
-    resolved = config_lib.resolve(config, count)
-    saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
-    if not (path / "config.json").exists():  # what an earlier version began goes on
-        updaters.check_algorithm(resolved)
-    evaluate.plan(resolved, places.data_dir)  # a wrong name must not wait for training
-    return resolved
-
-
-def _check_names(config: ConfigDict) -> dict[str, Any]:
-    """Checks the options, and what names things in registries; returns them flat."""
-    from dst_jax import data, models, sparsity
-
-    flat = config_lib.check_values(config)
-    for name, known in (
-        ("model.name", list(models.MODELS)),
-        ("data.name", list(data.DATASETS)),
-        ("sparsity.algorithm", sparsity.all_algorithm_names()),
-    ):
-        if flat[name] not in known:
-            raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known))
-    return flat
-
-
 def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
-    from dst_jax import data, updaters
     from dst_jax.analysis import describe
 
     if config is None:
-        resolved = workdir_lib.read_json(path / "config.json")
+        resolved = run_configs.of_directory(path)
         return describe.table(resolved, resolved["sparsity"]["sparsity"])
-    flat = _check_names(config)
-    count = data.get(flat["data.name"]).num_train
-    count -= data.num_held_out(count, flat["data.validation"])
-    resolved = config_lib.resolve(config, count)
-    updaters.check_algorithm(resolved)
-    return describe.table(resolved, flat["sparsity.sparsity"])
-
-
-def _do(configs: Mapping[Path, dict[str, Any]], places: Places, mode: str, several: bool) -> None:
-    """Takes the runs of one config, one a seed, through what the mode asks for."""
-    from dst_jax import evaluate, train
-    from dst_jax.parallel import hardware
-    from dst_jax.saved_run import load_run
-
-    main = is_main_process(places)
-    with contextlib.ExitStack() as locks:
-        for path, config in configs.items():
-            if main:
-                workdir_lib.claim(path, config)
-                locks.enter_context(workdir_lib.locked(path))
-        if several and main:
-            print("run " + ", ".join(path.name for path in configs), flush=True)
-        if mode in ("all", "train"):
-            for path in configs:
-                if main and not (path / "summary.json").exists():
-                    workdir_lib.write_environment(path, hardware())
-            train.train(list(configs.values()), list(configs), places.data_dir, places.cache_dir)
-        if mode in ("all", "evaluate"):
-            from dst_jax.analysis import describe
-
-            for path, config in configs.items():
-                saved = load_run(path)  # by every process: Orbax waits for all of them
-                if main:
-                    describe.write(saved)
-                evaluate.evaluate(config, saved, places.data_dir, places.cache_dir)
-        if mode in ("all", "analyze"):
-            from dst_jax.analysis import analyze, parts
-
-            for path, config in configs.items():
-                saved = load_run(path)  # its config is complete, whatever version wrote it
-                config = {**saved.config, "analysis": parts.options_of(config)}
-                wanted = config["analysis"]["parts"] or (ANALYSES if mode == "analyze" else ())
-                if main and wanted:
-                    analyze.analyze(config, saved, places.data_dir, places.cache_dir, wanted)
+    return describe.table(run_configs.as_published(config), config.sparsity.sparsity)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

@@ -191,7 +191,7 @@ def of_updates(window: Window, active: int) -> dict[str, float]:
         "gradient_norm_active": float(window.gradient_active) / updates,
         "gradient_norm_inactive": float(window.gradient_inactive) / updates,
     }
-    if window.grown:
+    if window.grown > 0:  # below: begun by a version that did not count them
         found["regrown_same"] = 1 - int(window.fresh) / int(window.grown)
     if window.newcomers:
         found["grown_survival"] = int(window.survivors) / int(window.newcomers)

@@ -116,7 +116,10 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
       UserError: a file is missing or damaged; the text names it.
     """
     directory: Any = epath.Path(workdir)
-    config = config_lib.completed(read_json(directory / "config.json"))
+    _refuse_directory_of_runs(directory)
+    config = config_lib.completed(
+        read_json(directory / "config.json"), str(directory / "config.json")
+    )
     state = checkpoint.read(directory / "checkpoints", step)
     model = create_model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
@@ -133,6 +136,19 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         union=state.get("union", {}),
         metrics=_history(directory / "metrics.jsonl"),
     )
+
+
+def _refuse_directory_of_runs(directory: Any) -> None:
+    """Raises UserError, with the runs inside, where there is no run but there are some below."""
+    if (directory / "config.json").exists():
+        return
+    if inside := sorted(path.parent.name for path in directory.glob("*/config.json")):
+        more = f" and {len(inside) - 20} more" if len(inside) > 20 else ""
+        raise UserError(
+            str(directory),
+            f"a directory of {len(inside)} runs",
+            "one of them: " + ", ".join(inside[:20]) + more,
+        )
 
 
 def _check_network(

@@ -1,7 +1,7 @@
 """A run directory on disk: its files, its lock, and what makes it the directory of one config.
 
     config.json       the resolved config            metrics.jsonl    one line a log window
-    environment.json  command, versions, hardware    model.json       layers, sparsity, FLOPs
+    environment.json  every start: see there          model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
     robustness.csv    accuracy a condition           robustness.npz   the same, image by image
     robustness.json   what it is, and its means      analysis/        one file a part of `analyze`
@@ -12,14 +12,9 @@ Everything is written to a temporary name and renamed. Called by `train`, `robus
 """
 
 import contextlib
-import datetime
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
-import sys
 import time
 import zipfile
 import zlib
@@ -29,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-import dst_jax
 from dst_jax import config as config_lib
 from dst_jax.errors import UserError
 
@@ -92,6 +86,23 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The complete resolved config of a run directory, whatever version wrote it.
+
+    Raises:
+      UserError: `config.json` is missing, damaged or no config; the text has its path.
+    """
+    path = workdir / "config.json"
+    return config_lib.completed(read_json(path), str(path))
+
+
+def checkpoint_steps(workdir: Path) -> list[int]:
+    """Steps of the whole checkpoints of a run, ascending."""
+    # Orbax writes one under another name and renames it once it is whole.
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 def make(workdir: Path) -> None:
     """Makes a directory.
 
@@ -107,7 +118,9 @@ def make(workdir: Path) -> None:
 
 
 def claim(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the directory, or checks that it belongs to this config, and writes `config.json`.
+    """Makes the directory and writes `config.json`, or checks that it belongs to this config.
+
+    A `config.json` that is there is never written again: it says what the run was begun with.
 
     Raises:
       UserError: it cannot be written, or holds the run of another config.
@@ -117,7 +130,8 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
         path = workdir / "config.json"
         if path.exists():
             refuse_other_config(workdir, config)
-        write_json(path, config)
+        else:
+            write_json(path, config)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir}", error.strerror or str(error), "a directory that can be written"
@@ -126,12 +140,7 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
 
 def refuse_other_config(workdir: Path, config: Mapping[str, Any]) -> None:
     """Raises UserError if the directory holds the run of another config, with what differs."""
-    old = read_json(workdir / "config.json")
-    if not isinstance(old, dict):
-        raise UserError(
-            str(workdir / "config.json"), type(old).__name__, "an object", "Use another --workdir"
-        )
-    if changed := config_lib.differences(old, config):
+    if changed := config_lib.differences(read_config(workdir), config):
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise UserError(
             f"--workdir={workdir}",
@@ -193,51 +202,3 @@ def is_locked(workdir: Path) -> bool:
     except OSError:  # no such file, or a file system without locks
         pass
     return False
-
-
-def write_environment(workdir: Path, hardware: str) -> None:
-    """Records what a result depends on besides its config: command, commit, versions, hardware."""
-    packages = (
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "tensorflow-datasets",
-        "numpy",
-    )
-    versions = {"python": platform.python_version(), "dst-jax": dst_jax.__version__}
-    for name in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    write_json(
-        workdir / "environment.json",
-        {
-            "command": " ".join(["python", *sys.argv]),
-            "commit": _commit(),
-            "versions": versions,
-            "hardware": hardware,
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        },
-    )
-
-
-def _commit() -> str:
-    """The Git commit of the code, with `+changes` where files differ from it; else "unknown"."""
-    root = Path(dst_jax.__file__).resolve().parents[1]
-    git = ["git", "-C", str(root)]
-    try:
-        top = subprocess.run(
-            [*git, "rev-parse", "--show-toplevel", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split("\n")
-        if Path(top[0]) != root:  # installed inside somebody else's checkout
-            return "unknown"
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return top[1] + ("+changes" if changed.strip() else "")

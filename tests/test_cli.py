@@ -117,6 +117,27 @@ MISTAKES = {
     ),
     "unknown flag": (["--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
     "unknown mode": (["--mode=evalute"], "--mode: found evalute; expected"),
+    "nothing left to mask": (
+        ["--config.sparsity.exclude=.*"],
+        "config.sparsity.exclude: found .*; expected a pattern that leaves a layer to mask",
+    ),
+    "backslash": (
+        ["--eval_batch_size=\\x"],
+        "--eval_batch_size: found \\x; expected a whole number, at least 1",
+    ),
+    "backslash in a field": (["--config.train.\\x=1"], "command line: found Could not parse"),
+    "umlaut": (["--config.model.name=größer"], "config.model.name: found größer; expected one of"),
+    "old name": (
+        ["--batch_size=32"],
+        "--batch_size: found 32; expected --eval_batch_size=32, the images a batch of the "
+        "evaluation. The training's is --config.train.batch_size",
+    ),
+    "severity 6": (["--severities=1,6"], "config.eval.severities: found 6; expected severities"),
+    "severity x": (["--severities=x"], "config.eval.severities: found x; expected severities"),
+    "evaluation without one": (
+        ["--mode=train", "--max_images=8"],
+        "--max_images: found --mode=train; expected a mode that evaluates",
+    ),
     "no flag": (["train"], "command line: found train; expected flags only"),
 }
 

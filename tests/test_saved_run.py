@@ -120,3 +120,13 @@ def test_a_bucket_stays_one():
     from etils import epath
 
     assert os.fspath(epath.Path("gs://bucket/run") / "checkpoints") == "gs://bucket/run/checkpoints"
+
+
+def test_a_directory_of_runs_names_those_inside(tmp_path):
+    for name in ("rigl-0", "dense-0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="a directory of 2 runs; expected one of them: dense-0, ri"):
+        saved_run.load_run(tmp_path)
+    with pytest.raises(UserError, match="found no such file; expected a run directory"):
+        saved_run.load_run(tmp_path / "none")

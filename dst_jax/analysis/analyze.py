@@ -36,6 +36,34 @@ def is_done(part: str, arrays: Mapping[str, np.ndarray], settings: Mapping[str, 
     return same and not (part == "heat_map" and np.isnan(arrays["errors"]).any())
 
 
+def is_complete(
+    config: Mapping[str, Any],
+    workdir: Path,
+    step: int,
+    data_dir: str | None,
+    cache_dir: Path,
+    parts: Iterable[str],
+) -> bool:
+    """Whether nothing of a run's analysis is missing; reads no checkpoint.
+
+    Args:
+      config: see `Analysis`.
+      workdir: the run directory.
+      step: of its latest checkpoint.
+      data_dir: see `Analysis`.
+      cache_dir: see `Analysis`.
+      parts: names among `options.ANALYSES`.
+
+    Raises:
+      UserError: the dataset is one of clips.
+    """
+    unread = Run(workdir, config, step, None, {}, {}, {}, {}, [])
+    work = Analysis(config, unread, data_dir, cache_dir)
+    return all(
+        is_done(part, read_arrays(part_path(workdir, part)), work.settings(part)) for part in parts
+    )
+
+
 class _Passes:
     """Progress in passes over the images, to which nearly all of the time goes."""
 

@@ -1,0 +1,186 @@
+"""What each run of a call is: its resolved config, and what this call evaluates it with.
+
+From a card, or from the run directory alone. Names are checked against the registries and data are
+counted here, so that no mistake waits for a training. Called by `experiment`.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dst_jax import config as config_lib
+from dst_jax import environment
+from dst_jax import workdir as workdir_lib
+from dst_jax.errors import UserError
+from dst_jax.places import Places
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One run of a call.
+
+    Attributes:
+      config: the resolved config, as `config.json` holds it.
+      evaluation: the section `eval` that this call uses; flags of one call are never stored.
+      data_dir: where TFDS datasets are prepared: what the call says, or where the run's latest
+        start found them, if they are still there; None: TFDS's own default.
+      data_found: whether the training images were counted; otherwise their published number stands
+        in, which only a plan may do.
+    """
+
+    config: dict[str, Any]
+    evaluation: dict[str, Any]
+    data_dir: str | None
+    data_found: bool = True
+
+    @property
+    def for_evaluation(self) -> dict[str, Any]:
+        """The config with this call's options of evaluation."""
+        return {**self.config, "eval": self.evaluation}
+
+
+def of_call(
+    config: ConfigDict | None,
+    path: Path,
+    places: Places,
+    given: Mapping[str, Any],
+    *,
+    planning: bool = False,
+) -> RunConfig:
+    """Resolves the config of a run and checks everything that names something.
+
+    Args:
+      config: from a card, with the command line's changes; None: the one of the run directory.
+      path: the run directory; it need not exist where a card is given.
+      places: directories of the call.
+      given: options of the section `eval` that flags of the call set, by their names.
+      planning: whether data that are not prepared are taken to be as published.
+
+    Raises:
+      UserError: a value or a name is wrong, or the data are not there.
+    """
+    from dst_jax import data, evaluate, saved_run, updaters
+
+    data_dir = places.data_dir or environment.data_dir_of(path)
+    if config is None:
+        resolved = of_directory(path)
+        options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
+        run = RunConfig(resolved, options, data_dir)
+        if given:
+            evaluate.plan(run.for_evaluation, data_dir)
+        return run
+    flat = check_names(config)
+    dataset, found = data.get(flat["data.name"]), True
+    try:
+        count = data.num_examples(dataset, dataset.train_split, data_dir, places.cache_dir)
+    except UserError:
+        if not planning:
+            raise
+        count, found = dataset.num_train, False
+    resolved = _resolved(config, flat, count)
+    options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
+    run = RunConfig(resolved, options, data_dir, found)
+    saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
+    if not (path / "config.json").exists():  # what an earlier version began goes on
+        updaters.check_algorithm(resolved)
+    if found:
+        evaluate.plan(run.for_evaluation, data_dir)  # a wrong name must not wait for training
+    return run
+
+
+def of_directory(path: Path) -> dict[str, Any]:
+    """The config of a run directory, whose names this program knows.
+
+    Raises:
+      UserError: it is missing or damaged, or names what is not registered here.
+    """
+    resolved = workdir_lib.read_config(path)
+    flat = dict(config_lib.flatten(resolved))
+    for name, known in _registries():
+        if flat[name] not in known:
+            raise UserError(
+                f"{path / 'config.json'}: {name}",
+                str(flat[name]),
+                "a name that is registered: one of " + ", ".join(known),
+                "If a card registers it, give that card too, with --config=",
+            )
+    return resolved
+
+
+def as_published(config: ConfigDict) -> dict[str, Any]:
+    """The resolved config of a card whose training set has its published size: no data are read.
+
+    Raises:
+      UserError: a value or a name is wrong.
+    """
+    from dst_jax import data, updaters
+
+    flat = check_names(config)
+    resolved = _resolved(config, flat, data.get(flat["data.name"]).num_train)
+    updaters.check_algorithm(resolved)
+    return resolved
+
+
+def check_names(config: ConfigDict) -> dict[str, Any]:
+    """Checks the options, and what names things in registries; returns them flat."""
+    flat = config_lib.check_values(config)
+    for name, known in _registries():
+        if flat[name] not in known:
+            raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known))
+    return flat
+
+
+def sizes(runs: Iterable[RunConfig], places: Places, *, planning: bool) -> list[str]:
+    """Sentences on data sets that are not what they are published as, each once.
+
+    Args:
+      runs: those of a call.
+      places: directories of the call.
+      planning: whether published numbers stand in for data that are not prepared.
+    """
+    from dst_jax import data
+
+    notes = []
+    for run in runs:
+        options = run.config["data"]
+        if options.get("stand_in_for"):
+            notes.append(f"tiny: {options['name']} stands in for {options['stand_in_for']}")
+        dataset = data.get(options["name"])
+        for kind, split, published in (
+            ("training", dataset.train_split, dataset.num_train),
+            ("test", dataset.test_split, dataset.num_test),
+        ):
+            try:
+                count = data.num_examples(dataset, split, run.data_dir, places.cache_dir)
+            except UserError:
+                if planning:
+                    found = f"{dataset.name} is not prepared here"
+                    notes.append(f"data: {found}: taken as published, {published:,} {kind} images")
+                continue
+            if published and count != published:
+                notes.append(
+                    f"data: {dataset.name} has {count:,} {kind} images here, "
+                    f"{'fewer' if count < published else 'more'} than the {published:,} published"
+                )
+    return list(dict.fromkeys(notes))
+
+
+def _registries() -> tuple[tuple[str, list[str]], ...]:
+    """Options that name something, and the names there are."""
+    from dst_jax import data, models, sparsity
+
+    return (
+        ("model.name", list(models.MODELS)),
+        ("data.name", list(data.DATASETS)),
+        ("sparsity.algorithm", list(sparsity.all_algorithm_names())),
+    )
+
+
+def _resolved(config: ConfigDict, flat: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Resolves a config for so many training images, some of which may be held out."""
+    from dst_jax import data
+
+    return config_lib.resolve(config, count - data.num_held_out(count, flat["data.validation"]))

@@ -1,0 +1,110 @@
+"""A run through its stages: its directory, training, evaluation and description, analysis.
+
+What is done is skipped without reading the checkpoint, so the same command finishes what was
+interrupted and is quick where nothing is left. Called by `experiment`.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dst_jax import environment
+from dst_jax import workdir as workdir_lib
+from dst_jax.options import ANALYSES
+from dst_jax.places import Places, is_main_process
+from dst_jax.run_configs import RunConfig
+
+if TYPE_CHECKING:  # which imports JAX
+    from dst_jax.robustness import Result
+
+Load = Callable[[], Any]
+
+
+def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool) -> list[str]:
+    """Takes the runs of one config, one a seed, through what the mode asks for.
+
+    Returns:
+      In mode `evaluate` the table of each run.
+    """
+    main = is_main_process(places)
+    with contextlib.ExitStack() as locks:
+        for path, run in runs.items():
+            if main:
+                workdir_lib.claim(path, run.config)
+                locks.enter_context(workdir_lib.locked(path))
+        if several and main:
+            print("run " + ", ".join(path.name for path in runs), flush=True)
+        if mode in ("all", "train"):
+            _train(runs, places, main)
+        tables = []
+        for path, run in runs.items():
+            load = functools.cache(functools.partial(_load, path))
+            if mode in ("all", "evaluate"):
+                result = _evaluate(path, run, places, main, load)
+                tables.append(f"{path}\n{result.table()}")
+            if mode in ("all", "analyze"):
+                _analyze(path, run, places, main, load, everything=mode == "analyze")
+        return tables if mode == "evaluate" else []
+
+
+def _load(path: Path) -> Any:
+    from dst_jax.saved_run import load_run
+
+    return load_run(path)
+
+
+def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:
+    from dst_jax import train
+    from dst_jax.parallel import hardware
+
+    unfinished = [path for path in runs if not (path / "summary.json").exists()]
+    data_dir = next(iter(runs.values())).data_dir
+    if main and unfinished:
+        common = set.intersection(*(set(workdir_lib.checkpoint_steps(p)) for p in unfinished))
+        for path in unfinished:
+            step = max(common, default=0)
+            environment.record_start(path, step, hardware(), data_dir)
+    configs = [run.config for run in runs.values()]
+    train.train(configs, list(runs), data_dir, places.cache_dir)
+
+
+def _evaluate(path: Path, run: RunConfig, places: Places, main: bool, load: Load) -> "Result":
+    """Scores a run and describes its network; reads the checkpoint only if something is missing."""
+    from dst_jax import evaluate
+    from dst_jax.parallel import any_process
+
+    config, data_dir = run.for_evaluation, run.data_dir
+    result = evaluate.complete(config, path, data_dir, places.cache_dir)
+    described = (path / "model.json").exists() and (path / "summary.json").exists()
+    # Every process does what any of them has to: Orbax waits for all of them.
+    work = any_process(result is None or not described)
+    if result is not None and not work:
+        return result
+    saved = load()
+    if main:
+        from dst_jax.analysis import describe
+
+        describe.write(saved)
+    return evaluate.evaluate(config, saved, data_dir, places.cache_dir)
+
+
+def _analyze(
+    path: Path, run: RunConfig, places: Places, main: bool, load: Load, *, everything: bool
+) -> None:
+    """Writes the parts of an analysis that are missing."""
+    from dst_jax.analysis import analyze, parts
+    from dst_jax.parallel import any_process
+
+    config = {**workdir_lib.read_config(path), "analysis": parts.options_of(run.config)}
+    wanted = config["analysis"]["parts"] or (ANALYSES if everything else ())
+    step = max(workdir_lib.checkpoint_steps(path), default=0)
+    work = bool(wanted) and not (
+        step and analyze.is_complete(config, path, step, run.data_dir, places.cache_dir, wanted)
+    )
+    if not any_process(work):
+        return
+    saved = load()
+    if main:
+        analyze.analyze(config, saved, run.data_dir, places.cache_dir, wanted)

@@ -1,0 +1,195 @@
+"""`run.py --mode=evaluate` and what comes after a training: flags of one call, tables, no work."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import runs
+
+from dst_jax import config as config_lib
+from dst_jax import evaluate, experiment, run_configs, stages
+from dst_jax.errors import UserError
+from dst_jax.options import OPTIONS
+from dst_jax.places import Places
+from dst_jax.robustness import storage
+from dst_jax.sweep import Sweep
+
+pytestmark = pytest.mark.usefixtures("on_one_device")
+
+CHANGES = {"model.name": "mlp", "train.epochs": 0.25, "train.warmup": "0", "checkpoint.every": "5"}
+
+
+def card():
+    config = config_lib.default()
+    for name, value in {**runs.SMALL, "sparsity.algorithm": "rigl", **CHANGES}.items():
+        config_lib.set_option(config, name, value)
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache_dir):
+    """A finished run, evaluated as its config says: one corruption, severities 1 and 5."""
+    places = Places(tmp_path_factory.mktemp("trained") / "run", None, cache_dir)
+    experiment.run(card(), places, mode="train")
+    text = experiment.run(card(), places, mode="evaluate")
+    return places, text
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    places, _ = trained
+    shutil.copytree(places.workdir, tmp_path / "run")
+    return Places(tmp_path / "run", None, places.cache_dir)
+
+
+def test_every_option_of_eval_is_a_flag():
+    done = runs.run([sys.executable, "run.py", "--help"])
+    longer = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
+    names = [name.removeprefix("eval.") for name in OPTIONS if name.startswith("eval.")]
+    assert {"corruptions", "severities", "source"} < set(names)
+    for name in names:
+        assert f"--{longer.get(name, name)}: " in done.stdout.replace("--[no]", "--")
+
+
+def test_flags_of_one_call_are_not_the_runs_own(copy, monkeypatch):
+    before = (copy.workdir / "config.json").read_bytes()
+    asked = []
+    complete = evaluate.complete
+
+    def spy(config, *arguments):
+        asked.append(config["eval"])
+        return complete(config, *arguments)
+
+    monkeypatch.setattr(evaluate, "complete", spy)
+    experiment.run(None, copy, mode="evaluate", evaluation={"max_images": 8})
+    assert asked[-1]["max_images"] == 8
+    assert asked[-1]["corruptions"] == ["gaussian_noise"]  # a number of images is no suite
+    text = experiment.run(None, copy, mode="evaluate")
+    assert asked[-1]["max_images"] == 0
+    assert (copy.workdir / "config.json").read_bytes() == before
+    assert {result.n for result in storage.load_all(copy.workdir)} == {8, 360}
+    assert "360" in text
+    # A card's own options of evaluation are for the call as well.
+    changed = card()
+    changed.eval.max_images = 16
+    experiment.run(changed, copy, mode="evaluate")
+    assert asked[-1]["max_images"] == 16
+    assert (copy.workdir / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("suite", ["c_bar_cifar", "common"])
+def test_a_suite_that_is_named_is_meant_whole(trained, suite):
+    places, _ = trained
+    run = run_configs.of_call(None, places.workdir, places, {"suite": suite, "max_images": 8})
+    assert run.config["eval"]["corruptions"] == ["gaussian_noise"]
+    wanted = evaluate.plan(run.for_evaluation, None)
+    assert len({condition.corruption for condition in wanted.conditions}) > 10
+    assert {condition.severity for condition in wanted.conditions} == {0, 1, 2, 3, 4, 5}
+    given = {"suite": suite, "severities": (3,)}
+    run = run_configs.of_call(None, places.workdir, places, given)
+    wanted = evaluate.plan(run.for_evaluation, None)
+    assert {condition.severity for condition in wanted.conditions} == {0, 3}
+
+
+def test_the_documented_command_scores_another_suite(copy):
+    done = runs.run(
+        [
+            *(sys.executable, "run.py", "--mode=evaluate", f"--workdir={copy.workdir}"),
+            *(f"--cache_dir={copy.cache_dir}", "--suite=c_bar_cifar", "--severities=1,2"),
+            *("--corruptions=checkerboard_cutout,sparkles", "--eval_batch_size=100"),
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    assert "checkerboard_cutout" in done.stdout
+    assert "sparkles" in done.stdout
+
+
+def test_an_evaluation_ends_with_the_table_of_each_run(trained, tmp_path):
+    places, text = trained
+    assert f"{places.workdir}\n" in text
+    (table,) = storage.load_all(places.workdir)
+    assert table.table() in text
+    for name in ("one", "two"):
+        shutil.copytree(places.workdir, tmp_path / name)
+    several = experiment.run(None, Places(tmp_path, None, places.cache_dir), mode="evaluate")
+    assert several.count(table.table()) == 2
+    assert f"{tmp_path / 'two'}\n" in several
+
+
+def test_what_is_finished_is_not_loaded(copy, monkeypatch):
+    config = card()
+    config.analysis.parts = ("weights",)
+    config.analysis.images = 16
+    experiment.run(config, copy, mode="analyze")
+    loaded = []
+    load = stages._load
+    monkeypatch.setattr(stages, "_load", lambda path: loaded.append(path) or load(path))
+    monkeypatch.setattr(experiment, "_report", lambda *_: "")
+    experiment.run(config, copy, mode="all")
+    experiment.run(config, copy, mode="evaluate")
+    experiment.run(config, copy, mode="analyze")
+    assert loaded == []
+    (copy.workdir / "analysis" / "weights.npz").unlink()
+    (copy.workdir / "model.json").unlink()
+    experiment.run(config, copy, mode="all")
+    assert loaded == [copy.workdir]  # once, for both
+    assert (copy.workdir / "model.json").exists()
+    assert (copy.workdir / "analysis" / "weights.npz").exists()
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "analyze", "describe"])
+def test_an_algorithm_of_a_card_needs_that_card(copy, mode):
+    path = copy.workdir / "config.json"
+    config = json.loads(path.read_text())
+    config["sparsity"]["algorithm"] = "of_my_card"
+    path.write_text(json.dumps(config))
+    expected = r"config.json: sparsity.algorithm: found of_my_card; .* give that card .* --config="
+    with pytest.raises(UserError, match=expected):
+        experiment.run(None, copy, mode=mode)
+
+
+def test_a_run_remembers_where_its_data_were(copy, tmp_path):
+    data_dir = tmp_path / "tfds"
+    data_dir.mkdir()
+    path = copy.workdir / "environment.json"
+    found = json.loads(path.read_text())
+    assert found["starts"][0]["data_dir"] is None
+    found["starts"][0]["data_dir"] = str(data_dir)
+    path.write_text(json.dumps(found))
+    assert run_configs.of_call(None, copy.workdir, copy, {}).data_dir == str(data_dir)
+    given = Places(copy.workdir, "elsewhere", copy.cache_dir)
+    assert run_configs.of_call(None, copy.workdir, given, {}).data_dir == "elsewhere"
+    data_dir.rmdir()
+    assert run_configs.of_call(None, copy.workdir, copy, {}).data_dir is None
+
+
+def test_a_set_of_another_size_than_published_is_told(trained, monkeypatch):
+    from dst_jax import data
+
+    places, _ = trained
+    run = run_configs.of_call(None, places.workdir, places, {})
+    assert run_configs.sizes([run], places, planning=False) == []
+    counts = {"train": 1000, "test": 361}
+    monkeypatch.setattr(data, "num_examples", lambda dataset, split, *_: counts[split])
+    assert run_configs.sizes([run, run], places, planning=False) == [
+        "data: digits has 1,000 training images here, fewer than the 1,437 published",
+        "data: digits has 361 test images here, more than the 360 published",
+    ]
+
+
+def test_a_plan_needs_no_data_and_says_what_the_trainings_take(tmp_path):
+    import importlib
+
+    module = importlib.import_module("configs.cifar10_resnet20")
+    members = [{"sparsity.algorithm": "dense"}, {"sparsity.algorithm": "rigl"}]
+    sweep = Sweep(lists={"two": members}, name="two")
+    places = Places(tmp_path / "runs", str(tmp_path / "none"), tmp_path / "cache")
+    text = experiment.run(module.get_config(""), places, mode="plan", sweep=sweep)
+    assert "data: cifar10 is not prepared here: taken as published, 50,000 training images" in text
+    assert "10,000 test images" in text
+    assert "sweep two: 2 runs, 0 finished" in text
+    for kind in ("memory", "arithmetic", "time: at best"):
+        assert f"estimate of {kind}" in text
+    with pytest.raises(UserError, match="the TFDS dataset cifar10, prepared"):
+        experiment.run(module.get_config(""), places, mode="train", sweep=sweep)
