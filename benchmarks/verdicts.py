@@ -37,10 +37,10 @@ def share_of_verdicts(
     generator = np.random.default_rng(seed)
     pages = verdicts = 0
     for _ in range(repetitions):
-        dense = generator.normal(0, 1, seeds)
+        dense = generator.normal(0, 1, seeds).tolist()
         p_values = []
         for _ in range(groups):
-            found = difference(generator.normal(effect, spread, seeds), dense)
+            found = difference(generator.normal(effect, spread, seeds).tolist(), dense)
             assert found is not None
             p_values.append(found.p)
         real = sum(p < ERROR_RATE for p in holm(p_values))

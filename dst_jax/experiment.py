@@ -131,11 +131,11 @@ def run(
 
 def _states(
     groups: Sequence[Mapping[Path, RunConfig]], places: Places
-) -> list[dict[str, sweep_lib.Progress]]:
+) -> list[dict[str, sweep_lib.RunStatus]]:
     """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
     from dst_jax import evaluate
 
-    def state(path: Path, run: RunConfig) -> sweep_lib.Progress:
+    def state(path: Path, run: RunConfig) -> sweep_lib.RunStatus:
         def evaluated(config: Mapping[str, Any], path: Path) -> bool:
             # Where the data are not there, a plan takes what is not known to be scored as not.
             return run.data_found and evaluate.is_complete(

@@ -154,7 +154,7 @@ def chosen(count: int, sweep: Sweep) -> range:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class RunStatus:
     """How far a run is.
 
     Attributes:
@@ -192,7 +192,7 @@ class Progress:
         return ", ".join(filter(None, (now, text)))
 
 
-def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], bool]) -> Progress:
+def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], bool]) -> RunStatus:
     """How far the run in a directory is.
 
     Args:
@@ -209,7 +209,7 @@ def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], boo
         steps = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
         done = max(steps, default=0)
     complete = seconds is not None and evaluated(config, path)
-    return Progress(config["train"]["steps"], done, seconds, complete, is_running(path))
+    return RunStatus(config["train"]["steps"], done, seconds, complete, is_running(path))
 
 
 def is_running(path: Path) -> bool:
@@ -217,7 +217,7 @@ def is_running(path: Path) -> bool:
     return workdir_lib.is_locked(path)
 
 
-def describe(name: str, groups: Sequence[Mapping[str, Progress]]) -> str:
+def describe(name: str, groups: Sequence[Mapping[str, RunStatus]]) -> str:
     """The plan as text: how many runs, how far each is, and what the rest will take.
 
     Args:
@@ -238,7 +238,7 @@ def describe(name: str, groups: Sequence[Mapping[str, Progress]]) -> str:
     return "\n".join([f"sweep {name}: {', '.join(counts)}", *lines, _cost(runs)])
 
 
-def _cost(runs: Sequence[Progress]) -> str:
+def _cost(runs: Sequence[RunStatus]) -> str:
     """What is left to train, from the speed of the runs of the same sweep that are trained."""
     left = sum(run.steps - run.done for run in runs)
     if not left:

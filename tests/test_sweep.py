@@ -80,9 +80,9 @@ def test_two_that_ask_whether_a_run_is_running_do_not_see_each_other(tmp_path):
 
 
 def test_the_cost_is_not_known_before_a_run_is_done():
-    new = sweep.Progress(100, 0, None, False, False)
-    done = sweep.Progress(100, 100, 50.0, True, False)
-    begun = sweep.Progress(100, 40, None, False, False)
+    new = sweep.RunStatus(100, 0, None, False, False)
+    done = sweep.RunStatus(100, 100, 50.0, True, False)
+    begun = sweep.RunStatus(100, 40, None, False, False)
     text = sweep.describe("x", [{"a": new}, {"b": begun}])
     assert text.startswith("sweep x: 2 runs, 0 finished\n    0  a  not begun\n    1  b  step 40")
     assert text.endswith("cost: 160 steps to train; the time is not known until one run is done")

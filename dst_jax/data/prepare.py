@@ -15,7 +15,7 @@ from typing import Any
 from dst_jax.data import prepared
 from dst_jax.data.builders import BUILDERS, Published
 from dst_jax.data.builders.archive import Archive, open_archive
-from dst_jax.data.builders.published import Condition
+from dst_jax.data.builders.published import CorruptionConfig
 from dst_jax.errors import UserError
 
 
@@ -62,7 +62,7 @@ def _chosen(builder_class: type[Published], only: Sequence[str]) -> list[Any]:
     # A condition goes by our name and, where TFDS has another, by that too.
     aliases = [
         {config.name, config.corruption, f"{config.corruption}_{config.severity}"}
-        if isinstance(config, Condition)
+        if isinstance(config, CorruptionConfig)
         else {config.name}
         for config in configs
     ]

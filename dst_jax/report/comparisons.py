@@ -197,7 +197,10 @@ def _versions(comparison: Comparison) -> list[str]:
             ("versions", "packages"),
             ("hardware", "hardware"),
         ):
-            sides = [{str(run.environment.get(key)) for run in g.runs} for g in (group, base)]
+            sides = [
+                {str(start.get(key)) for run in g.runs for start in run.starts}
+                for g in (group, base)
+            ]
             if sides[0] != sides[1]:
                 notes.append(f"{group.name} and {base.name} were trained with other {what}.")
     return notes

@@ -36,12 +36,15 @@ def single_runs(comparison: Comparison, where: Places) -> str:
         for run in group.runs:
             alone = replace(group, runs=(run,))
             sparsity, realised = group.sparsity, run.fact("sparsity")
-            environment = run.environment
             data = [
                 Datum("", links=((run.directory.name, where[run.directory]),)),
                 Datum(group.name),
-                Datum(_short(str(environment.get("commit", MISSING)))),
-                Datum(str(environment.get("hardware", MISSING))),
+                Datum(
+                    " then ".join(
+                        dict.fromkeys(_short(_words(s.get("commit"))) for s in run.starts)
+                    )
+                ),
+                Datum(" then ".join(dict.fromkeys(_words(s.get("hardware")) for s in run.starts))),
                 Datum(MISSING, None) if sparsity is None else Datum(percent(sparsity), sparsity),
                 Datum(MISSING, None) if run.seed is None else Datum(str(run.seed), run.seed),
                 Datum(f"{run.step:,}", run.step),
@@ -86,11 +89,11 @@ def _run(run: Run, place: str, is_open: bool) -> str:
         parts.append(run.status)
     facts = {
         "Directory": str(run.directory) if run.exists else None,
-        "Command": run.environment.get("command"),
-        "Commit": run.environment.get("commit"),
-        "Versions": _versions(run.environment.get("versions")),
-        "Hardware": run.environment.get("hardware"),
-        "Started": run.environment.get("started"),
+        "Command": _of_starts(run, "command"),
+        "Commit": _of_starts(run, "commit"),
+        "Versions": _of_starts(run, "versions"),
+        "Hardware": _of_starts(run, "hardware"),
+        "Started": _of_starts(run, "started"),
         "Training": _training(run),
         "Checkpoint": _checkpoint(run),
         "Parameters": _parameters(run),
@@ -106,16 +109,24 @@ def _run(run: Run, place: str, is_open: bool) -> str:
 
 
 def _value(name: str, value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        value = " ".join(map(str, value))
     text = escape(str(value))
     return f"<code>{text}</code>" if name in ("Directory", "Command", "Commit") else text
 
 
-def _versions(versions: object) -> str:
-    if not isinstance(versions, Mapping):
-        return str(versions or "")
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _of_starts(run: Run, key: str) -> str:
+    """What every start says, once where all say the same; else each with the step it began at."""
+    said = [(start.get("step", 0), _words(start.get(key))) for start in run.starts]
+    if len({text for _, text in said}) <= 1:
+        return said[0][1] if said else ""
+    return "; ".join(f"from step {step}: {text}" for step, text in said)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return str(value or "")
 
 
 def _training(run: Run) -> str:

@@ -81,6 +81,14 @@ class Run:
         return "" if self.results else "not evaluated"
 
     @property
+    def starts(self) -> list[Mapping[str, Any]]:
+        """What each start of the training says of its command, commit, versions and hardware."""
+        listed = self.environment.get("starts")
+        if isinstance(listed, list) and listed and all(isinstance(s, Mapping) for s in listed):
+            return listed
+        return [self.environment] if self.environment else []
+
+    @property
     def toy(self) -> str:
         """Why the training is a toy that says nothing of a method, in words; "" if it is none."""
         if stand_in := self.config.get("data.stand_in_for"):

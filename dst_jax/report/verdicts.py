@@ -156,9 +156,13 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
 
 def _claim(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
     """What it says of the paper's claim: of complete benchmarks of its data sets, with seeds."""
-    claim = "the claim of Wu et al. 2025 (dynamic sparsity of 10 to 50 % is more robust than dense)"
+    claim = "dynamic sparsity of 10 to 50 % is more robust than dense"
     if comparison.dataset not in {row.dataset for row in published.PUBLISHED}:
-        return f"the data set is none of those of Wu et al. 2025, so nothing here is about {claim}"
+        return (
+            "the data set is none of those of Wu et al. 2025, so nothing here is about their "
+            f"claim that {claim}"
+        )
+    claim = f"the claim of Wu et al. 2025 that {claim}"
     words = {MORE: "supported by", LESS: "contradicted by", OPEN: "not resolved for"}
     found: dict[str, list[str]] = {}
     for group in comparison.groups:
@@ -166,9 +170,9 @@ def _claim(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
         if _is_tested(comparison, group) and verdict is not None and verdict.p is not None:
             found.setdefault(words[verdict.text], []).append(group.name)
     if not found:
-        return f"{claim} is not tested by these runs"
+        return f"these runs do not test {claim}"
     texts = ", ".join(f"{word} {_some(names)}" for word, names in found.items())
-    return f"on this network and benchmark {claim} is {texts}"
+    return f"{claim} is, on this network and benchmark, {texts}"
 
 
 def _is_tested(comparison: Comparison, group: Group) -> bool:

@@ -1,5 +1,6 @@
 """The page and the figures: well-formed, self-contained, described, repeatable."""
 
+import json
 import re
 import subprocess
 import sys
@@ -170,3 +171,16 @@ def test_a_report_is_written_without_jax(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_run_finished_with_another_commit_says_so(tmp_path):
+    runs = [make(tmp_path, a, s, 0, conditions(0.9, 0.5)) for a, s in (("dense", 0), ("set", 0.5))]
+    environment = json.loads((runs[1] / "environment.json").read_text())
+    second = {**environment, "commit": "def456", "step": 120}
+    environment["starts"] = [{**environment, "step": 0}, second]
+    (runs[1] / "environment.json").write_text(json.dumps(environment))
+    written = report.write(runs, tmp_path / "out")
+    page = written.html_path.read_text()
+    assert "from step 0: abc123; from step 120: def456" in page
+    assert "abc123 then def456" in page
+    assert "set 50 % and dense were trained with other commits." in written.text

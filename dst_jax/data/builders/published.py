@@ -19,17 +19,17 @@ Examples = Iterator[tuple[Any, dict[str, Any]]]
 
 
 @dataclasses.dataclass(eq=False)
-class Condition(tfds.core.BuilderConfig):
+class CorruptionConfig(tfds.core.BuilderConfig):
     """The config of one corruption, in our name, at one severity."""
 
     corruption: str = ""
     severity: int = 0
 
 
-def conditions(corrupted: CorruptedSet) -> list[Condition]:
+def conditions(corrupted: CorruptedSet) -> list[CorruptionConfig]:
     """The configs of a corrupted set: every corruption at severities 1 to 5."""
     return [
-        Condition(
+        CorruptionConfig(
             name=corrupted.config(corruption, severity),
             description=f"{corruption} at severity {severity}",
             corruption=corruption,
