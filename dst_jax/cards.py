@@ -100,7 +100,8 @@ def with_argument(
         own = config.data.name
         for name, value in {**_TINY_OPTIONS, **(tiny or {})}.items():
             config_lib.set_option(config, name, value)
-        config.data.stand_in_for = own if own != config.data.name else ""
+        # Also where the data are the card's own: the network and the length are not.
+        config.data.stand_in_for = own if own != config.data.name else f"{own} at full size"
     known = ", ".join(ARGUMENTS)
     for part in parts:
         if part == TINY:

@@ -12,6 +12,7 @@ from dst_jax import data
 from dst_jax.errors import UserError
 from dst_jax.robustness import Result, evaluation, storage, suites
 from dst_jax.saved_run import Run
+from dst_jax.workdir import read_json
 
 Config = Mapping[str, Any]
 PREFIX = "config.eval."
@@ -100,10 +101,23 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
     count = min(count, config["eval"]["max_images"] or count)
     setting = (wanted.suite, wanted.source, wanted.preset, wanted.seed, count)
-    for result in storage.load_all(workdir):
+    stored = storage.read(workdir)
+    if problem := storage.of_another_run(stored.model, _facts(workdir)):
+        raise UserError(
+            str(workdir / storage.JSON),
+            problem,
+            "the scores of this run",
+            f"Move {storage.CSV}, .npz and .json away: the run is scored again",
+        )
+    for result in stored.results:
         if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits):
             return result.only(wanted.conditions)
     return None
+
+
+def _facts(workdir: Path) -> Any:
+    path = workdir / "model.json"
+    return read_json(path) if path.exists() else {}
 
 
 def is_complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> bool:

@@ -77,7 +77,7 @@ def difference(
     if min(len(ours), len(theirs)) < 2:
         return None
     error = math.sqrt(sum(statistics.variance(side) / len(side) for side in (ours, theirs)))
-    if error == 0:
+    if error < 1e-9:  # accuracies are counts over images: this is rounding, not spread
         return None
     freedom = min(len(ours), len(theirs)) - 1
     mean = statistics.fmean(ours) - statistics.fmean(theirs)

@@ -16,6 +16,7 @@ import numpy as np
 from dst_jax import data, models, updaters
 from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
+from dst_jax.robustness.engine import digest
 from dst_jax.saved_run import Run, create_model
 from dst_jax.sparsity import sparsity_distributions
 from dst_jax.workdir import write_json
@@ -104,8 +105,9 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def write(run: Run) -> None:
-    """Writes `model.json` into the run's directory."""
-    write_json(run.workdir / "model.json", describe(run))
+    """Writes `model.json` into the run's directory, with what identifies the evaluated weights."""
+    facts = {**describe(run), "weights": digest(run.predict)}
+    write_json(run.workdir / "model.json", facts)
 
 
 def table(config: Mapping[str, Any], sparsity: float) -> str:

@@ -104,6 +104,11 @@ class Dataset:
     clip: Clip | None = None
 
     @property
+    def published(self) -> tuple[CorruptedSet, ...]:
+        """Its corrupted sets that are the published files: not what TFDS renders itself."""
+        return tuple(c for c in self.corrupted_sets if c.tfds_name != "imagenet2012_corrupted")
+
+    @property
     def num_test(self) -> int:
         """Test images as published; 0: not known."""
         return TEST_IMAGES.get(self.name, 0)

@@ -4,6 +4,7 @@
 accelerator and no JAX. Called by `run.py report` and after a sweep.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -133,11 +134,21 @@ def _summaries(
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A directory's name may be no Unicode; it is shown with its bytes escaped.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            str(path), error.strerror or str(error), "a file that can be written"
+        ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

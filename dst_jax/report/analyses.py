@@ -102,9 +102,7 @@ def curves(found: Iterable[Sample], part: str, x: str, y: str) -> list[tuple[Sam
     for sample in found:
         runs = sample.of(part)
         n = runs[0].get("n", np.array(0))  # curves of weights are of no images
-        alike = [
-            run for run in runs if np.array_equal(run[x], runs[0][x]) and run.get("n", n) == n
-        ]
+        alike = [run for run in runs if np.array_equal(run[x], runs[0][x]) and run.get("n", n) == n]
         values = np.stack([run[y] for run in alike])
         spread = values.std(0, ddof=1) if len(alike) > 1 else np.zeros(values.shape[1])
         curve = {"x": runs[0][x], "mean": values.mean(0), "std": spread, "n": n}

@@ -3,10 +3,11 @@
 What a comparison says of its groups is in `groups`. Called by `report.write`.
 """
 
-from collections.abc import Iterable, Sequence
+import collections
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dst_jax.report.groups import Comparison, Group, Place, recipe, scope, settings
+from dst_jax.report.groups import Comparison, Group, Place, Scope, recipe, scope, settings
 from dst_jax.report.runs import Run
 from dst_jax.robustness import Result
 
@@ -39,27 +40,33 @@ def _comparison(
 ) -> Comparison:
     notes: list[str] = []
     results: dict[Path, Result] = {}
-    for run in runs:
-        found = [r for r in run.results if place is not None and place_of(r) == place]
-        if found:
-            best = max(found, key=_fullness)
-            results[run.directory] = best
-            notes += _others(run, best, found)
-    families, repeats = _group_seeds(runs, results)
+    families, repeats = _group_seeds(runs, place)
     notes += repeats
-    groups, idle, remarks = [], [], {}
+    groups: list[Group] = []
+    idle: list[Group] = []
+    remarks: dict[Path, str] = {}
+    common = collections.Counter(scope(r) for run in runs for r in _at(run, place))
     for family in families:
-        counted = [run for run in family.runs if run.directory in results]
-        scopes = {run.directory: scope(results[run.directory]) for run in counted}
-        fullest = max(counted, key=lambda run: _fullness(results[run.directory]), default=None)
-        alike = [r for r in counted if fullest and scopes[r.directory] == scopes[fullest.directory]]
-        if alike:
-            groups.append(_with(family, alike))
-        others = [run for run in family.runs if run not in alike]
+        chosen = _chosen(family, place, common)
+        counted: list[Run] = []
+        for run in family.runs:
+            if chosen is None or run.contradiction:
+                continue
+            result = next((r for r in _at(run, place) if scope(r) == chosen), None)
+            if result is not None and not (twin := _twin(run, result, counted, results)):
+                counted.append(run)
+                results[run.directory] = result
+                notes += _others(run, result, _at(run, place))
+            elif result is not None:
+                remarks[run.directory] = f"not counted: the same training as {twin}"
+        if counted:
+            groups.append(_with(family, counted))
+        others = [run for run in family.runs if run not in counted]
         if others:
             idle.append(_with(family, others))
         for run in others:
-            remarks[run.directory] = _remark(run, results.get(run.directory), place)
+            best = max(_at(run, place), key=_fullness, default=None)
+            remarks.setdefault(run.directory, _remark(run, best, place))
     shown = [run for group in groups for run in group.runs]
     comparison = Comparison(
         dataset,
@@ -79,12 +86,44 @@ def _comparison(
     ]
     notes += list(dict.fromkeys(n for run in shown for n in results[run.directory].notes))
     notes += filter(None, (comparison.obstacle(group) for group in groups))
+    if any(not results[run.directory].setting.images for run in shown):
+        notes.append("Which images were scored is not on record for all runs: an older version.")
     notes += _of_data(groups) + _versions(comparison) + _damages(groups)
     return Comparison(**{**vars(comparison), "notes": tuple(notes)})
 
 
-def _fullness(result: Result) -> tuple[int, int]:
-    return result.n, len(result.counted)
+def _at(run: Run, place: Place | None) -> list[Result]:
+    """What a run was scored on at a place."""
+    return [r for r in run.results if place is not None and place_of(r) == place]
+
+
+def _chosen(family: Group, place: Place | None, common: Mapping[Scope, int]) -> Scope | None:
+    """Which scores of a family are shown: complete ones, else those that most runs have.
+
+    A later quick look of some seeds must not displace what all of them were scored on.
+    """
+    own = collections.Counter(scope(r) for run in family.runs for r in _at(run, place))
+    found = {scope(r): r for run in family.runs for r in _at(run, place)}
+    return max(
+        found,
+        key=lambda s: (not found[s].lacking, bool(s.conditions), own[s], common[s], s.n *
+                       len(s.conditions)),
+        default=None,
+    )  # fmt: skip
+
+
+def _twin(run: Run, result: Result, counted: Sequence[Run], results: Mapping[Path, Result]) -> str:
+    """The run among those counted that is this training once more, whatever its seed says."""
+    for other in counted:
+        same = bool(run.weights) and run.weights == other.weights
+        if same or result.same_answers(results[other.directory]):
+            return other.directory.name
+    return ""
+
+
+def _fullness(result: Result) -> tuple[bool, int]:
+    """Complete scores first, then by the number of answers behind them."""
+    return not result.lacking, result.n * max(1, len(result.counted))
 
 
 def _others(run: Run, best: Result, found: Sequence[Result]) -> list[str]:
@@ -94,8 +133,8 @@ def _others(run: Run, best: Result, found: Sequence[Result]) -> list[str]:
         return []
     sizes = ", ".join(f"{r.n:,} images and {len(r.counted)} conditions" for r in quick)
     return [
-        f"{run.directory.name} was also scored on {sizes}: the fullest score, on {best.n:,} images "
-        f"and {len(best.counted)} conditions, is shown."
+        f"{run.directory.name} was also scored on {sizes}: the score on {best.n:,} images and "
+        f"{len(best.counted)} conditions is shown."
     ]
 
 
@@ -103,6 +142,8 @@ def _remark(run: Run, result: Result | None, place: Place | None) -> str:
     """Why a run is not counted."""
     if run.status:
         return run.status
+    if run.contradiction:
+        return f"not counted: {run.contradiction}"
     if result is None:
         return f"not evaluated on {place.text if place else 'anything'}"
     return f"not counted: scored on {result.n:,} images, {len(result.counted)} conditions" + (
@@ -114,9 +155,7 @@ def _with(family: Group, runs: Iterable[Run]) -> Group:
     return Group(family.method, family.algorithm, family.sparsity, tuple(runs))
 
 
-def _group_seeds(
-    runs: Sequence[Run], results: dict[Path, Result]
-) -> tuple[tuple[Group, ...], list[str]]:
+def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group, ...], list[str]]:
     """Groups runs that differ only in seed; dense first, then by sparsity and name.
 
     A second run with the same settings and the same seed is left out: it is no further sample.
@@ -129,7 +168,7 @@ def _group_seeds(
     # Of two alike, the one with the fuller score counts.
     order = sorted(
         runs,
-        key=lambda run: _fullness(results[run.directory]) if run.directory in results else (0, 0),
+        key=lambda run: max(map(_fullness, _at(run, place)), default=(False, 0)),
         reverse=True,
     )
     for run in order:

@@ -126,7 +126,8 @@ def _numbers(c: Comparison, group: Group, base: Group) -> str:
         mine, theirs = number(group), number(base)
         if mine is not None and theirs is not None:
             texts.append(f"{label} {accuracy_text(mine, 1)} % (dense {accuracy_text(theirs, 1)} %)")
-    return f"{group.name}: {', '.join(texts)}"
+    incomplete = ", INCOMPLETE" if c.lacking(group) else ""
+    return f"{group.name}: {', '.join(texts)}{incomplete}"
 
 
 def _line(c: Comparison, group: Group) -> str:

@@ -159,8 +159,15 @@ class Comparison:
         return estimate([value for value in values if value is not None])
 
     def lacking(self, group: Group) -> str:
-        """What the benchmark has and the group's scores have not; "" where they are complete."""
-        return self.of(group)[0].lacking
+        """What the benchmark has and the group's scores have not; "" where they are complete.
+
+        Where the groups have different numbers of images, also on how many.
+        """
+        result = self.of(group)[0]
+        sizes = {self.of(other)[0].n for other in self.groups}
+        unlike = len(sizes) > 1 and "images" not in result.lacking and result.n < max(sizes)
+        images = f"{result.n:,} images, others {max(sizes):,}" if unlike else ""
+        return "; ".join(filter(None, (result.lacking, images)))
 
     def number(self, group: Group, name: str) -> Estimate | None:
         """Mean over seeds of a number of `Result`, such as "mce"."""

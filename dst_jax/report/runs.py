@@ -36,6 +36,7 @@ class Run:
       structure: parameter counts, realised sparsity and FLOPs (model.json).
       metrics: one mapping a log window, ascending in "step", one a step.
       results: what it was scored on, one for each suite, source and set of images.
+      weights: SHA-256 of the weights that were scored, "" where it is not known.
       exists: False for a run that was planned and left nothing.
       finished: whether training reached its end.
       step: the last step known to be done.
@@ -56,6 +57,7 @@ class Run:
     structure: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[Mapping[str, Any], ...] = ()
     results: tuple[Result, ...] = ()
+    weights: str = ""
     exists: bool = True
     finished: bool = False
     step: int = 0
@@ -87,6 +89,20 @@ class Run:
         if isinstance(listed, list) and listed and all(isinstance(s, Mapping) for s in listed):
             return listed
         return [self.environment] if self.environment else []
+
+    @property
+    def contradiction(self) -> str:
+        """What config and network say of the sparsity, where they disagree; "" where they do not.
+
+        A training that ends as it was asked to has the requested sparsity to rounding.
+        """
+        realised, wanted = self.fact("sparsity"), self.sparsity
+        if not self.finished or realised is None or wanted is None or abs(realised - wanted) < 0.05:
+            return ""
+        return (
+            f"config.json asks for sparsity {100 * wanted:.1f} %, model.json counts "
+            f"{100 * realised:.1f} %"
+        )
 
     @property
     def toy(self) -> str:
@@ -131,18 +147,29 @@ def read(directory: Path) -> Run:
     environment = _read_json(directory / "environment.json", problems)
     structure = _read_json(directory / "model.json", problems)
     metrics = _read_metrics(directory / "metrics.jsonl", problems)
+    dataset = _text(written.get("data.name"))
     stored = storage.read(directory, salvage=True)
     problems += stored.problems
+    results = [r if r.dataset else replace(r, dataset=dataset or "") for r in stored.results]
+    if problem := storage.of_another_run(stored.model, structure):
+        problems.append(f"robustness.csv holds {problem}, which are not counted")
+        results = []
+    if others := sorted({r.dataset for r in results if dataset and r.dataset != dataset}):
+        problems.append(f"scores on {', '.join(others)}, not the run's data set, are not counted")
+        results = [r for r in results if r.dataset == dataset]
     # No summary is the ordinary sight of a run that still trains: the status says it.
     has_summary = (directory / "summary.json").exists()
     summary = _read_json(directory / "summary.json", problems) if has_summary else {}
 
-    dataset = _text(written.get("data.name"))
     algorithm = _text(written.get("sparsity.algorithm"))
     sparsity = _number(written.get("sparsity.sparsity"))
     checkpoint = _last_checkpoint(directory / "checkpoints")
     done = summary.get("step", metrics[-1]["step"] if metrics else None)
     finished, step = summary.get("finished") is True, _integer(done) or 0
+    steps = _integer(written.get("train.steps"))
+    if finished and steps is not None and step != steps:
+        problems.append(f"summary.json says finished at step {step}, config.json {steps} steps")
+        finished = False
     if finished and checkpoint is not None and checkpoint != step:
         problems.append(f"checkpoints/ is of step {checkpoint}, the training ended at step {step}")
     return Run(
@@ -152,15 +179,13 @@ def read(directory: Path) -> Run:
         seed=_integer(written.get("seed")),
         dataset=dataset,
         model=_text(written.get("model.name")),
-        steps=_integer(written.get("train.steps")),
+        steps=steps,
         config=config,
         environment=environment,
         structure=structure,
         metrics=metrics,
-        results=tuple(
-            result if result.dataset else replace(result, dataset=dataset or "")
-            for result in stored.results
-        ),
+        results=tuple(results),
+        weights=stored.model.weights if stored.model else "",
         finished=finished,
         step=step,
         checkpoint=checkpoint,
@@ -251,7 +276,7 @@ def _of_this_version(raw: Mapping[str, Any], problems: list[str]) -> dict[str, A
         return {}
     try:
         completed = dict(config_lib.flatten(config_lib.completed(raw)))
-    except UserError:
+    except (UserError, AttributeError, TypeError, ValueError):  # whatever somebody wrote there
         completed = {}
     if len(lacking) == len(OPTIONS) or not completed:
         problems.append("config.json is not that of a run of dst_jax")

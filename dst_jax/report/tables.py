@@ -74,7 +74,8 @@ class Cell(NamedTuple):
 class Row:
     """One line: a cell a column, and the runs behind it; a `remark` where there are no numbers.
 
-    `lacking` is what the benchmark has and the row's scores have not, "" where they are complete.
+    `lacking` is what the benchmark has and the row's scores have not, "" where they are complete;
+    `scored` the numbers of its conditions and of its images.
     """
 
     cells: tuple[Cell, ...]
@@ -82,6 +83,7 @@ class Row:
     remark: str = ""
     runs: tuple[Run, ...] = ()
     lacking: str = ""
+    scored: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writerow([*place_names, *names, "incomplete", "remark"])
     for table in tables:
         c = table.comparison
-        place = [c.dataset or "", c.model or "", c.suite, len(c.conditions), c.images]
+        place = [c.dataset or "", c.model or "", c.suite]
         for row in table.rows:
             values: list[object] = []
             for column, cell in zip(COLUMNS, row.cells, strict=True):
@@ -214,7 +216,7 @@ def to_csv(tables: Sequence[Table]) -> str:
                 values.append(cell.text.replace(MISSING, "") if text else _plain(cell.value))
                 if column.key in _SECOND:
                     values.append(_plain(cell.std))
-            writer.writerow([*place, *values, row.lacking, row.remark])
+            writer.writerow([*place, *row.scored, *values, row.lacking, row.remark])
     return buffer.getvalue()
 
 
@@ -251,7 +253,10 @@ def _result_row(comparison: Comparison, group: Group, digits: int, verdict: Verd
         _fact_cell(group.fact("flops_ratio"), 1.0, 2),
         _fact_cell(group.fact("training_flops_ratio"), 1.0, 2),
     )
-    return Row(cells, group.is_dense, runs=group.runs, lacking=comparison.lacking(group))
+    first = comparison.of(group)[0]
+    scored = (len(first.counted), first.n)
+    lacking = comparison.lacking(group)
+    return Row(cells, group.is_dense, runs=group.runs, lacking=lacking, scored=scored)
 
 
 def _idle_rows(comparison: Comparison) -> list[Row]:

@@ -17,7 +17,8 @@ from dst_jax.statistics import LEVEL, holm
 
 ERROR_RATE = 1 - LEVEL
 MORE, LESS, OPEN = "more robust", "less robust", "not resolved"
-ONE_SEED, NO_SPREAD, TOY = "one seed: no statement", "no spread: no statement", "toy: no statement"
+ONE_SEED, NO_SPREAD = "one seed: no statement", "no spread: no statement"
+TOY, UNFINISHED = "toy: no statement", "unfinished: no statement"
 _LISTED = 6  # so many groups are named in a sentence, the others counted
 
 # The claim of Wu et al. 2025: which methods, at which sparsities.
@@ -53,6 +54,8 @@ def judge(comparisons: Sequence[Comparison]) -> dict[tuple[int, Path], Verdict]:
             assert base is not None
             if any(toy(comparison, side) for side in (group, base)):
                 found[key] = Verdict(TOY)
+            elif group.unfinished or base.unfinished:
+                found[key] = Verdict(UNFINISHED)
             elif min(len(group.runs), len(base.runs)) < 2:
                 found[key] = Verdict(ONE_SEED)
             elif gain.over_seeds is None:
@@ -123,7 +126,7 @@ def _shown(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
     if by_text:
         parts = [
             f"{text}{' than dense' if text in (MORE, LESS) else ''}: {_some(by_text[text])}"
-            for text in (MORE, LESS, OPEN, ONE_SEED, NO_SPREAD, TOY)
+            for text in (MORE, LESS, OPEN, ONE_SEED, NO_SPREAD, TOY, UNFINISHED)
             if text in by_text
         ]
         return f"{_capital('; '.join(parts))}."
@@ -176,6 +179,8 @@ def _claim(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
 
 
 def _is_tested(comparison: Comparison, group: Group) -> bool:
+    if comparison.place is None or not comparison.place.benchmark.source:
+        return False
     share = group.sparsity
     within = share is not None and LOW - 1e-9 <= share <= HIGH + 1e-9
     whole = not comparison.lacking(group) and not any(run.part_of_data for run in group.runs)

@@ -151,7 +151,7 @@ def evaluate(
             raise UserError(
                 f"{prefix}predict", f"logits of {classes} classes for {found}", "a logit each"
             )
-        book.begin(outcome)
+        book.begin(outcome, scorer.pixels)
         missing = book.missing()
         done = len(plan.conditions) - len(missing)
         progress = Progress(len(plan.conditions), done, quiet=quiet or not is_main_process())
@@ -191,6 +191,11 @@ class _Scorer:
         outcome = self._engine.score(self._clean(), [CLEAN])[CLEAN]
         self._count, self._labels = len(outcome.id), outcome.label
         return outcome
+
+    @property
+    def pixels(self) -> int:
+        """Checksum of the caller's own images, 0 for those of a named dataset."""
+        return self._clean.checksum
 
     def conditions(self, wanted: list[Condition], data_dir: Any, cache_dir: Any) -> Any:
         """Yields (condition, outcome)."""
@@ -241,17 +246,21 @@ class _Book:
         stored = storage.read(path) if path else storage.Stored([], None, [])
         self._others = stored.results
         self._setting: Setting | None = None
+        self._signed = stored.model is not None
         if stored.model is not None and not stored.model.is_of(model):
             raise _of_another_model(path, "its weights or predictions are not those on record")
 
-    def begin(self, clean: Outcome) -> None:
-        """Takes over what is on disk of the same setting; refuses scores of another model."""
-        plan, images_ = self._plan, f"{checksum(clean.id, clean.label):08x}"
+    def begin(self, clean: Outcome, pixels: int) -> None:
+        """Takes over what is on disk of the same setting; refuses scores of another model.
+
+        Args:
+          clean: the outcome of the clean images.
+          pixels: checksum of the caller's own images, 0 for those of a named dataset.
+        """
+        plan, images_ = self._plan, f"{checksum(clean.id, clean.label) ^ pixels:08x}"
         n = len(clean.id)
         self._setting = Setting(plan.suite, plan.source, plan.preset, plan.seed, n, images_)
-        for old in self._others:
-            if old.setting.images == images_ and CLEAN in old.hits:
-                self._refuse_other_model(old, clean)
+        self._check_answers(clean)
         same = [old for old in self._others if old.setting == self._setting]
         self._others = [old for old in self._others if old.setting != self._setting]
         for old in same:  # one or none
@@ -262,15 +271,31 @@ class _Book:
         else:
             self.add(CLEAN, clean)
 
-    def _refuse_other_model(self, old: Result, clean: Outcome) -> None:
-        changed = (old.hits[CLEAN].unpack(old.n) != clean.correct).mean()
-        ece = metrics.expected_calibration_error(clean.confidence, clean.correct)
-        if changed > max(_SAME_HITS, 1 / old.n) or abs((old.clean_ece or 0) - ece) > max(
-            _SAME_ECE, 1 / old.n
-        ):
-            raise _of_another_model(
-                self._path,
-                f"clean accuracy {old.clean_accuracy:.4f}, now {clean.correct.mean():.4f}",
+    def _check_answers(self, clean: Outcome) -> None:
+        """Refuses scores whose answers on clean images were not this model's, or nobody's."""
+        compared = self._signed
+        for old in self._others:
+            if old.dataset != self._dataset or CLEAN not in old.hits:
+                continue
+            same = self._setting is not None and old.setting.images == self._setting.images
+            if not same and (self._signed or not self._dataset):
+                continue  # the weights were compared; or the caller's own images, other ones
+            # A named dataset is read in one order: the first images are the same ones.
+            shared = min(old.n, len(clean.id))
+            compared = True
+            changed = (old.hits[CLEAN].unpack(old.n)[:shared] != clean.correct[:shared]).mean()
+            ece = metrics.expected_calibration_error(clean.confidence, clean.correct)
+            moved = abs((old.clean_ece or 0) - ece) if same else 0.0
+            if changed > max(_SAME_HITS, 1 / shared) or moved > max(_SAME_ECE, 1 / shared):
+                was = f"right on {old.hits[CLEAN].unpack(old.n)[:shared].mean():.2%} of the same"
+                now = f"{clean.correct[:shared].mean():.2%}"
+                raise _of_another_model(self._path, f"{was} clean images, now on {now}")
+        if self._others and not compared:
+            raise UserError(
+                str(self._path),
+                "scores that do not say whose they are",
+                "an empty directory, or one whose robustness.json or .npz tells the model",
+                "Move those files away, or bring the lost ones back",
             )
 
     def missing(self) -> list[Condition]:

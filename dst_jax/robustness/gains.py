@@ -45,9 +45,10 @@ def over_seeds(results: Sequence[Result]) -> dict[str, Estimate]:
       out.
 
     Raises:
-      UserError: there is none, or they were not scored alike.
+      UserError: there is none, one is there twice, or they were not scored alike.
     """
     _check_alike(results, "over_seeds")
+    _check_samples(results, "over_seeds")
     tables = [dict(_numbers(result)) for result in results]
     found = {name: estimate([table[name] for table in tables]) for name in tables[0]}
     return {name: value for name, value in found.items() if value}
@@ -61,11 +62,14 @@ def gain(ours: Sequence[Result], theirs: Sequence[Result]) -> Gain:
       theirs: of the baseline, one result a seed; the numbers of seeds may differ.
 
     Raises:
-      UserError: a side has none, or they were not all scored on the same conditions and images.
+      UserError: a side has none or one twice, or they were not all scored on the same conditions
+        and images.
     """
-    _check_alike([*ours, *theirs], "gain")
     if not ours or not theirs:
         raise UserError("gain", "no result on one side", "at least one on each")
+    _check_alike([*ours, *theirs], "gain")
+    for side in (ours, theirs):
+        _check_samples(side, "gain")
     values = [[result.robust_accuracy for result in side] for side in (ours, theirs)]
     if any(value is None for side in values for value in side):
         raise UserError("gain", "a result without robust accuracy", "a scored condition")
@@ -94,6 +98,18 @@ def _check_alike(results: Sequence[Result], where: str) -> None:
         raise UserError(where, "no result", "at least one")
     for other in results[1:]:
         results[0].check_same(other)
+
+
+def _check_samples(results: Sequence[Result], where: str) -> None:
+    """Refuses one training that is given twice: it is no further sample."""
+    for index, result in enumerate(results):
+        for other in results[:index]:
+            if result is other or result.same_answers(other):
+                raise UserError(
+                    where,
+                    f"result {index} with the same answers on all images as another",
+                    "each training once",
+                )
 
 
 def _numbers(result: Result) -> Iterable[tuple[str, float]]:

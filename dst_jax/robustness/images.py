@@ -6,6 +6,7 @@ weight 0; no image is dropped. Clean images stay on the devices if they fit ther
 """
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -228,6 +229,19 @@ class CleanImages:
         self._size = batch_size * devices.count
         self._budget = devices.bytes_for_data if budget is None else budget
         self._kept: list[Batch] | None = None
+        self._pixels: dict[int, int] = {}
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of the pixels in the order of the ids, once all were read; 0 for named datasets.
+
+        Ids and labels identify the images of a named dataset, whose decoded pixels may differ by a
+        level between machines; of the caller's own images only the pixels do.
+        """
+        found = self._pixels
+        if not found:
+            return 0
+        return zlib.crc32(np.array([found[i] for i in sorted(found)], "<u4").tobytes())
 
     @property
     def kept(self) -> bool:
@@ -241,8 +255,11 @@ class CleanImages:
             return
         kept: list[Batch] | None = []
         used = 0
+        own = self._source.dataset is None and not self._pixels
         for host in self._source.read(self._size):
             batch = put(host, self._devices)
+            if own:
+                self._note_pixels(host)
             yield batch
             used += host["image"].nbytes
             if used > self._budget and kept is not None:
@@ -256,6 +273,10 @@ class CleanImages:
             if kept is not None:
                 kept.append(batch)
         self._kept = kept
+
+    def _note_pixels(self, host: HostBatch) -> None:
+        rows = zip(host["image"], host["id"], host["weight"], strict=True)
+        self._pixels |= {int(i): zlib.crc32(image.tobytes()) for image, i, w in rows if w > 0}
 
 
 def put(host: HostBatch, devices: Devices) -> Batch:

@@ -125,14 +125,15 @@ class Fingerprint(NamedTuple):
     confidence: np.ndarray
 
     def is_of(self, other: "Fingerprint") -> bool:
-        """Whether both can be one model: the same weights, or predictions equal but for rounding.
+        """Whether both can be one model: the same weights, and predictions equal but for rounding.
 
         Bare functions have predictions only. Another kind of device rounds otherwise, which moves
         a probability in the third digit and rarely a class: one class of twenty may differ, and
-        probabilities by 0.02 in the mean.
+        probabilities by 0.02 in the mean. So two functions that answer nearly alike, as averages
+        of the same weights, are told apart only where their weights can be seen.
         """
-        if self.weights and other.weights:
-            return self.weights == other.weights
+        if self.weights and other.weights and self.weights != other.weights:
+            return False
         if self.classes.shape != other.classes.shape:
             return False
         changed = np.mean(self.classes != other.classes)

@@ -252,6 +252,15 @@ class Result:
             raise UserError("other result", "other images", "the same images in both")
         return bootstrap(ours - theirs, **options)
 
+    def same_answers(self, other: "Result") -> bool:
+        """Whether the other has the same record of which images were right, under all conditions.
+
+        Two trainings do not: it is one training twice. False where a record is lost.
+        """
+        if set(self.hits) != set(self._rows) or set(other.hits) != set(self.hits):
+            return False
+        return all(np.array_equal(h.bits, other.hits[c].bits) for c, h in self.hits.items())
+
     def interval(self, **options: Any) -> Interval:
         """Robust accuracy with a bootstrap interval, clustered by image; see `bootstrap`.
 

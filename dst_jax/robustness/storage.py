@@ -11,6 +11,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,12 @@ CSV, NPZ, JSON = "robustness.csv", "robustness.npz", "robustness.json"
 _NEEDED = ("suite", "corruption", "severity", "n", "accuracy")
 _DEFAULTS = {"source": "", "ece": "nan", "preset": "", "seed": "0", "images": ""}
 _INDEX = "index"  # in the NPZ: the setting and condition of each record, as JSON
+
+# What reading a damaged file raises.
+_UNREADABLE = (
+    *(OSError, AttributeError, KeyError, TypeError, ValueError),
+    *(OverflowError, RecursionError, IndexError),
+)
 
 Key = tuple[Setting, Condition]
 
@@ -74,7 +81,26 @@ def read(path: str | Path, *, salvage: bool = False) -> Stored:
             problems.append(f"{name} is unreadable: {reason}")
             parts.append(nothing)
     rows, hits, (facts, model) = parts
-    return Stored(_results(rows, hits, facts), model, problems)
+    results, contradicted = _results(rows, hits, facts)
+    if contradicted:
+        problems.append(
+            f"{CSV} and {NPZ} contradict each other in {contradicted} "
+            f"row{'' if contradicted == 1 else 's'}, left out"
+        )
+    return Stored(results, model, problems)
+
+
+def of_another_run(model: Fingerprint | None, facts: Any) -> str:
+    """Says that scores are not those of the weights that a run's `model.json` describes; or "".
+
+    Args:
+      model: whose scores they are, as `read` tells.
+      facts: the content of `model.json`; older versions did not write the weights there.
+    """
+    own = facts.get("weights") if isinstance(facts, dict) else None
+    if model is None or not model.weights or not own or model.weights == own:
+        return ""
+    return "scores of other weights than this run's"
 
 
 def load_all(path: str | Path) -> list[Result]:
@@ -161,13 +187,24 @@ def write(path: Path, results: Iterable[Result], model: Fingerprint | None = Non
 
 def _results(
     rows: Iterable[Score], hits: Mapping[Key, Hits], facts: Mapping[Setting, Mapping[str, Any]]
-) -> list[Result]:
+) -> tuple[list[Result], int]:
+    """The results, and the number of rows that their records contradict: those are left out.
+
+    No crash leaves such a row, as a score never changes; it is scored again.
+    """
     members: dict[Setting, list[tuple[Score, Hits | None]]] = {}
     known: dict[Setting, str] = {}  # of rows of an older version the records know the images
+    # A table without the column of images may lie beside records that have it.
+    loose = {(setting._replace(images=""), c): record for (setting, c), record in hits.items()}
     found = []
+    contradicted = 0
     for row in rows:
         record = hits.get((row.setting, row.condition))
-        record = record if record and _agrees(row, record) else None
+        if record is None and not row.images:
+            record = loose.get((row.setting, row.condition))
+        if record is not None and not _agrees(row, record):
+            contradicted += 1
+            continue
         if record and not row.images:
             known.setdefault(row.setting, f"{record.images:08x}")
         found.append((row, record))
@@ -186,11 +223,11 @@ def _results(
                 notes=tuple(fact.get("notes", ())),
             )
         )
-    return results
+    return results, contradicted
 
 
 def _agrees(row: Score, hits: Hits) -> bool:
-    """Whether a record is that of a row: a crash may have left the one newer than the other."""
+    """Whether a record is that of a row."""
     if hits.bits.dtype != np.uint8 or hits.bits.shape != (-(-row.n // 8),):
         return False
     return abs(hits.unpack(row.n).mean() - row.accuracy) < 1e-9
@@ -205,12 +242,16 @@ def _read_rows(path: Path, problems: list[str]) -> list[Score]:
     except OSError as error:
         raise _damaged_table(path, str(error)) from None
     reader = csv.DictReader(io.StringIO(text))
+    try:
+        cells_of_rows = list(reader)
+    except csv.Error as error:
+        raise _damaged_table(path, str(error)) from None
     lacking = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
     if lacking:
         raise _damaged_table(path, f"no column {', '.join(lacking)}")
     found: dict[Key, Score] = {}
     bad = 0
-    for cells in reader:
+    for cells in cells_of_rows:
         cut = None in cells.values()  # fewer cells than columns: the last may be half a number
         row = None if cut else _row({**_DEFAULTS, **{k: c for k, c in cells.items() if c}})
         if row is None or (row.setting, row.condition) in found:
@@ -259,10 +300,12 @@ def _read_hits(path: Path, problems: list[str]) -> dict[Key, Hits]:
         found = {}
         for number, entry in enumerate(json.loads(str(arrays[_INDEX]))):
             *setting, corruption, severity, images = entry
+            if not isinstance(images, int):
+                raise ValueError(f"a checksum that is {images!r}")
             key = Setting(*setting), Condition(corruption, severity)
             found[key] = Hits(arrays[f"bits/{number}"], images)
         return found
-    except (OSError, TypeError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*_UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             str(path),
             f"a damaged archive ({error})",
@@ -302,6 +345,12 @@ def _read_facts(
         facts = {
             Setting(*(fact.get(name, "") for name in Setting._fields)): fact for fact in listed
         }
+        for fact in listed:
+            texts = fact.get("notes", [])
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise ValueError("notes that are no sentences")
+            if not isinstance(fact.get("dataset", ""), str):
+                raise ValueError("a dataset without a name")
         model = content.get("model") if isinstance(content, dict) else None
         if model is None:
             return facts, None
@@ -310,7 +359,7 @@ def _read_facts(
             np.asarray(model["classes"], np.int32),
             np.asarray(model["confidence"], np.float32),
         )
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UserError(
             str(path),
             f"an unreadable file ({error})",

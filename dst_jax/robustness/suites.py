@@ -7,6 +7,7 @@ training starts.
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,8 @@ class Plan:
     Attributes:
       suite: its name; of a list of corruptions, their names joined by "+".
       source: "rendered"; "rendered+jpeg85" where corrupted images are also saved as JPEG of quality
-        85 and read back, as those of the published set were; "tfds/NAME": a prepared dataset.
+        85 and read back, as those of the published set were; followed by "+frost-CHECKSUM" where
+        frost is drawn with other photographs than ImageNet-C's; "tfds/NAME": a prepared dataset.
       preset: constants of the corruptions, one of `corruptions.PRESETS`; "" for prepared ones.
       seed: of the rendered corruptions; 0 for prepared ones.
       conditions: clean images first.
@@ -51,7 +53,7 @@ class Plan:
 
     def is_saved(self, corruption: str) -> bool:
         """Whether images of this corruption go through JPEG of quality 85."""
-        return self.source == "rendered+jpeg85" and _group(corruption) != "3d"
+        return "+jpeg85" in self.source and _group(corruption) != "3d"
 
 
 def _group(corruption: str) -> str:
@@ -141,6 +143,8 @@ def plan(
     saved = preset not in ("cifar32", data.VIDEO) if jpeg85 is None else jpeg85
     source = "rendered+jpeg85" if saved and any(_group(n) != "3d" for n in known) else "rendered"
     directory = str(frost_dir) if frost_dir else None
+    if frost_dir and any(condition.corruption == "frost" for condition in chosen):
+        source += _photographs(frost_dir)
     return Plan(label, source, preset, seed, (CLEAN, *chosen), notes, directory)
 
 
@@ -248,6 +252,18 @@ def _incomplete(
         f"Prepare the rest (docs/data.md), name what is there with {prefix}corruptions and "
         f"{prefix}severities, or use rendered",
     )
+
+
+# CRC-32 of the photographs of ImageNet-C, one after another in the order of `FROST_FILES`.
+_IMAGENET_C_FROST = 0xF2A018DA
+
+
+def _photographs(directory: str | os.PathLike) -> str:
+    """What tells scores with other photographs of frost from those with ImageNet-C's."""
+    checksum = 0
+    for name in FROST_FILES:
+        checksum = zlib.crc32((Path(str(directory)) / name).read_bytes(), checksum)
+    return "" if checksum == _IMAGENET_C_FROST else f"+frost-{checksum:08x}"
 
 
 def has_frost(directory: str | os.PathLike | None, prefix: str = "") -> bool:

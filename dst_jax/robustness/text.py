@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from dst_jax.data import benchmarks
 from dst_jax.robustness.records import Condition
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def table(result: "Result") -> str:
     lines += [
         f"clean {_percent(result.clean_accuracy)} %   robust {_percent(result.robust_accuracy)} %"
         + _interval(result),
-        f"robust accuracy over {name}, {f'INCOMPLETE: {lacking}' if lacking else 'complete'}",
+        f"robust accuracy over {name}"
+        + (", a list of its own and no benchmark" if benchmarks.named(name) is None else "")
+        + f", {f'INCOMPLETE: {lacking}' if lacking else 'complete'}",
         f"ECE, %: clean {_percent(result.clean_ece)}  corrupted {_percent(result.mean_ece)}",
         f"categories, %: {means}",
     ]

@@ -58,12 +58,13 @@ def make(
         "hardware": "2 CPU cores",
         "started": "2026-01-01T00:00:00+00:00",
     }
-    ratio = 1 - sparsity
+    realised = 0.0 if algorithm == "dense" else sparsity
+    ratio = 1 - realised
     structure = {
         "parameters": 1000,
         "maskable": 900,
         "active": round(900 * ratio),
-        "sparsity": sparsity,
+        "sparsity": realised,
         "flops_ratio": ratio,
         "training_flops_ratio": (1 + ratio) / 2,
     }

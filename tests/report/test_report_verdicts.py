@@ -4,17 +4,20 @@ The folder of `confounded` holds runs that differ from a RigL study in one thing
 may be its baseline or its sample.
 """
 
+import csv
 import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 import synthetic_results as synthetic
-from run_directories import conditions, make
+from run_directories import CORRUPTIONS, SEVERITIES, conditions, make
 
 from dst_jax import report
-from dst_jax.report import comparisons, groups, published, runs, tables, verdicts
-from dst_jax.robustness import storage
+from dst_jax.report import comparisons, groups, published, recipes, runs, tables, verdicts
+from dst_jax.robustness import Condition, storage
+from dst_jax.robustness.records import Fingerprint
 
 
 def compared(*directories):
@@ -128,8 +131,8 @@ def test_the_fullest_score_of_a_run_is_shown_and_told(tmp_path):
     comparison = one(path)
     assert by_name(comparison)["dense"][4] == "50.0"
     assert (
-        f"{path.name} was also scored on 8 images and 4 conditions: the fullest score, on 100 "
-        "images and 4 conditions, is shown." in comparison.notes
+        f"{path.name} was also scored on 8 images and 4 conditions: the score on 100 images and 4 "
+        "conditions is shown." in comparison.notes
     )
 
 
@@ -235,6 +238,121 @@ def test_nothing_is_said_of_the_papers_claim_on_other_data(tmp_path):
     assert "the data set is none of those of Wu et al. 2025" in text
 
 
+def signed(path, seed, weights, images=40):
+    """Gives a run of `make` scores with a record and the weights that they are of."""
+    random = np.random.default_rng(seed)
+    result = synthetic.of_hits(
+        {Condition(c, s): random.random(images) < 0.5 for c in CORRUPTIONS for s in SEVERITIES},
+        clean=random.random(images) < 0.9,
+        dataset="digits",
+        setting=("Test-C", "rendered", "cifar32", 0),
+    )
+    nothing = np.zeros(2)
+    storage.write(path, [result], Fingerprint(weights, nothing.astype(int), nothing))
+    return path
+
+
+@pytest.mark.parametrize("what", ["weights", "answers"])
+def test_a_copy_of_a_run_with_another_seed_is_not_counted(tmp_path, what):
+    weights = {"weights": ["aa", "bb", "aa"], "answers": ["", "", ""]}[what]
+    draws = {"weights": [0, 1, 2], "answers": [0, 1, 0]}[what]
+    paths = [
+        signed(make(tmp_path, "rigl", 0.5, seed), draw, weight)
+        for seed, (draw, weight) in enumerate(zip(draws, weights, strict=True))
+    ]
+    comparison = one(*paths)
+    assert [run.seed for run in comparison.groups[0].runs] == [0, 1]
+    remarks = [row.remark for row in tables.build(comparison).rows if row.remark]
+    assert remarks == ["not counted: the same training as rigl-0.5-0"]
+
+
+def test_scores_of_other_weights_than_the_runs_are_not_counted(tmp_path):
+    path = signed(make(tmp_path, "rigl", 0.5, 0), 0, "aa")
+    facts = json.loads((path / "model.json").read_text())
+    (path / "model.json").write_text(json.dumps({**facts, "weights": "bb"}))
+    run = runs.read(path)
+    assert run.results == ()
+    assert any("scores of other weights than this run's" in problem for problem in run.problems)
+
+
+def test_scores_on_another_data_set_are_left_out_and_the_rest_is_drawn(tmp_path):
+    paths = [signed(make(tmp_path, "rigl", 0.5, seed), seed, str(seed)) for seed in (0, 1)]
+    facts = json.loads((paths[0] / "robustness.json").read_text())
+    facts["results"][0]["dataset"] = "cifar10"
+    (paths[0] / "robustness.json").write_text(json.dumps(facts))
+    text = " ".join(report.write(paths, tmp_path / "out").text.split())
+    assert "scores on cifar10, not the run's data set, are not counted" in text
+
+
+def test_a_sparsity_that_config_and_network_contradict_is_not_counted(tmp_path):
+    paths = study(tmp_path, ("rigl", 0.5, (0.6, 0.61)))
+    for path in paths[-2:]:
+        facts = json.loads((path / "model.json").read_text())
+        (path / "model.json").write_text(json.dumps({**facts, "sparsity": 0.0}))
+    comparison = one(*paths)
+    assert [group.name for group in comparison.groups] == ["dense"]
+    remarks = [row.remark for row in tables.build(comparison).rows if row.remark]
+    assert remarks == ["not counted: config.json asks for sparsity 50.0 %, model.json counts 0.0 %"]
+
+
+def test_a_training_that_ended_elsewhere_than_its_config_says_is_unfinished(tmp_path):
+    path = make(tmp_path, "rigl", 0.5, 0, conditions(0.9, 0.6))
+    (path / "summary.json").write_text('{"step": 40, "finished": true, "seconds": 1.0}')
+    run = runs.read(path)
+    assert run.status == "training not finished at step 40 of 400"
+    assert "summary.json says finished at step 40, config.json 400 steps" in run.problems
+
+
+def test_unfinished_runs_get_no_verdict(tmp_path):
+    paths = study(tmp_path, ("rigl", 0.5, (0.60, 0.61, 0.62)), upto=40)
+    assert by_name(one(*paths))["rigl (training not finished at step 40 of 400)"][7] == (
+        "unfinished: no statement"
+    )
+
+
+def test_a_quick_look_of_some_seeds_does_not_displace_what_all_were_scored_on(tmp_path):
+    paths = [
+        make(tmp_path, "rigl", 0.5, seed, conditions(0.9, {("fog", 1): 0.5 + seed / 100}, n=64))
+        for seed in range(3)
+    ]
+    for path in paths[:2]:
+        rows = conditions(0.9, {("gaussian_noise", 1): 0.9}, n=360)
+        with (path / "robustness.csv").open("a") as file:
+            file.write("".join(",".join(map(str, row)) + "\n" for row in rows))
+    comparison = one(*paths)
+    (group,) = comparison.groups
+    assert (len(group.runs), comparison.of(group)[0].n) == (3, 64)
+    assert comparison.robust(group).mean == pytest.approx(0.51)
+
+
+def test_the_claim_is_not_tested_by_a_list_that_is_no_benchmark(tmp_path):
+    paths = study(tmp_path, ("rigl", 0.5, (0.60, 0.61, 0.62)))
+    for path in paths:
+        text = (path / "config.json").read_text().replace('"digits"', '"cifar10"')
+        (path / "config.json").write_text(text)
+        table = (path / "robustness.csv").read_text().replace("Test-C", "gaussian_noise+fog")
+        (path / "robustness.csv").write_text(table)
+    text = paragraph(one(*paths))
+    assert "hese runs do not test the claim of Wu et al. 2025" in text
+
+
+def test_rows_of_the_csv_say_what_each_was_scored_on(tmp_path):
+    paths = [
+        make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5, n=100)),
+        make(tmp_path, "rigl", 0.5, 0, conditions(0.9, {("fog", 1): 0.6}, n=36)),
+    ]
+    written = report.write(paths, tmp_path / "out")
+    rows = list(csv.DictReader(written.csv_path.read_text().splitlines()))
+    found = [(row["conditions"], row["images"], row["incomplete"]) for row in rows]
+    assert found == [
+        ("4", "100", ""),
+        ("1", "36", "1 of 4 conditions, without gaussian_noise; 36 images, others 100"),
+    ]
+    page = written.html_path.read_text()
+    # The result table, run by run, and corruption by corruption: each says so.
+    assert page.count("(incomplete: 1 of 4 conditions") == 3
+
+
 # --- the paper's numbers ---
 
 
@@ -254,7 +372,7 @@ def test_every_name_of_the_paper_is_in_a_registry():
 def test_recipes_are_those_of_the_cards():
     import importlib
 
-    from dst_jax import config
+    from dst_jax import config, data
 
     cards = {
         ("imagenet2012", "resnet50"): "imagenet_resnet50",
@@ -266,38 +384,43 @@ def test_recipes_are_those_of_the_cards():
         ("tiny_imagenet", "efficientnet_b0"): "tinyimagenet_efficientnet_b0",
     }
     for row in published.PUBLISHED:
-        card = importlib.import_module(f"configs.{cards[row.dataset, row.model]}").get_config()
-        flat = dict(config.flatten(card))
-        assert {name: flat[name] for name in row.recipe} == row.recipe
-        assert (flat["data.name"], flat["model.name"]) == (row.dataset, row.model)
+        card = importlib.import_module(f"configs.{cards[row.dataset, row.model]}")
+        for method in published.METHODS:
+            sparsity = row.sparsity
+            given = card.get_config(f"algorithm={method},sparsity={sparsity}")
+            count = data.get(row.dataset).num_train
+            run = dict(config.flatten(config.resolve(given, count)))
+            assert (run["data.name"], run["model.name"]) == (row.dataset, row.model)
+            place = (row.recipe, row.dataset, row.model)
+            assert recipes.differing(run, *place, method, sparsity) == []
 
 
 IMAGENET_C = list(itertools.product(synthetic.metrics_15(), range(1, 6)))
 
 
-def imagenet(root, algorithm="rigl", sparsity=0.1, seed=0, n=50_000, scored=IMAGENET_C, **changes):
+def imagenet(
+    root,
+    algorithm="rigl",
+    sparsity=0.1,
+    seed=0,
+    n=50_000,
+    scored=IMAGENET_C,
+    source="rendered+jpeg85",
+    **changes,
+):
     """A whole run of ResNet-50 on ImageNet as the card has it, with changes {option: value}."""
     path = make(root, algorithm, sparsity, seed, name=f"{algorithm}-{seed}", steps=500_400)
-    config = json.loads((path / "config.json").read_text())
-    options = {
-        "data.name": "imagenet2012",
-        "data.augment": "resized_crop_flip",
-        "model.name": "resnet50",
-        "train.epochs": 100.0,
-        "train.steps_per_epoch": 5004,
-        "train.batch_size": 256,
-        "train.weight_decay": 1e-4,
-        "train.schedule": "step",
-        **changes,
-    }
-    for name, value in options.items():
-        section, _, field = name.partition(".")
-        config[section][field] = value
+    place = ("imagenet2012", "resnet50", algorithm, sparsity)
+    flat = {**recipes.resolved(recipes.IMAGENET, *place), "seed": seed, **changes}
+    config: dict = {}
+    for name, value in flat.items():
+        section, _, field = name.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[field] = value
     (path / "config.json").write_text(json.dumps(config))
     result = synthetic.of_accuracies(
         dict.fromkeys(scored, 0.4),
         n=n,
-        setting=("ImageNet-C", "rendered+jpeg85", "imagenet224", 0),
+        setting=("ImageNet-C", source, "" if "tfds" in source else "imagenet224", 0),
     )
     storage.write(path, [result])
     return path
@@ -315,14 +438,25 @@ def test_a_whole_run_of_the_papers_recipe_answers(tmp_path):
 
 
 SHORT = {
-    "width": ({"model.width": 8}, "width 8"),
-    "depth": ({"model.depth": 1}, "depth 1"),
-    "stem": ({"model.stem": "small"}, "stem small"),
-    "length": ({"train.epochs": 90.0}, "epochs 90, not 100"),
+    "width": ({"model.width": 8}, "model.width 8, not 0"),
+    "depth": ({"model.depth": 1}, "model.depth 1, not 0"),
+    "stem": ({"model.stem": "small"}, "model.stem small, not published"),
+    "length": ({"train.epochs": 90.0}, "train.epochs 90.0, not 100.0"),
+    "steps": ({"train.steps": 12}, "training not finished at step 500400 of 12"),
+    "mixup": ({"train.mixup": 0.8}, "train.mixup 0.8, not 0.0"),
+    "AugMix": ({"data.augmix": 3.0}, "data.augmix 3.0, not 0.0"),
+    "warm-up": ({"train.warmup": 0}, "train.warmup 0, not 25020"),
+    "Nesterov": ({"train.nesterov": True}, "train.nesterov True, not False"),
+    "dtype": ({"model.dtype": "float32"}, "model.dtype float32, not bfloat16"),
+    "drop fraction": ({"sparsity.drop_fraction": 0.1}, "sparsity.drop_fraction 0.1, not 0.5"),
+    "distribution": ({"sparsity.dist_type": "uniform"}, "sparsity.dist_type uniform, not erk"),
     "training images": ({"train.steps_per_epoch": 3}, "about 768 of 1,281,167 training images"),
     "held out": ({"data.validation": 0.1}, "10% of the training images held out"),
-    "rate": ({"train.learning_rate": 0.001}, "learning_rate 0.001, not 0.1"),
+    "rate": ({"train.learning_rate": 0.001}, "train.learning_rate 0.001, not 0.1"),
     "test images": ({"n": 16}, "16 of 50,000 images"),
+    "too many": ({"n": 60_000}, "60,000 test images, not 50,000"),
+    "source": ({"source": "tfds/whatever"}, "images from tfds/whatever"),
+    "photographs": ({"source": "rendered+jpeg85+frost-00000000"}, "other photographs of frost"),
     "frost": (
         {"scored": [c for c in IMAGENET_C if c[0] != "frost"]},
         "70 of 75 conditions, without frost",
@@ -396,7 +530,8 @@ def test_the_page_draws_all_of_it_and_compares_nothing_that_it_may_not(tmp_path)
     assert page.count(">more robust<") == 1
     assert ">less robust<" not in page
     assert text.count("More robust than dense: rigl 50 % (+10.0 pp); one seed") == 1
-    assert "14 runs of mlp on digits, 1 to 3 seeds a method, scored on Test-C; 2 runs not" in text
+    assert "14 runs of mlp on digits, 1 to 3 seeds a method, scored on Test-C, some of" in text
+    assert "INCOMPLETE (8 images, others 100); 2 runs not counted, see the table." in text
     assert "2 corruptions, 4 conditions, 8 to 100 images each" in text
 
 

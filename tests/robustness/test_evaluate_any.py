@@ -1,5 +1,8 @@
 """`evaluate` against a plain loop; what may not change it; where it goes on; what it refuses."""
 
+import re
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,10 +203,54 @@ def test_a_directory_of_an_older_version_has_no_model_yet_and_is_checked_by_its_
 ):
     evaluated(dataset, path=tmp_path)
     (tmp_path / "robustness.json").unlink()
-    with pytest.raises(UserError, match=r"another model \(clean accuracy"):
+    with pytest.raises(UserError, match=r"another model \(right on"):
         evaluated(dataset, lambda x: -predict(x), path=tmp_path)
     evaluated(dataset, path=tmp_path)
     assert storage.read(tmp_path).model is not None
+
+
+def test_scores_that_nobody_signed_and_no_answers_can_check_are_refused(dataset, tmp_path):
+    evaluated(dataset, path=tmp_path)
+    before = (tmp_path / "robustness.csv").read_bytes()
+    for name in ("robustness.json", "robustness.npz"):
+        (tmp_path / name).unlink()
+    for model in (predict, lambda x: -predict(x)):
+        with pytest.raises(UserError, match="found scores that do not say whose they are"):
+            evaluated(dataset, model, path=tmp_path, max_images=8)
+    assert (tmp_path / "robustness.csv").read_bytes() == before
+
+
+def test_the_same_weights_in_another_function_are_another_model(dataset, tmp_path):
+    weights = jnp.eye(4)
+    evaluated(dataset, jax.tree_util.Partial(linear, weights), path=tmp_path)
+    other = jax.tree_util.Partial(lambda w, x: linear(w, 255 - x), weights)
+    with pytest.raises(UserError, match="found scores of another model"):
+        evaluated(dataset, other, path=tmp_path, max_images=8)
+
+
+def test_own_images_are_told_apart_by_their_pixels(dataset, tmp_path):
+    images, labels = dataset
+    one = evaluated(dataset, path=tmp_path)
+    two = evaluated((255 - images, labels), path=tmp_path)
+    assert one.setting.images != two.setting.images
+    assert len(storage.load_all(tmp_path)) == 2
+    with pytest.raises(UserError, match="other images"):
+        two.difference(one)
+
+
+def test_other_photographs_of_frost_are_another_score(dataset, tmp_path, shared_dir):
+    own = tmp_path / "own"
+    shutil.copytree(shared_dir / "frost", own)
+    plans = [
+        suites.plan(["frost"], None, "cifar32", frost_dir=path)
+        for path in (shared_dir / "frost", own)
+    ]
+    assert [plan.source for plan in plans] == ["rendered", "rendered"]
+    (own / "frost1.png").unlink()
+    shutil.copy(own / "frost2.png", own / "frost1.png")
+    other = suites.plan(["frost"], None, "imagenet224", frost_dir=own)
+    assert re.fullmatch(r"rendered\+jpeg85\+frost-[0-9a-f]{8}", other.source)
+    assert other.is_saved("frost")
 
 
 def test_a_quick_look_stands_beside_the_full_score(dataset, tmp_path):

@@ -194,3 +194,14 @@ def test_table_and_figures_show_the_numbers():
     lines = dense.plot_severities().axes[0].lines
     assert list(lines[0].get_xdata()) == [0, 1, 2]
     assert list(lines[0].get_ydata()) == pytest.approx([75, 170 / 3, 30])
+
+
+def test_one_training_given_twice_is_no_further_sample():
+    ours = [tables.of_hits(random_hits(seed)) for seed in (0, 1)]
+    theirs = [tables.of_hits(random_hits(seed)) for seed in (2, 3)]
+    assert robustness.gain(ours, theirs).over_seeds is not None
+    again = tables.of_hits(random_hits(0))
+    with pytest.raises(UserError, match="gain: found result 2 with the same answers"):
+        robustness.gain([*ours, again], theirs)
+    with pytest.raises(UserError, match="over_seeds: found result 2 with the same answers"):
+        robustness.over_seeds([*ours, again])

@@ -66,15 +66,37 @@ def test_without_the_record_there_are_still_the_accuracies(tmp_path):
     assert not loaded.hits
 
 
-def test_a_record_that_is_not_of_its_row_is_left_out(tmp_path):
+def test_a_row_that_its_record_contradicts_is_not_counted(tmp_path):
     storage.save(tmp_path, some(0))
     path = tmp_path / "robustness.csv"
     rows = list(csv.reader(path.read_text().splitlines()))
     rows[2][5] = "0.123"
     path.write_text("\n".join(map(",".join, rows)) + "\n")
-    assert Condition(rows[2][2], int(rows[2][3])) not in storage.load(tmp_path).hits
-    assert len(storage.load(tmp_path).hits) == 3
-    assert len(storage.load(tmp_path).scores) == 4
+    stored = storage.read(tmp_path, salvage=True)
+    assert stored.problems == [
+        "robustness.csv and robustness.npz contradict each other in 1 row, left out"
+    ]
+    (result,) = stored.results
+    assert Condition(rows[2][2], int(rows[2][3])) not in {row.condition for row in result.scores}
+    assert len(result.scores) == len(result.hits) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("robustness.json", '{"results": [{"notes": null}]}'),
+        ("robustness.json", '{"results": [{"notes": [1]}]}'),
+        ("robustness.json", '{"results": [{"dataset": [1]}]}'),
+        ("robustness.json", '{"results": [], "model": {"weights": "", "classes": 1e400}}'),
+        ("robustness.json", "[" * 100_000),
+        ("robustness.csv", "suite,corruption,severity,n,accuracy\n" + "x" * 200_000),
+    ],
+)
+def test_foreign_content_is_one_line(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name}: found .*Delete"):
+        storage.load_all(tmp_path)
+    assert storage.read(tmp_path, salvage=True).problems
 
 
 HEAD = "suite,source,corruption,severity,n,accuracy,ece,preset,seed\n"

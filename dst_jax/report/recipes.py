@@ -1,0 +1,121 @@
+"""The recipes that stand for the paper's, whose appendix is not public: those of the cards.
+
+A recipe is what differs from the defaults, as in the card; tests hold both against each other. A
+run stands beside a number of the paper only if all of its options are these (`differing`). Called
+by `published`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dst_jax import config as config_lib
+from dst_jax.data.datasets import DATASETS
+from dst_jax.errors import UserError
+from dst_jax.report.groups import RECORDS
+
+Recipe = Mapping[str, Any]
+
+_GRANET: Recipe = {
+    "train.epochs": 160.0,
+    "train.schedule": "step",
+    "sparsity.update_freq": "1000",
+    "sparsity.update_end_step": "100%",
+    "sparsity.drop_fraction": 0.5,
+    "sparsity.drop_fraction_floor": 0.005,
+}
+CIFAR10: Recipe = {**_GRANET, "data.augment": "reflect_crop_flip"}
+CIFAR100: Recipe = {**_GRANET, "data.augment": "crop_flip"}
+TINY_IMAGENET: Recipe = {**_GRANET, "data.augment": "crop_flip"}
+IMAGENET: Recipe = {
+    "data.augment": "resized_crop_flip",
+    "model.dtype": "bfloat16",
+    "train.batch_size": 256,
+    "train.epochs": 100.0,
+    "train.schedule": "step",
+    "train.warmup": "5%",
+    "train.milestones": ("30%", "60%", "90%"),
+    "train.weight_decay": 1e-4,
+    "train.nesterov": False,
+    "train.label_smoothing": 0.1,
+    "sparsity.update_freq": "4000",
+    "sparsity.drop_fraction": 0.5,
+    "sparsity.prune_end_step": "30%",
+}
+DEIT: Recipe = {
+    "data.augment": "resized_crop_flip",
+    "data.randaugment_layers": 2,
+    "data.erasing": 0.25,
+    "model.dtype": "bfloat16",
+    "model.drop_path": 0.1,
+    "train.batch_size": 1024,
+    "train.epochs": 200.0,
+    "train.optimizer": "adamw",
+    "train.learning_rate": 1e-3,
+    "train.warmup": "2.5%",
+    "train.weight_decay": 0.05,
+    "train.label_smoothing": 0.1,
+    "train.mixup": 0.8,
+    "train.cutmix": 1.0,
+    "sparsity.update_freq": "7000",
+    "sparsity.update_end_step": "80%",
+    "sparsity.drop_fraction": 0.5,
+}
+UCF101: Recipe = {
+    "data.augment": "clip_crop_flip",
+    "model.dtype": "bfloat16",
+    "train.batch_size": 16,
+    "train.epochs": 100.0,
+    "train.weight_decay": 1e-3,
+    "train.nesterov": False,
+    "sparsity.update_freq": "1000",
+    "sparsity.drop_fraction": 0.5,
+}
+_NAMED = 6  # so many differing options are named, the others counted
+
+
+def resolved(recipe: Recipe, dataset: str, model: str, algorithm: str, sparsity: float) -> Recipe:
+    """A recipe as a run has it, flat, durations in steps, on the whole published data set."""
+    config = config_lib.default()
+    given = {
+        "data.name": dataset,
+        "model.name": model,
+        "sparsity.algorithm": algorithm,
+        "sparsity.sparsity": sparsity,
+    }
+    for name, value in {**recipe, **given}.items():
+        config_lib.set_option(config, name, value)
+    nested = config_lib.resolve(config, DATASETS[dataset].num_train)
+    return dict(config_lib.flatten(nested))
+
+
+def differing(
+    run: Recipe, recipe: Recipe, dataset: str, model: str, algorithm: str, sparsity: float
+) -> list[str]:
+    """The options in which a run's config is not a recipe, in words; [] where it is.
+
+    Args:
+      run: the run's resolved config, flat.
+      recipe: one of those above.
+      dataset: of the paper's experiment.
+      model: the same.
+      algorithm: the run's.
+      sparsity: the run's; of a dense run the sparsity options are not read.
+    """
+    try:
+        wanted = resolved(recipe, dataset, model, algorithm, sparsity)
+    except UserError as error:
+        return [str(error)]
+    dense = config_lib.consistency.DENSE
+    found = []
+    for name in sorted(wanted.keys() | run.keys()):
+        if name == "seed" or name.startswith(RECORDS) or name == "data.stand_in_for":
+            continue
+        if algorithm in dense and name.startswith("sparsity."):
+            continue
+        have, want = run.get(name), wanted.get(name)
+        have = list(have) if isinstance(have, tuple) else have
+        want = list(want) if isinstance(want, tuple) else want
+        if have != want:
+            found.append(f"{name} {have}, not {want}")
+    more = [f"{len(found) - _NAMED} more options"] if len(found) > _NAMED else []
+    return found[:_NAMED] + more
