@@ -265,7 +265,8 @@ def _idle_rows(comparison: Comparison) -> list[Row]:
     for group in comparison.idle:
         for run in group.runs:
             status = comparison.remarks[run.directory]
-            damaged = [p for p in run.problems if "unreadable" in p and p not in status]
+            told = ("unreadable", "not counted", "left out")
+            damaged = [p for p in run.problems if any(t in p for t in told) and p not in status]
             status = "; ".join([status, *damaged])
             alike.setdefault((group.method, group.sparsity, status), []).append(run)
     return [

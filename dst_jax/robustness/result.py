@@ -94,20 +94,7 @@ class Result:
 
         As "90 of 95 conditions, without frost", or "8 of 10,000 images".
         """
-        parts = []
-        wanted = self.benchmark.conditions
-        if len(self.counted) < len(wanted):
-            parts.append(f"{len(self.counted)} of {len(wanted)} conditions")
-            names = self.benchmark.corruptions
-            absent = [name for name in names if name not in {c.corruption for c in self.counted}]
-            if 0 < len(absent) <= 3 and len(self.counted) > 0:
-                parts[0] += f", without {' and '.join(absent)}"
-        if 0 < self.n < self.benchmark.test_images:
-            parts.append(f"{self.n:,} of {self.benchmark.test_images:,} images")
-        known = datasets.DATASETS.get(self.benchmark.dataset)
-        if known and self.setting.preset not in ("", known.preset):
-            parts.append(f"constants of {self.setting.preset}")
-        return "; ".join(parts)
+        return text.lacking(self)
 
     # --- accuracy ---
 

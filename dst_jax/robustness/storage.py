@@ -9,9 +9,6 @@ the report.
 import csv
 import io
 import json
-import math
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,23 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dst_jax.errors import UserError
-from dst_jax.robustness.records import Condition, Fingerprint, Hits, Score, Setting
+from dst_jax.robustness.files import (
+    CSV,
+    INDEX,
+    JSON,
+    NPZ,
+    Key,
+    damaged_table,
+    read_facts,
+    read_hits,
+    read_rows,
+)
+from dst_jax.robustness.records import Fingerprint, Hits, Score, Setting
 from dst_jax.robustness.result import Result
 from dst_jax.workdir import write_bytes, write_json, write_text
-
-CSV, NPZ, JSON = "robustness.csv", "robustness.npz", "robustness.json"
-# Without these there is no score; the columns of an older version may lack the others.
-_NEEDED = ("suite", "corruption", "severity", "n", "accuracy")
-_DEFAULTS = {"source": "", "ece": "nan", "preset": "", "seed": "0", "images": ""}
-_INDEX = "index"  # in the NPZ: the setting and condition of each record, as JSON
-
-# What reading a damaged file raises.
-_UNREADABLE = (
-    *(OSError, AttributeError, KeyError, TypeError, ValueError),
-    *(OverflowError, RecursionError, IndexError),
-)
-
-Key = tuple[Setting, Condition]
 
 
 class Stored(NamedTuple):
@@ -66,14 +60,14 @@ def read(path: str | Path, *, salvage: bool = False) -> Stored:
     problems: list[str] = []
     parts: list[Any] = []
     for function, name, nothing in (
-        (_read_rows, CSV, []),
-        (_read_hits, NPZ, {}),
-        (_read_facts, JSON, ({}, None)),
+        (read_rows, CSV, []),
+        (read_hits, NPZ, {}),
+        (read_facts, JSON, ({}, None)),
     ):
         try:
             parts.append(function(path / name, problems))
             if problems and not salvage:
-                raise _damaged_table(path / CSV, problems[0].partition(" has ")[2])
+                raise damaged_table(path / CSV, problems[0].partition(" has ")[2])
         except UserError as error:
             if not salvage:
                 raise
@@ -162,7 +156,7 @@ def write(path: Path, results: Iterable[Result], model: Fingerprint | None = Non
             for condition, hits in result.hits.items():
                 arrays[f"bits/{len(index)}"] = hits.bits
                 index.append([*result.setting, *condition, hits.images])
-        arrays[_INDEX] = np.array(json.dumps(index))
+        arrays[INDEX] = np.array(json.dumps(index))
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
         write_bytes(path / NPZ, content.getvalue())
@@ -231,138 +225,3 @@ def _agrees(row: Score, hits: Hits) -> bool:
     if hits.bits.dtype != np.uint8 or hits.bits.shape != (-(-row.n // 8),):
         return False
     return abs(hits.unpack(row.n).mean() - row.accuracy) < 1e-9
-
-
-def _read_rows(path: Path, problems: list[str]) -> list[Score]:
-    """The rows of `robustness.csv`; those that cannot be read are counted in `problems`."""
-    if not path.exists():
-        return []
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
-    except OSError as error:
-        raise _damaged_table(path, str(error)) from None
-    reader = csv.DictReader(io.StringIO(text))
-    try:
-        cells_of_rows = list(reader)
-    except csv.Error as error:
-        raise _damaged_table(path, str(error)) from None
-    lacking = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-    if lacking:
-        raise _damaged_table(path, f"no column {', '.join(lacking)}")
-    found: dict[Key, Score] = {}
-    bad = 0
-    for cells in cells_of_rows:
-        cut = None in cells.values()  # fewer cells than columns: the last may be half a number
-        row = None if cut else _row({**_DEFAULTS, **{k: c for k, c in cells.items() if c}})
-        if row is None or (row.setting, row.condition) in found:
-            bad += 1
-        else:
-            found[row.setting, row.condition] = row
-    if bad:
-        problems.append(f"{CSV} has {bad} unreadable row{'' if bad == 1 else 's'}, left out")
-    return list(found.values())
-
-
-def _row(cells: Mapping[str, str]) -> Score | None:
-    try:
-        row = Score(
-            suite=cells["suite"],
-            source=cells["source"],
-            corruption=cells["corruption"],
-            severity=int(cells["severity"]),
-            n=int(cells["n"]),
-            accuracy=float(cells["accuracy"]),
-            ece=float(cells["ece"]),
-            preset=cells["preset"],
-            seed=int(cells["seed"]),
-            images=cells["images"],
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    return row if 0 <= row.accuracy <= 1 and row.n > 0 and not math.isinf(row.ece) else None
-
-
-def _damaged_table(path: Path, reason: str) -> UserError:
-    return UserError(
-        str(path), f"a damaged table ({reason})", ",".join(Score._fields), f"Delete {path}"
-    )
-
-
-def _read_hits(path: Path, problems: list[str]) -> dict[Key, Hits]:
-    del problems
-    if not path.exists():
-        return {}
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        if _INDEX not in arrays:
-            return _hits_of_version_0_1(arrays)
-        found = {}
-        for number, entry in enumerate(json.loads(str(arrays[_INDEX]))):
-            *setting, corruption, severity, images = entry
-            if not isinstance(images, int):
-                raise ValueError(f"a checksum that is {images!r}")
-            key = Setting(*setting), Condition(corruption, severity)
-            found[key] = Hits(arrays[f"bits/{number}"], images)
-        return found
-    except (*_UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            str(path),
-            f"a damaged archive ({error})",
-            "which images were right",
-            f"Delete {path}: what it held is scored again",
-        ) from None
-
-
-def _hits_of_version_0_1(arrays: Mapping[str, np.ndarray]) -> dict[Key, Hits]:
-    """Records as dst_jax 0.1 named them: suite/source/preset/seed/corruption/severity/bits.
-
-    Rows of that version do not tell their images, and the number of bits only the number of images
-    rounded up, so that a record is put under each number that it may be of.
-    """
-    found = {}
-    for name, bits in arrays.items():
-        key, _, kind = name.rpartition("/")
-        if kind == "bits":
-            head, preset, seed, corruption, severity = key.rsplit("/", 4)
-            suite, _, source = head.partition("/")
-            hits = Hits(bits, int(arrays[f"{key}/images"]))
-            condition = Condition(corruption, int(severity))
-            for n in range(max(1, 8 * bits.size - 7), 8 * bits.size + 1):
-                found[Setting(suite, source, preset, int(seed), n, ""), condition] = hits
-    return found
-
-
-def _read_facts(
-    path: Path, problems: list[str]
-) -> tuple[dict[Setting, dict[str, Any]], Fingerprint | None]:
-    del problems
-    if not path.exists():
-        return {}, None
-    try:
-        content = json.loads(path.read_text())
-        listed = content["results"] if isinstance(content, dict) else content  # 0.1: a list
-        facts = {
-            Setting(*(fact.get(name, "") for name in Setting._fields)): fact for fact in listed
-        }
-        for fact in listed:
-            texts = fact.get("notes", [])
-            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                raise ValueError("notes that are no sentences")
-            if not isinstance(fact.get("dataset", ""), str):
-                raise ValueError("a dataset without a name")
-        model = content.get("model") if isinstance(content, dict) else None
-        if model is None:
-            return facts, None
-        return facts, Fingerprint(
-            str(model["weights"]),
-            np.asarray(model["classes"], np.int32),
-            np.asarray(model["confidence"], np.float32),
-        )
-    except _UNREADABLE as error:
-        raise UserError(
-            str(path),
-            f"an unreadable file ({error})",
-            "what the table beside it is of",
-            f"Delete {path}: it is written again",
-        ) from None

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from dst_jax.data import benchmarks
+from dst_jax.data import benchmarks, datasets
 from dst_jax.robustness.records import Condition
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def table(result: "Result") -> str:
         cells = "".join(f"{100 * r.accuracy:7.1f}" if r else f"{'–':>7}" for r in found)
         lines.append(f"{name:{width}}{100 * mean:7.1f}{cells}")
     means = "  ".join(f"{name} {100 * mean:.1f}" for name, mean in result.by_category.items())
-    name, lacking = result.benchmark.name, result.lacking
+    name, missing = result.benchmark.name, result.lacking
     lines += [
         f"clean {_percent(result.clean_accuracy)} %   robust {_percent(result.robust_accuracy)} %"
         + _interval(result),
         f"robust accuracy over {name}"
         + (", a list of its own and no benchmark" if benchmarks.named(name) is None else "")
-        + f", {f'INCOMPLETE: {lacking}' if lacking else 'complete'}",
+        + f", {f'INCOMPLETE: {missing}' if missing else 'complete'}",
         f"ECE, %: clean {_percent(result.clean_ece)}  corrupted {_percent(result.mean_ece)}",
         f"categories, %: {means}",
     ]
@@ -40,6 +40,24 @@ def table(result: "Result") -> str:
     else:
         lines.append(f"mCE {result.mce:.1f} %   relative mCE {_number(result.relative_mce)} %")
     return "\n".join([*lines, *result.notes])
+
+
+def lacking(result: "Result") -> str:
+    """What the benchmark has and a result has not, in words; see `Result.lacking`."""
+    parts = []
+    wanted = result.benchmark.conditions
+    if len(result.counted) < len(wanted):
+        parts.append(f"{len(result.counted)} of {len(wanted)} conditions")
+        names = result.benchmark.corruptions
+        absent = [name for name in names if name not in {c.corruption for c in result.counted}]
+        if 0 < len(absent) <= 3 and len(result.counted) > 0:
+            parts[0] += f", without {' and '.join(absent)}"
+    if 0 < result.n < result.benchmark.test_images:
+        parts.append(f"{result.n:,} of {result.benchmark.test_images:,} images")
+    known = datasets.DATASETS.get(result.benchmark.dataset)
+    if known and result.setting.preset not in ("", known.preset):
+        parts.append(f"constants of {result.setting.preset}")
+    return "; ".join(parts)
 
 
 def _interval(result: "Result") -> str:
