@@ -109,6 +109,8 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
             "the scores of this run",
             f"Move {storage.CSV}, .npz and .json away: the run is scored again",
         )
+    if not (workdir / storage.JSON).exists():
+        return None  # an evaluation writes it again
     for result in stored.results:
         if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits):
             return result.only(wanted.conditions)

@@ -123,8 +123,25 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     A `config.json` that is there is never written again: it says what the run was begun with.
 
     Raises:
-      UserError: it cannot be written, or holds the run of another config.
+      UserError: it cannot be written, holds the run of another config or several runs, or lies in
+        the directory of a run.
     """
+    inside = sorted(path.parent.name for path in workdir.glob("*/config.json"))
+    if inside and not (workdir / "config.json").exists():
+        raise UserError(
+            f"--workdir={workdir}",
+            f"a directory of runs ({', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''})",
+            "the directory of one run",
+            "Use another --workdir, or name the sweep with --sweep",
+        )
+    # A config.json alone may be anybody's.
+    if all((workdir.parent / name).exists() for name in ("config.json", "metrics.jsonl")):
+        raise UserError(
+            f"--workdir={workdir.parent}",
+            "the directory of one run",
+            "a directory for several runs",
+            "Use another --workdir",
+        )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / "config.json"

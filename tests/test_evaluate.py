@@ -1,5 +1,7 @@
 """Evaluation of run directories: what is scored, what is skipped, where the images come from."""
 
+import shutil
+
 import cifar10_c
 import numpy as np
 import pytest
@@ -86,6 +88,26 @@ def test_a_quick_look_never_replaces_a_finished_score(digits_run, cache_dir, cha
     full = evaluate.complete(config, workdir, None, cache_dir)
     assert full.scores == tuple(row for row in before if row in full.scores)
     assert (full.n, len(full.conditions)) == (360, 2)
+
+
+def test_a_lost_robustness_json_is_written_again(digits_run, cache_dir):
+    config, workdir = digits_run
+    before = evaluate.evaluate(config, load_run(workdir), None, cache_dir)
+    (workdir / "robustness.json").unlink()
+    assert evaluate.complete(config, workdir, None, cache_dir) is None
+    after = evaluate.evaluate(config, load_run(workdir), None, cache_dir)
+    assert (after.dataset, sorted(after.scores)) == ("digits", sorted(before.scores))
+    assert storage.read(workdir).model is not None
+    assert {result.dataset for result in storage.load_all(workdir)} <= {"digits", ""}
+
+
+def test_scores_of_other_weights_are_no_scores_of_the_run(digits_run, cache_dir, tmp_path):
+    config, workdir = digits_run
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy)
+    (copy / "model.json").write_text('{"weights": "those of another training"}')
+    with pytest.raises(UserError, match=r"robustness.json: found scores of other weights than"):
+        evaluate.complete(config, copy, None, cache_dir)
 
 
 def test_without_photographs_frost_is_left_out_and_says_why(digits_run, tmp_path):

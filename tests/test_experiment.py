@@ -208,3 +208,13 @@ def test_an_estimate_says_so_and_needs_the_most_of_its_runs(monkeypatch):
 
 def test_the_speed_of_a_product_is_that_of_this_machine():
     assert 1e7 < training_estimate.matmul_speed("float32") < 1e15
+
+
+def test_a_run_and_a_directory_of_runs_are_not_mixed(tmp_path):
+    config = runs.small_config()
+    workdir_lib.claim(tmp_path / "sweep" / "one", config)
+    with pytest.raises(UserError, match=r"found a directory of runs \(one\); expected the dir"):
+        workdir_lib.claim(tmp_path / "sweep", config)
+    (tmp_path / "sweep" / "one" / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match="found the directory of one run; expected a directory for"):
+        workdir_lib.claim(tmp_path / "sweep" / "one" / "two", config)

@@ -3,10 +3,11 @@
 What a comparison says of its groups is in `groups`. Called by `report.write`.
 """
 
-import collections
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from dst_jax.data.datasets import benchmark_of
 from dst_jax.report.groups import Comparison, Group, Place, Scope, recipe, scope, settings
 from dst_jax.report.runs import Run
 from dst_jax.robustness import Result
@@ -24,7 +25,9 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     comparisons = []
     for (dataset, model), alike in members.items():
         places = dict.fromkeys(place_of(result) for run in alike for result in run.results)
-        for where in places or [None]:
+        own = {benchmark_of(str(r.config.get("eval.suite")), r.dataset or "") for r in alike}
+        ordered: list[Place | None] = [*sorted(places, key=lambda p: p.benchmark not in own)]
+        for where in ordered or [None]:
             comparisons.append(_comparison(dataset, model, where, alike))
     return comparisons
 
@@ -45,14 +48,13 @@ def _comparison(
     groups: list[Group] = []
     idle: list[Group] = []
     remarks: dict[Path, str] = {}
-    common = collections.Counter(scope(r) for run in runs for r in _at(run, place))
     for family in families:
-        chosen = _chosen(family, place, common)
+        chosen = _chosen(family, place, runs)
         counted: list[Run] = []
         for run in family.runs:
             if chosen is None or run.contradiction:
                 continue
-            result = next((r for r in _at(run, place) if scope(r) == chosen), None)
+            result = _within(run, place, chosen)
             if result is not None and not (twin := _twin(run, result, counted, results)):
                 counted.append(run)
                 results[run.directory] = result
@@ -97,19 +99,37 @@ def _at(run: Run, place: Place | None) -> list[Result]:
     return [r for r in run.results if place is not None and place_of(r) == place]
 
 
-def _chosen(family: Group, place: Place | None, common: Mapping[Scope, int]) -> Scope | None:
+def _within(run: Run, place: Place | None, wanted: Scope) -> Result | None:
+    """A run's score on these images, restricted to these conditions, if it has all of them."""
+    for result in _at(run, place):
+        own = scope(result)
+        if own[:2] == wanted[:2] and set(wanted.conditions) <= set(own.conditions):
+            return result.only(wanted.conditions)
+    return None
+
+
+def _chosen(family: Group, place: Place | None, runs: Sequence[Run]) -> Scope | None:
     """Which scores of a family are shown: complete ones, else those that most runs have.
 
-    A later quick look of some seeds must not displace what all of them were scored on.
+    A quick look at some seeds, at more conditions or more images, must not displace what all of
+    them were scored on.
     """
-    own = collections.Counter(scope(r) for run in family.runs for r in _at(run, place))
     found = {scope(r): r for run in family.runs for r in _at(run, place)}
-    return max(
-        found,
-        key=lambda s: (not found[s].lacking, bool(s.conditions), own[s], common[s], s.n *
-                       len(s.conditions)),
-        default=None,
-    )  # fmt: skip
+
+    def rank(wanted: Scope) -> tuple[Any, ...]:
+        own, everywhere = (
+            sum(_within(run, place, wanted) is not None for run in some)
+            for some in (family.runs, runs)
+        )
+        conditions = len(wanted.conditions)
+        return not found[wanted].lacking, conditions > 0, own, everywhere, wanted.n * conditions
+
+    # What the others have counts too: seeds scored on more than they can be shown on less.
+    for run in runs:
+        for result in _at(run, place):
+            if any(_within(own, place, scope(result)) for own in family.runs):
+                found.setdefault(scope(result), result)
+    return max(found, key=rank, default=None)
 
 
 def _twin(run: Run, result: Result, counted: Sequence[Run], results: Mapping[Path, Result]) -> str:

@@ -6,6 +6,7 @@ the next. Our own runs take the same way (`dst_jax.evaluate`), and so does the c
 """
 
 import contextlib
+import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
@@ -261,6 +262,12 @@ class _Book:
         n = len(clean.id)
         self._setting = Setting(plan.suite, plan.source, plan.preset, plan.seed, n, images_)
         self._check_answers(clean)
+        self._others = [
+            dataclasses.replace(old, dataset=self._dataset)
+            if not old.dataset and old.setting.images == images_  # the JSON was lost
+            else old
+            for old in self._others
+        ]
         same = [old for old in self._others if old.setting == self._setting]
         self._others = [old for old in self._others if old.setting != self._setting]
         for old in same:  # one or none
@@ -275,10 +282,10 @@ class _Book:
         """Refuses scores whose answers on clean images were not this model's, or nobody's."""
         compared = self._signed
         for old in self._others:
-            if old.dataset != self._dataset or CLEAN not in old.hits:
+            if CLEAN not in old.hits or old.dataset not in ("", self._dataset):
                 continue
             same = self._setting is not None and old.setting.images == self._setting.images
-            if not same and (self._signed or not self._dataset):
+            if not same and (self._signed or not self._dataset or not old.dataset):
                 continue  # the weights were compared; or the caller's own images, other ones
             # A named dataset is read in one order: the first images are the same ones.
             shared = min(old.n, len(clean.id))

@@ -85,7 +85,10 @@ def _row(cells: Mapping[str, str]) -> Score | None:
 def damaged_table(path: Path, reason: str) -> UserError:
     """What to tell of a table that cannot be read."""
     return UserError(
-        str(path), f"a damaged table ({reason})", ",".join(Score._fields), f"Delete {path}"
+        str(path),
+        f"a damaged table ({reason})",
+        ",".join(Score._fields),
+        f"Delete the damaged rows, which are scored again, or {path}: then all of it is",
     )
 
 

@@ -67,7 +67,7 @@ def read(path: str | Path, *, salvage: bool = False) -> Stored:
         try:
             parts.append(function(path / name, problems))
             if problems and not salvage:
-                raise damaged_table(path / CSV, problems[0].partition(" has ")[2])
+                raise damaged_table(path / CSV, problems[0].partition(" has ")[2].partition(",")[0])
         except UserError as error:
             if not salvage:
                 raise

@@ -325,6 +325,32 @@ def test_a_quick_look_of_some_seeds_does_not_displace_what_all_were_scored_on(tm
     assert comparison.robust(group).mean == pytest.approx(0.51)
 
 
+def test_a_look_at_more_conditions_does_not_either(tmp_path):
+    paths = study(tmp_path, ("rigl", 0.5, (0.60, 0.61, 0.62)))
+    for path in paths:  # all but one were scored on fog alone
+        lines = (path / "robustness.csv").read_text().splitlines(keepends=True)
+        more = "gaussian_noise,2" if path == paths[-1] else "gaussian_noise"
+        kept = [line for line in lines if more not in line]
+        (path / "robustness.csv").write_text("".join(kept))
+    comparison = one(*paths)
+    assert [len(group.runs) for group in comparison.groups] == [3, 3]
+    assert comparison.gain(comparison.groups[1]).absolute == pytest.approx(0.1)
+    assert comparison.corruptions == ("fog",)
+
+
+def test_the_runs_own_suite_comes_first(tmp_path):
+    path = make(tmp_path, "dense", 0.0, 0)
+    config = json.loads((path / "config.json").read_text())
+    config["eval"]["suite"] = "Test-C"
+    (path / "config.json").write_text(json.dumps(config))
+    other = [("gaussian_noise+fog", *row[1:]) for row in conditions(0.9, 0.9)]
+    lines = ["suite,corruption,severity,n,accuracy"]
+    lines += [",".join(map(str, row)) for row in [*other, *conditions(0.9, 0.5)]]
+    (path / "robustness.csv").write_text("\n".join(lines) + "\n")
+    names = [comparison.place.benchmark.name for comparison in compared(path)]
+    assert names == ["Test-C", "gaussian_noise+fog"]
+
+
 def test_the_claim_is_not_tested_by_a_list_that_is_no_benchmark(tmp_path):
     paths = study(tmp_path, ("rigl", 0.5, (0.60, 0.61, 0.62)))
     for path in paths:
