@@ -155,6 +155,14 @@ def _call(arguments: list[str]) -> str:
         config = _CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise _mistake(error) from None
+    except (UserError, RunError):
+        raise
+    except Exception as error:  # whatever a stranger's card raises
+        if not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
+            raise
+        text = (str(error).splitlines() or [""])[0]
+        found = f"a card that fails ({type(error).__name__}: {text})"
+        raise UserError("--config", found, "an experiment card") from error
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
     cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
@@ -234,6 +242,8 @@ def _check_sweep_flags() -> None:
     for flag, used in given.items():
         if used and not _SWEEP.value:
             raise UserError(flag, "no sweep", "--sweep=NAME, a list of runs of the card")
+    if _SWEEP.value and not _CONFIG.present:
+        raise UserError("--sweep", "no --config", "the card whose sweep it is")
     if given["--sweep_index"] and given["--launcher"]:
         raise UserError("--sweep_index", "a --launcher too", "one of them")
     if given["--launcher"] and _MODE.value != "all":

@@ -263,6 +263,10 @@ def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str
     expected = "the resolved config of a run"
     if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
         raise UserError(where, "no section `model`", expected)
+    sections = {name.rpartition(".")[0] for name in OPTIONS} - {""}
+    for section in sections & config.keys():
+        if not isinstance(config[section], Mapping):
+            raise UserError(f"{where}: {section}", repr(config[section]), f"{expected}, a section")
     flat = dict(flatten(config))
     for name in ("train.steps_per_epoch", "train.steps"):
         if not isinstance(flat.get(name), int):
@@ -275,12 +279,22 @@ def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str
                 flat[name] = steps_of(name, option.default, *lengths)
             elif name == "train.milestones":
                 flat[name] = tuple(steps_of(name, part, *lengths) for part in option.default)
+        elif not isinstance(flat[name], _resolved_kind(name, option)):
+            raise UserError(f"{where}: {name}", repr(flat[name]), option.expected())
     flat["log.every"] = max(1, min(flat["log.every"], flat["train.steps"]))
     # What follows from other options is filled in. A run that breaks a rule of this version was
     # trained all the same, and can be read.
     with contextlib.suppress(UserError, TypeError):
         consistency.check(flat)
     return _nested(flat)
+
+
+def _resolved_kind(name: str, option: Option) -> type | tuple[type, ...]:
+    """The types that an option may have in a resolved config, as JSON gives them back."""
+    if option.duration or name == "train.steps":
+        return int
+    kind = type(option.default)
+    return {float: (int, float), tuple: (list, tuple)}.get(kind, kind)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,7 @@
-"""`run.py` as somebody meets it who has not read the code: help, mistakes, what is printed."""
+"""`run.py` as somebody meets it who has not read the code: help, what is printed, what is kept.
+
+Mistakes on the command line are in `test_mistakes`.
+"""
 
 import json
 import subprocess
@@ -67,107 +70,6 @@ def test_describing_a_network_needs_no_data_and_leaves_nothing_behind(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "parameters: 25,557,032\nmaskable: 25,502,912 in 54 layers" in done.stdout
     assert not list(tmp_path.iterdir())
-
-
-MISTAKES = {
-    "misspelt field": (["--config.train.epoch=3"], "config: found no field epoch; expected epochs"),
-    "wrong type": (
-        ["--config.train.batch_size=many"],
-        "--config.train.batch_size: found many; expected a whole number, at least 1",
-    ),
-    "unknown model": (
-        ["--config.model.name=resnet21"],
-        "config.model.name: found resnet21; expected one of mlp, vgg16, resnet20, resnet18,",
-    ),
-    "option that the model lacks": (
-        ["--config.model.drop_path=0.1"],
-        "model options: found drop_path; expected options of resnet20: width, depth, stem",
-    ),
-    "unknown dataset": (
-        ["--config.data.name=digit"],
-        "config.data.name: found digit; expected one of digits, cifar10",
-    ),
-    "unknown algorithm": (
-        ["--config.sparsity.algorithm=rigel"],
-        "config.sparsity.algorithm: found rigel; expected one of",
-    ),
-    "sparsity 1.2": (
-        ["--config.sparsity.sparsity=1.2"],
-        "config.sparsity.sparsity: found 1.2; expected a number from 0 to 1",
-    ),
-    "missing dataset": (
-        ["--config.data.name=cifar10", "--data_dir=nowhere"],
-        "the TFDS dataset cifar10, prepared. Prepare it with: python -c",
-    ),
-    "zero steps": (
-        ["--config.train.steps=0"],
-        "config.train.steps: found 0; expected a training of at least one step",
-    ),
-    "unknown sweep": (
-        ["--sweep=dmo"],
-        "--sweep: found dmo; expected a sweep of the card (demo, paper)",
-    ),
-    "unknown corruption": (
-        ["--config.eval.corruptions=fogg"],
-        "config.eval.corruptions: found fogg; expected among gaussian_noise",
-    ),
-    "update_end after the end": (
-        ["--config.sparsity.update_end_step=150%"],
-        "config.sparsity.update_end_step: found step 660; expected at most the end of the training",
-    ),
-    "unknown flag": (["--workdri=x"], "Unknown command line flag 'workdri'. Did you mean: workdir"),
-    "unknown mode": (["--mode=evalute"], "--mode: found evalute; expected"),
-    "nothing left to mask": (
-        ["--config.sparsity.exclude=.*"],
-        "config.sparsity.exclude: found .*; expected a pattern that leaves a layer to mask",
-    ),
-    "backslash": (
-        ["--eval_batch_size=\\x"],
-        "--eval_batch_size: found \\x; expected a whole number, at least 1",
-    ),
-    "backslash in a field": (["--config.train.\\x=1"], "command line: found Could not parse"),
-    "umlaut": (["--config.model.name=größer"], "config.model.name: found größer; expected one of"),
-    "old name": (
-        ["--batch_size=32"],
-        "--batch_size: found 32; expected --eval_batch_size=32, the images a batch of the "
-        "evaluation. The training's is --config.train.batch_size",
-    ),
-    "severity 6": (["--severities=1,6"], "config.eval.severities: found 6; expected severities"),
-    "severity x": (["--severities=x"], "config.eval.severities: found x; expected severities"),
-    "evaluation without one": (
-        ["--mode=train", "--max_images=8"],
-        "--max_images: found --mode=train; expected a mode that evaluates",
-    ),
-    "no flag": (["train"], "command line: found train; expected flags only"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line_with_exit_code_2_and_harms_nothing(name, tmp_path, cache_dir):
-    arguments, text = MISTAKES[name]
-    done = main(
-        f"--config={runs.CARD}", f"--workdir={tmp_path}", f"--cache_dir={cache_dir}", *arguments
-    )
-    assert done.returncode == 2, done.stderr
-    assert text in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ([], "--config: found nothing; expected an experiment card"),
-        (["--config=configs/none.py"], "--config: found configs/none.py; expected an experiment"),
-        (["--mode=report", "--workdir=nowhere"], "--workdir=nowhere: found no run; expected a run"),
-        (["--mode=evaluate", "--workdir=nowhere"], "--workdir=nowhere: found no run"),
-    ],
-)
-def test_without_a_run_it_says_how_to_start_one(arguments, text):
-    done = main(*arguments)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert text in done.stderr
 
 
 def test_an_unwritable_workdir(tmp_path, cache_dir):

@@ -204,3 +204,40 @@ def test_an_update_at_the_end_of_the_training_never_comes():
         config_lib.set_option(card, name, value)
     with pytest.raises(UserError, match="a step with a mask update before it: mest_g"):
         updaters.check_algorithm(config_lib.resolve(card, 1437))
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "text"),
+    [
+        ("log", 3, "run/config.json: log: found 3; expected the resolved config"),
+        ("model", None, "run/config.json: found no section `model`"),
+        ("train", {"steps": 1}, "run/config.json: train.steps_per_epoch: found None"),
+        ("model", {"width": "a"}, "run/config.json: model.width: found 'a'; expected a whole"),
+        ("seed", "x", "run/config.json: seed: found 'x'; expected a whole number"),
+    ],
+)
+def test_a_damaged_config_of_a_run_is_told_in_one_line(section, value, text):
+    config = {**resolve(), section: value}
+    with pytest.raises(UserError) as error:
+        config_lib.completed(config, "run/config.json")
+    assert text in str(error.value)
+
+
+@pytest.mark.parametrize("algorithm", ["dense", "rigl", "granet_g", "mest_r", "gmp"])
+def test_a_config_of_this_version_is_complete_as_it_is(algorithm):
+    import json
+
+    resolved = json.loads(json.dumps(resolve(sparsity__algorithm=algorithm)))
+    assert config_lib.completed(resolved) == resolved
+
+
+def test_only_what_an_algorithm_reads_tells_its_runs_apart():
+    older = resolve(sparsity__algorithm="rigl")
+    older["sparsity"]["initial_density"] = 0.8  # the default of an earlier version
+    assert config_lib.differences(older, resolve(sparsity__algorithm="rigl")) == []
+    gradual = resolve(sparsity__algorithm="granet_g", sparsity__sparsity=0.1)
+    older = resolve(sparsity__algorithm="granet_g", sparsity__sparsity=0.1)
+    older["sparsity"]["initial_density"] = 0.93
+    assert config_lib.differences(older, gradual) == [
+        "config.sparsity.initial_density was 0.93 and is 0.95"
+    ]

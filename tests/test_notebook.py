@@ -12,6 +12,7 @@ OVERRIDES = {
     "model.depth": 1,
     "train.epochs": 1.0,
     "train.warmup": "5",
+    "sparsity.update_freq": "7",
     "checkpoint.every": "5",
     "eval.corruptions": "('gaussian_noise',)",
     "eval.severities": "(1,)",

@@ -13,7 +13,7 @@ import numpy as np
 
 from dst_jax.options import ANALYSES
 from dst_jax.report.drawing import Look
-from dst_jax.report.groups import Comparison, Group
+from dst_jax.report.groups import Comparison, Group, differences
 from dst_jax.workdir import read_arrays
 
 if TYPE_CHECKING:
@@ -97,15 +97,36 @@ def high_shares(found: Sequence[Sample]) -> dict[str, float]:
 
 
 def curves(found: Iterable[Sample], part: str, x: str, y: str) -> list[tuple[Sample, Arrays]]:
-    """Mean and standard deviation over seeds of a curve; seeds on another grid are left out."""
+    """Mean and spread over seeds of a curve; seeds on another grid or other images are left out."""
     drawn = []
     for sample in found:
         runs = sample.of(part)
-        alike = [run for run in runs if np.array_equal(run[x], runs[0][x])]
+        n = runs[0].get("n", np.array(0))  # curves of weights are of no images
+        alike = [run for run in runs if np.array_equal(run[x], runs[0][x]) and run.get("n", n) == n]
         values = np.stack([run[y] for run in alike])
         spread = values.std(0, ddof=1) if len(alike) > 1 else np.zeros(values.shape[1])
-        drawn.append((sample, {"x": runs[0][x], "mean": values.mean(0), "std": spread}))
+        curve = {"x": runs[0][x], "mean": values.mean(0), "std": spread, "n": n}
+        drawn.append((sample, curve))
     return drawn
+
+
+def over_dense(
+    drawn: Iterable[tuple[Sample, Arrays]],
+) -> list[tuple[Sample, Arrays, Sample, Arrays]]:
+    """Sparse curves with those of their dense baselines, on the same grid and number of images.
+
+    A baseline differs from its group in the sparse training alone, as everywhere in the report.
+    """
+    pairs = list(drawn)
+    found = []
+    for sample, curve in pairs:
+        for other, base in pairs:
+            alike = np.array_equal(curve["x"], base["x"]) and curve["n"] == base["n"]
+            dense = other.group.is_dense and not sample.group.is_dense
+            if dense and alike and not differences(sample.group, other.group):
+                found.append((sample, curve, other, base))
+                break
+    return found
 
 
 def plot(ax: "Axes", drawn: Iterable[tuple[Sample, Arrays]], scale: float = 100.0) -> None:

@@ -35,13 +35,32 @@ def build(comparison: Comparison) -> tuple[list[str], list[list[Datum]]]:
         share = shares.get(name)
         row = [Datum(words(name)), _share(share)]
         for group in comparison.groups:
-            row += _cells(comparison, group, conditions)
+            if name == "robust accuracy":
+                row += _robust(comparison, group)
+            else:
+                row += _cells(comparison, group, conditions)
         rows.append(row)
     return heads, rows
 
 
 def _share(share: float | None) -> Datum:
     return Datum(MISSING, None) if share is None else Datum(f"{100 * share:.0f}", share)
+
+
+def _robust(comparison: Comparison, group: Group) -> list[Datum]:
+    """Robust accuracy, with what lacks of its benchmark, and the gain as the results have it."""
+    digits = 2 if comparison.images >= MANY_IMAGES else 1
+    value, gain = comparison.robust(group), comparison.gain(group)
+    lacking = comparison.lacking(group)
+    text = accuracy_text(value, digits, lacking) if value else MISSING
+    cells = [Datum(text, value.mean if value else None)]
+    if comparison.baseline(group) is not None:
+        cells.append(
+            Datum(f"{100 * gain.absolute:+.{digits}f}", gain.absolute)
+            if gain
+            else Datum(MISSING, None)
+        )
+    return cells
 
 
 def _cells(comparison: Comparison, group: Group, conditions: list[Condition]) -> list[Datum]:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dst_jax.report.analyses import Arrays, Sample, curves, high_shares, samples, with_part
+from dst_jax.report.analyses import (
+    Arrays,
+    Sample,
+    curves,
+    high_shares,
+    over_dense,
+    samples,
+    with_part,
+)
 from dst_jax.report.drawing import looks_of
 from dst_jax.report.groups import Comparison
 from dst_jax.report.spatial_figures import mean_stripes
@@ -25,21 +33,16 @@ def _attenuation(found: Sequence[Sample]) -> str:
     """Mean accuracy over the radii without high, and without low, frequencies."""
     parts = []
     for band in ("high", "low"):
-        drawn = curves(with_part(found, "attenuation"), "attenuation", "radii", band)
-        base = next((curve for sample, curve in drawn if sample.group.is_dense), None)
-        if base is None:
-            return ""
-        texts = [
-            f"{sample.group.name} {_average(curve):.1f} % ({_average(curve) - _average(base):+.1f} "
-            "pp)"
-            for sample, curve in drawn
-            if not sample.group.is_dense and np.array_equal(curve["x"], base["x"])
-        ]
+        pairs = over_dense(curves(with_part(found, "attenuation"), "attenuation", "radii", band))
+        texts: dict[str, list[str]] = {}
+        for sample, curve, dense, base in pairs:
+            gain = _average(curve) - _average(base)
+            text = f"{sample.group.name} {_average(curve):.1f} % ({gain:+.1f} pp)"
+            texts.setdefault(f"{dense.group.name} {_average(base):.1f} %", []).append(text)
         if not texts:
             return ""
-        parts.append(
-            f"without {band} frequencies: dense {_average(base):.1f} %, {', '.join(texts)}"
-        )
+        listed = "; ".join(f"{base}, {', '.join(sparse)}" for base, sparse in texts.items())
+        parts.append(f"without {band} frequencies: {listed}")
     return (
         f"Accuracy on clean test images, mean over the attenuation radii, {'; '.join(parts)}. The "
         "paper finds sparse above dense without high frequencies and level without low ones."

@@ -3,7 +3,8 @@
 Figures 1 to 4 of Wu et al. 2025 from `robustness.csv` of the runs. Called by `report.write`.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from dst_jax.report.drawing import (
     to_svg,
     words,
 )
-from dst_jax.report.groups import Comparison, Group
+from dst_jax.report.groups import Comparison, Group, scope, settings
 from dst_jax.report.tables import title
 from dst_jax.report.wording import accuracy_text, percent
 from dst_jax.robustness import CLEAN
@@ -128,15 +129,33 @@ def _numbers(c: Comparison, group: Group, base: Group) -> str:
     return f"{group.name}: {', '.join(texts)}"
 
 
+def _line(c: Comparison, group: Group) -> str:
+    """What the points of one line share: everything but the sparsity and what follows from it."""
+    own = {
+        key: value
+        for key, value in settings(group.runs[0]).items()
+        if key not in ("sparsity.sparsity", "sparsity.initial_density")
+    }
+    return json.dumps([own, scope(c.of(group)[0])[:2]], sort_keys=True, default=str)
+
+
+def _title(groups: Sequence[Group], families: Mapping[tuple[str, str], Sequence[Group]]) -> str:
+    """The algorithm; of several recipes of one, the method as the table has it."""
+    algorithm = groups[0].algorithm
+    alone = sum(name == algorithm for name, _ in families) == 1
+    return algorithm if alone else groups[0].method
+
+
 def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing | None:
     """Robust and clean accuracy against sparsity, seeds as bands (figure 2)."""
-    families: dict[str, list[Group]] = {}
+    families: dict[tuple[str, str], list[Group]] = {}
     for group in c.groups:
         if not group.is_dense and group.sparsity is not None and not group.unfinished:
-            families.setdefault(group.algorithm, []).append(group)
+            families.setdefault((group.algorithm, _line(c, group)), []).append(group)
     if max((len({g.sparsity for g in groups}) for groups in families.values()), default=0) < 2:
         return None
-    dense = [group for group in c.groups if group.is_dense and not group.unfinished]
+    bases = [c.baseline(group) for groups in families.values() for group in groups]
+    dense = list({group.name: group for group in bases if group is not None}.values())
     figure = new_figure(9.6, 3.6)
     panels = figure.subplots(1, 2, sharex=True)
     for ax, label, conditions in (
@@ -150,10 +169,10 @@ def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing |
             x = np.array([100 * (sparsity or 0.0) for sparsity, _ in points])
             mean = np.array([100 * value.mean for _, value in points])
             std = np.array([100 * (value.std or 0.0) for _, value in points])
-            ax.plot(x, mean, color=look.colour, marker=look.marker, label=groups[0].algorithm)
+            ax.plot(x, mean, color=look.colour, marker=look.marker, label=_title(groups, families))
             if std.any():
                 ax.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.2, lw=0)
-        for group in dense[:1]:
+        for group in dense:
             value, colour = c.accuracy(group, conditions), looks[group.label].colour
             if value is not None:
                 ax.axhline(100 * value.mean, color=colour, linestyle="--", label=group.name)
@@ -174,7 +193,7 @@ def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing |
         name=name,
         heading="Accuracy against sparsity",
         alt="Robust and clean accuracy against sparsity, one line a method and a dashed line for "
-        f"dense; sparsities in percent: {', '.join(map(percent, tried))}.",
+        f"its dense baseline; sparsities in percent: {', '.join(map(percent, tried))}.",
         caption=f"{title(c)}. Bands are one standard deviation over seeds.",
         svg=to_svg(figure, name),
     )

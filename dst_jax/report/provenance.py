@@ -49,7 +49,7 @@ def single_runs(comparison: Comparison, where: Places) -> str:
                 Datum(MISSING, None) if run.seed is None else Datum(str(run.seed), run.seed),
                 Datum(f"{run.step:,}", run.step),
                 _accuracy(comparison.clean(alone), digits),
-                _accuracy(comparison.robust(alone), digits),
+                _accuracy(comparison.robust(alone), digits, comparison.lacking(alone)),
                 Datum(MISSING, None)
                 if realised is None
                 else Datum(f"{100 * realised:.1f}", realised),
@@ -70,8 +70,10 @@ def _short(commit: str) -> str:
     return name[:12] + plus + rest
 
 
-def _accuracy(value: Estimate | None, digits: int) -> Datum:
-    return Datum(accuracy_text(value, digits), value.mean) if value else Datum(MISSING, None)
+def _accuracy(value: Estimate | None, digits: int, lacking: str = "") -> Datum:
+    if value is None:
+        return Datum(MISSING, None)
+    return Datum(accuracy_text(value, digits, lacking), value.mean)
 
 
 def section(runs: Sequence[Run], where: Places) -> str:

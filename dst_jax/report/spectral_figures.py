@@ -9,7 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from dst_jax.analysis.frequencies import heat_map_square
-from dst_jax.report.analyses import Arrays, Sample, curves, plot, sizes_text, with_part
+from dst_jax.report.analyses import (
+    Arrays,
+    Sample,
+    curves,
+    over_dense,
+    plot,
+    sizes_text,
+    with_part,
+)
 from dst_jax.report.drawing import (
     Drawing,
     add_legend,
@@ -18,6 +26,7 @@ from dst_jax.report.drawing import (
     small_multiples,
     to_svg,
 )
+from dst_jax.report.groups import differences
 
 _BANDS = ("low", "high")
 
@@ -28,13 +37,9 @@ def attenuation(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
     if not found:
         return None
     bands = {band: curves(found, "attenuation", "radii", band) for band in _BANDS}
-    dense = next((curve for sample, curve in bands["high"] if sample.group.is_dense), None)
     gains = [
-        (sample, {**curve, "mean": curve["mean"] - dense["mean"]})
-        for sample, curve in bands["high"]
-        if dense is not None
-        and not sample.group.is_dense
-        and np.array_equal(curve["x"], dense["x"])
+        (sample, {**curve, "mean": curve["mean"] - base["mean"]})
+        for sample, curve, _, base in over_dense(bands["high"])
     ]
     figure = new_figure(9.6, 3.2)
     panels = figure.subplots(1, 3 if gains else 2, sharex=True)
@@ -111,11 +116,10 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
         squares = [_square(run) for run in sample.of("heat_map")]
         alike = [square for square in squares if square.shape == squares[0].shape]
         maps.append((sample, sample.of("heat_map")[0], np.mean(alike, axis=0)))
-    base = next((square for sample, _, square in maps if sample.group.is_dense), None)
     against = [
         (sample, run, square - base)
         for sample, run, square in maps
-        if base is not None and not sample.group.is_dense and square.shape == base.shape
+        for base in _bases(sample, run, square, maps)[:1]
     ]
     figure, bands = small_multiples(2 if against else 1, len(maps))
     top = max(10.0, *(float(np.nanmax(100 * square)) for *_, square in maps))
@@ -124,8 +128,9 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
     figure.colorbar(shown, ax=bands[0], label="error, %", shrink=0.8)
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
-        places = [ax for ax, (s, *_) in zip(bands[1], maps, strict=True) if not s.group.is_dense]
-        for ax, (sample, run, square) in zip(places, against, strict=False):
+        differing = {sample.group.name for sample, *_ in against}
+        places = [a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing]
+        for ax, (sample, run, square) in zip(places, against, strict=True):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
         figure.colorbar(shown, ax=places, label="difference, pp", shrink=0.8)
@@ -144,6 +149,24 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
         f"Mean over the map: {means}.",
         svg=to_svg(figure, name),
     )
+
+
+def _bases(
+    sample: Sample,
+    run: Arrays,
+    square: np.ndarray,
+    maps: Sequence[tuple[Sample, Arrays, np.ndarray]],
+) -> list[np.ndarray]:
+    """The maps of the dense runs that a sparse group may be compared with."""
+    return [
+        base
+        for other, theirs, base in maps
+        if other.group.is_dense
+        and not sample.group.is_dense
+        and not differences(sample.group, other.group)
+        and base.shape == square.shape
+        and (theirs["n"], theirs["norm"]) == (run["n"], run["norm"])
+    ]
 
 
 def _square(run: Arrays) -> np.ndarray:

@@ -72,12 +72,16 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a cell a column, and the runs behind it; a `remark` where there are no numbers."""
+    """One line: a cell a column, and the runs behind it; a `remark` where there are no numbers.
+
+    `lacking` is what the benchmark has and the row's scores have not, "" where they are complete.
+    """
 
     cells: tuple[Cell, ...]
     is_dense: bool
     remark: str = ""
     runs: tuple[Run, ...] = ()
+    lacking: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,9 @@ def title(comparison: Comparison) -> str:
     head = " on ".join(filter(None, (comparison.model, comparison.dataset))) or "unknown model"
     if not comparison.suite:
         return f"{head}: no evaluation"
-    return f"{head}, scored on {comparison.suite}: {extent(comparison)}"
+    lacking = sorted(set(map(comparison.lacking, comparison.groups)) - {""})
+    incomplete = f", INCOMPLETE ({lacking[0]})" if lacking else ""
+    return f"{head}, scored on {comparison.suite}: {extent(comparison)}{incomplete}"
 
 
 def extent(comparison: Comparison) -> str:
@@ -196,7 +202,8 @@ def to_csv(tables: Sequence[Table]) -> str:
     names = [
         name for column in COLUMNS for name in filter(None, (column.key, _SECOND.get(column.key)))
     ]
-    writer.writerow(["dataset", "model", "suite", "conditions", "images", *names, "remark"])
+    place_names = ("dataset", "model", "suite", "conditions", "images")
+    writer.writerow([*place_names, *names, "incomplete", "remark"])
     for table in tables:
         c = table.comparison
         place = [c.dataset or "", c.model or "", c.suite, len(c.conditions), c.images]
@@ -207,7 +214,7 @@ def to_csv(tables: Sequence[Table]) -> str:
                 values.append(cell.text.replace(MISSING, "") if text else _plain(cell.value))
                 if column.key in _SECOND:
                     values.append(_plain(cell.std))
-            writer.writerow([*place, *values, row.remark])
+            writer.writerow([*place, *values, row.lacking, row.remark])
     return buffer.getvalue()
 
 
@@ -244,7 +251,7 @@ def _result_row(comparison: Comparison, group: Group, digits: int, verdict: Verd
         _fact_cell(group.fact("flops_ratio"), 1.0, 2),
         _fact_cell(group.fact("training_flops_ratio"), 1.0, 2),
     )
-    return Row(cells, group.is_dense, runs=group.runs)
+    return Row(cells, group.is_dense, runs=group.runs, lacking=comparison.lacking(group))
 
 
 def _idle_rows(comparison: Comparison) -> list[Row]:
@@ -284,8 +291,7 @@ def _sparsity_cell(sparsity: float | None) -> Cell:
 def _accuracy_cell(value: Estimate | None, digits: int, lacking: str = "") -> Cell:
     if value is None:
         return Cell()
-    text = accuracy_text(value, digits) + (f" (incomplete: {lacking})" if lacking else "")
-    return Cell(text, value.mean, value.std)
+    return Cell(accuracy_text(value, digits, lacking), value.mean, value.std)
 
 
 def _fact_cell(value: Estimate | None, scale: float, digits: int) -> Cell:

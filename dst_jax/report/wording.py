@@ -6,10 +6,17 @@ MISSING = "–"
 MANY_IMAGES = 10_000  # from here on a hundredth of a percentage point is one image or more
 
 
-def accuracy_text(value: Estimate, digits: int) -> str:
-    """An accuracy in percent: "62.1", or "62.1 ± 0.4" over several seeds."""
+def accuracy_text(value: Estimate, digits: int, lacking: str = "") -> str:
+    """An accuracy in percent: "62.1", or "62.1 ± 0.4" over several seeds.
+
+    Args:
+      value: in [0, 1].
+      digits: decimals.
+      lacking: of a robust accuracy, what of its benchmark was not scored.
+    """
     spread = "" if value.std is None else f" ± {100 * value.std:.{digits}f}"
-    return f"{100 * value.mean:.{digits}f}{spread}"
+    incomplete = f" (incomplete: {lacking})" if lacking else ""
+    return f"{100 * value.mean:.{digits}f}{spread}{incomplete}"
 
 
 def percent(share: float) -> str:

@@ -1,10 +1,12 @@
 """The sentences about the paper's explanations, from numbers set by hand."""
 
+import re
+
 import numpy as np
 from run_directories import analysed, conditions, make
 from scipy import stats
 
-from dst_jax.report import comparisons, explanation, runs
+from dst_jax.report import analysis_figures, comparisons, explanation, gain_figures, runs
 from dst_jax.workdir import write_arrays
 
 
@@ -51,3 +53,40 @@ def test_the_order_of_gains_is_a_rank_correlation(tmp_path):
 def test_nothing_analysed_says_nothing(tmp_path):
     path = make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5))
     assert explanation.paragraph(comparison_of(path)) == ""
+
+
+def test_dense_runs_of_another_recipe_are_no_base_of_an_explanation(tmp_path):
+    dense = make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5), train={"learning_rate": 0.001})
+    sparse = make(tmp_path, "rigl", 0.5, 0, conditions(0.9, 0.6))
+    comparison = comparison_of(analysed(dense, 0.5), analysed(sparse, 0.4))
+    text = explanation.paragraph(comparison)
+    assert "without high frequencies" not in text
+    drawings, _ = analysis_figures.draw([comparison])
+    found = {drawing.name: drawing for drawing in drawings}
+    assert "minus dense" not in found["attenuation"].svg
+    assert "minus dense" not in found["fourier"].svg
+    alike = make(tmp_path, "dense", 0.0, 1, conditions(0.9, 0.5))
+    comparison = comparison_of(dense, sparse, analysed(alike, 0.5))
+    text = explanation.paragraph(comparison)
+    assert "dense, train.learning_rate=0.1 50.0 %, rigl 50 % 40.0 % (-10.0 pp)" in text
+    drawings, _ = analysis_figures.draw([comparison])
+    found = {drawing.name: drawing for drawing in drawings}
+    assert found["fourier"].svg.count("minus dense") == 1
+
+
+def test_a_line_over_sparsities_is_of_one_recipe(tmp_path):
+    paths = [
+        make(tmp_path / str(rate), a, s, 0, conditions(0.9, 0.5), train={"learning_rate": rate})
+        for rate in (0.1, 0.01)
+        for a, s in (("dense", 0.0), ("rigl", 0.3), ("rigl", 0.5))
+    ]
+    comparison = comparison_of(*paths)
+    drawing = next(d for d in gain_figures.draw([comparison]) if d.name == "sparsity")
+    for name in ("rigl", "dense"):
+        for rate in (0.1, 0.01):
+            assert f"{name}, train.learning_rate={rate}" in legend(drawing.svg)
+
+
+def legend(svg):
+    """The texts of a figure: matplotlib writes each as a comment or as text."""
+    return "\n".join(re.findall(r"<text[^>]*>(.*?)</text>", svg, re.S))

@@ -77,7 +77,7 @@ def test_two_decimals_from_ten_thousand_images_on(tmp_path):
 
 def test_one_is_no_plural(tmp_path):
     table = one_table([make(tmp_path, "set", 0.5, rows=conditions(0.9, {("fog", 1): 0.5}))])
-    assert table.title.endswith("Test-C: 1 corruption, 1 condition, 100 images each")
+    assert "Test-C: 1 corruption, 1 condition, 100 images each, INCOMPLETE" in table.title
 
 
 def test_dense_first_then_sparsity_then_name(tmp_path):

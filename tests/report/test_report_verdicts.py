@@ -398,3 +398,28 @@ def test_the_page_draws_all_of_it_and_compares_nothing_that_it_may_not(tmp_path)
     assert text.count("More robust than dense: rigl 50 % (+10.0 pp); one seed") == 1
     assert "14 runs of mlp on digits, 1 to 3 seeds a method, scored on Test-C; 2 runs not" in text
     assert "2 corruptions, 4 conditions, 8 to 100 images each" in text
+
+
+def test_what_the_cards_expect_is_what_the_paper_prints():
+    """The same numbers stand in the cards and here: in the benchmarks' own names."""
+    import importlib
+    from pathlib import Path
+
+    from dst_jax.data.benchmarks import named
+
+    numbers = {
+        (row.benchmark, row.model): dict(zip(published.METHODS, row.numbers, strict=True))
+        for row in published.PUBLISHED
+    }
+    seen = set()
+    root = Path(published.__file__).parents[2]
+    for path in sorted((root / "configs").glob("*.py")):
+        card = importlib.import_module(f"configs.{path.stem}")
+        model = card.get_config().model.name
+        for expected in card.EXPECTED:
+            assert named(expected.suite) is not None, (path.stem, expected.suite)
+            theirs = numbers.get((expected.suite, model), {})
+            for method, value in expected.theirs.items():
+                assert theirs[method] == value, (path.stem, method)
+                seen.add((expected.suite, model))
+    assert seen == set(numbers)

@@ -146,11 +146,11 @@ MISTAKES = {
     ),
     "severities": (
         ["--predict=a:b", "--dataset=digits", "--severities=a"],
-        "--severities: found a; expected whole numbers from 1 to 5",
+        "--severities: found a; expected severities from 1 to 5",
     ),
     "batch size": (
-        ["--predict=a:b", "--dataset=digits", "--batch_size=a"],
-        "--batch_size: found a; expected a whole number, at least 1",
+        ["--predict=a:b", "--dataset=digits", "--eval_batch_size=a"],
+        "--eval_batch_size: found a; expected a whole number, at least 1",
     ),
     "seed": (
         ["--predict=a:b", "--dataset=digits", "--eval_seed=-1"],
