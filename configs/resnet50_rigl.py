@@ -10,10 +10,13 @@ robust accuracy, in percent, theirs). The recipe and its source are those of
 Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED`.
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
-from configs import imagenet_resnet50
+from dst_jax import cards
 
+imagenet_resnet50 = cards.load(Path(__file__).with_name("imagenet_resnet50.py"))
 EXPECTED = imagenet_resnet50.EXPECTED
 SWEEPS = imagenet_resnet50.SWEEPS
 

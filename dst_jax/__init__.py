@@ -1,10 +1,10 @@
 """Dynamic sparse training and corruption robustness on JAX and Flax.
 
-`dst_jax.sparsity`, `dst_jax.corruptions` and `dst_jax.robustness` stand alone; `run.py` at the root
-of the repository drives all of it. Importing this package imports nothing heavy.
+`dst_jax.sparsity`, `dst_jax.corruptions` and `dst_jax.robustness` stand alone; `dst_jax.cli`, the
+command `dst-jax`, drives all of it. Importing this package imports nothing heavy.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the only place that says so; pyproject.toml reads it here
 
 
 def __getattr__(name: str):  # load_run, when it is first asked for

@@ -1,16 +1,21 @@
 """What experiment cards share: argument string, toy form, and the lists of their sweeps.
 
 A card in `configs/` holds what is its own: the recipe with its source, and what to expect. The
-lists behind the paper's figures are made here, so that every card has the same ones. Called by the
-cards; nothing here imports JAX, so `run.py --help` stays quick.
+lists behind the paper's figures are made here, so that every card has the same ones; and here is
+where a card is found and loaded. Called by the cards, `cli`, `places` and `sweep`; nothing here
+imports JAX, so `dst-jax --help` stays quick.
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
+import dst_jax
 from dst_jax import config as config_lib
 from dst_jax.consistency import DENSE
 from dst_jax.errors import UserError
@@ -74,6 +79,51 @@ _TINY_OPTIONS: Mapping[str, Any] = {
     "eval.corruptions": ("gaussian_noise", "contrast"),
     "eval.severities": (1, 4),
 }
+
+
+def directory() -> Path:
+    """Where the cards that come with the package are: installed in it, or in its checkout."""
+    package = Path(dst_jax.__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def names() -> list[str]:
+    """The names of the cards that come with the package."""
+    return sorted(path.stem for path in directory().glob("*.py"))
+
+
+def find(card: str | Path) -> Path:
+    """The file of a card: the path itself, or the card of that name that comes with the package.
+
+    Raises:
+      UserError: there is neither.
+    """
+    if Path(card).is_file():
+        return Path(card)
+    if str(card) in (known := names()):
+        return directory() / f"{card}.py"
+    raise UserError(
+        "--config", str(card) or "nothing", f"an experiment card ({', '.join(known)}) or its file"
+    )
+
+
+def load(card: str | Path) -> ModuleType:
+    """A card as a module with `get_config`, `SWEEPS` and `EXPECTED`, for one that builds on it.
+
+    Args:
+      card: a path or a name, as for `find`.
+
+    Raises:
+      UserError: there is no such card.
+    """
+    path = find(card)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError("--config", str(card), "a Python file, named *.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def with_argument(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dst_jax
-from dst_jax.errors import UserError
+from dst_jax.errors import PROGRAMS, UserError
 from dst_jax.workdir import read_json, write_json
 
 NAME = "environment.json"
@@ -46,7 +46,7 @@ def record_start(workdir: Path, step: int, hardware: str, data_dir: str | None) 
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     start = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": _command(),
         "commit": _commit(),
         "versions": versions,
         "hardware": hardware,
@@ -112,6 +112,13 @@ def is_asked_for(xla_flags: str) -> bool:
         if name in _DETERMINISTIC:
             chosen[name] = value.lower() in ("", "true", "1")
     return any(chosen.values())
+
+
+def _command() -> str:
+    """The command line of this program, as somebody would type it."""
+    program, *arguments = sys.argv
+    installed = Path(program).name == PROGRAMS[0]
+    return " ".join([*([PROGRAMS[0]] if installed else ["python", program]), *arguments])
 
 
 def _commit() -> str:

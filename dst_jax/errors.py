@@ -1,8 +1,13 @@
 """The one exception for mistakes that the user can mend.
 
 Raised everywhere in dst_jax except in `sparsity` and `corruptions` (which stand alone and raise
-ValueError); `run.py` prints its text as one line and exits with code 2.
+ValueError); `cli` prints its text as one line and exits with code 2.
 """
+
+PROGRAMS = (
+    "dst-jax",
+    "run.py",
+)  # the command's names, installed and in a checkout; they open that line
 
 
 class UserError(Exception):
@@ -19,4 +24,4 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run that cannot go on for a reason of its own; `run.py` prints it and exits with code 1."""
+    """A run that cannot go on for a reason of its own; `cli` prints it and exits with code 1."""

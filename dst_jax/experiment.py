@@ -1,8 +1,8 @@
-"""What `run.py` asks for: one run or a sweep of runs, through train, evaluate, analyze and report.
+"""What the command asks for: one run or a sweep of runs, through train, evaluate, analyze, report.
 
 With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
 their own for everything else. What each run is comes from `run_configs`, what is done with it from
-`stages`; the report is drawn over all runs of the call. Called by `run.py`, tests and notebooks.
+`stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
 """
 
 import contextlib
@@ -218,7 +218,7 @@ def _existing_runs(workdir: Path) -> list[Path]:
             f"--workdir={workdir}",
             "no run",
             "a run directory, or a directory of runs",
-            "Start one with --config=configs/digits_rigl.py",
+            "Start one with --config=digits_rigl",
         )
     return found
 

@@ -1,7 +1,7 @@
 """Runs the members of a sweep as jobs, through submitit: on this machine or on Slurm.
 
-A job is the command of one member, `run.py ... --sweep_index=I`; what it did is in the member's run
-directory and nowhere else, so a killed sweep goes on with the same command. The only file that
+A job is the command of one member, `dst-jax ... --sweep_index=I`; what it did is in the member's
+run directory and nowhere else, so a killed sweep goes on with the same command. The only file that
 imports submitit (extra `launch`). Called by `experiment`.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dst_jax.errors import RunError, UserError
+from dst_jax.errors import PROGRAMS, RunError, UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
 
 LAUNCHERS = ("local", "slurm")
@@ -275,5 +275,6 @@ def _problem(job: Any) -> str:
         return ""
     path = job.paths.stderr
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    said = next((line for line in reversed(lines) if line.startswith("run.py: ")), f"see {path}")
+    ours = tuple(f"{program}: " for program in PROGRAMS)
+    said = next((line for line in reversed(lines) if line.startswith(ours)), f"see {path}")
     return f"ended with {code} ({said})"

@@ -1,7 +1,7 @@
 """The table of all options: default, meaning, and which values each may take by itself.
 
 How options are checked against each other and turned into steps is in `config`, which is what
-cards and the rest of the library use. Nothing here imports JAX, so `run.py --help` stays quick.
+cards and the rest of the library use. Nothing here imports JAX, so `dst-jax --help` stays quick.
 """
 
 import dataclasses

@@ -1,12 +1,11 @@
 """Where an experiment reads and writes, and what JAX is told before it starts.
 
-Called by `run.py`, `experiment` and benchmarks; importing it does not import JAX.
+Called by `cli`, `experiment` and benchmarks; importing it does not import JAX.
 """
 
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import inspect
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dst_jax import cards
 from dst_jax import config as config_lib
 from dst_jax.consistency import DENSE
 
@@ -78,11 +78,7 @@ def _changes(config: ConfigDict, own: ConfigDict, told: tuple[str, ...]) -> str:
 
 def _own_config(card: str) -> ConfigDict:
     """The card's config as its file has it, without an argument string."""
-    spec = importlib.util.spec_from_file_location("card", card)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = cards.load(card)
     takes_argument = inspect.signature(module.get_config).parameters
     return module.get_config("") if takes_argument else module.get_config()
 

@@ -2,11 +2,10 @@
 
 A member is a run directory of its own inside the sweep's; what is done there is never done again.
 Running the members one after another is in `experiment`, on a cluster in `launcher`. Called by
-`run.py` and `experiment`; nothing here imports JAX.
+`cli` and `experiment`; nothing here imports JAX.
 """
 
 import dataclasses
-import importlib.util
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -54,12 +53,7 @@ def lists_of(card: str, argument: str) -> dict[str, list[cards.Member]]:
       card: path of the card.
       argument: its argument string; with `tiny` in it the lists are those of the toy form.
     """
-    spec = importlib.util.spec_from_file_location("card", card)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    lists = getattr(module, "SWEEPS", {})
+    lists = getattr(cards.load(card), "SWEEPS", {})
     if cards.TINY in argument.split(","):
         return {name: cards.tiny_members(members) for name, members in lists.items()}
     return {name: list(members) for name, members in lists.items()}

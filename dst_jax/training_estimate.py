@@ -2,7 +2,7 @@
 
 Everything comes from shapes, but the speed of a matrix product, which is measured here and now. All
 numbers are estimates and say so; once a run is trained, its own speed is better (`sweep.describe`).
-Called by `run.py --mode=plan`.
+Called for `--mode=plan`.
 """
 
 import dataclasses

@@ -15,7 +15,8 @@ from dst_jax import launcher
 from dst_jax.errors import RunError, UserError
 
 CARD = """
-from configs import cifar10_mlp
+from dst_jax import cards
+cifar10_mlp = cards.load("cifar10_mlp")
 SWEEPS = {"pair": [{"sparsity.algorithm": name, "seed": 0} for name in ("dense", "set")]}
 get_config = cifar10_mlp.get_config
 """

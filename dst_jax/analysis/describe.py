@@ -1,7 +1,7 @@
 """Describes a network: its layers, sparsity and cost.
 
 Of a run (`model.json`): counts come from the masks of the checkpoint, not from the config. Of a
-config (`run.py --mode=describe`): counts as the layers will have them, without data or weights.
+config (`dst-jax --mode=describe`): counts as the layers will have them, without data or weights.
 Called by `experiment`.
 """
 

@@ -1,7 +1,7 @@
 """Run directories in, tables, figures and one self-contained HTML page out.
 
 `write` is the whole interface; it reads what training and evaluation left on disk and needs no
-accelerator and no JAX. Called by `run.py report` and after a sweep.
+accelerator and no JAX. Called for `--mode=report` and after a sweep.
 """
 
 import contextlib

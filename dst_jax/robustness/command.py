@@ -1,4 +1,4 @@
-"""`run.py --mode=evaluate --predict=MODULE:ATTRIBUTE`: scores a function that is named in words.
+"""`dst-jax --mode=evaluate --predict=MODULE:ATTRIBUTE`: scores a function that is named in words.
 
 Finds the function, has `evaluate` do the work, and says where the files lie. For people without our
 training loop. Called by `experiment`.

@@ -18,10 +18,9 @@ import optax
 
 from dst_jax.sparsity import api, base_updater, mask_trees, optimizer_state, sparsity_distributions
 
-INSTALL = (
-    "pip install 'jaxpruner @ git+https://github.com/google-research/jaxpruner"
-    "@f133ee50f31a03d0152b8b272edb534065152f5d'"
-)
+# On PyPI the name is somebody else's empty package. SET and RigL of the commits before this one, of
+# February 2025, fail on current JAX for a layer without a mask.
+INSTALL = "pip install 'jaxpruner @ git+https://github.com/google-research/jaxpruner@e7af4e4'"
 _THEIR_OPTIONS = (
     *("algorithm", "dist_type", "sparsity", "drop_fraction", "skip_gradients"),
     *("update_freq", "update_start_step", "update_end_step"),

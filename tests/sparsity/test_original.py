@@ -114,7 +114,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, module):
         train.create_updater(resolved("rigl", library="jaxpruner"))
     text = str(caught.value)
     assert "config.sparsity.library: found jaxpruner, which is not installed" in text
-    assert "git+https://github.com/google-research/jaxpruner@f133ee50" in text
+    assert "git+https://github.com/google-research/jaxpruner@e7af4e4" in text
     assert "\n" not in text
 
 

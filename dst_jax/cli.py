@@ -1,0 +1,293 @@
+"""Trains, evaluates and reports: `dst-jax --config=digits_rigl`, or `python run.py` in a checkout.
+
+Command-line flags in, one call into `dst_jax.experiment`, one line and an exit code out (0 done,
+1 the run failed, 2 a mistake to mend, 130/143 interrupted and saved).
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+from dst_jax import cards, experiment
+from dst_jax import places as places_lib
+from dst_jax.config import OPTIONS, Option
+from dst_jax.errors import PROGRAMS, RunError, UserError
+from dst_jax.interrupt import InterruptedRunError
+from dst_jax.launcher import LAUNCHERS
+from dst_jax.sweep import Sweep, lists_of
+
+
+class _CardParser(ConfigFileFlagParser):
+    """Reads a card from its path or, where it comes with the package, by its name."""
+
+    def parse(self, path: str) -> Any:
+        card, colon, argument = path.partition(":")
+        return super().parse(f"{cards.find(card)}{colon}{argument}")
+
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "The experiment card, by its name or the path of a file, with an argument string after a "
+    "colon: digits_rigl:algorithm=rigl,sparsity=0.5. Single options change with "
+    "--config.train.epochs=3; `python -m dst_jax.config` lists them all. Cards by name: "
+    f"{', '.join(cards.names())}.",
+)
+flags.FLAGS["config"].parser = _CardParser("config")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "The run directory. The same config resumes it; another is refused. Default: runs/CARD/NAME.",
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Where TFDS datasets are prepared. Default: TFDS's own, ~/tensorflow_datasets.",
+)
+_CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Decoded images and compiled programs. Default: ~/.cache/dst_jax."
+)
+_MULTIHOST = flags.DEFINE_string(
+    "multihost",
+    "",
+    "For several processes: auto on TPU pods, Slurm, MPI and Kubernetes; elsewhere "
+    "HOST:PORT,PROCESSES,INDEX. Every process gets the same command, and the same --workdir.",
+)
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "all",
+    experiment.MODES,
+    "all: train, evaluate, analyze, report. The others do one of them; describe prints the "
+    "network's layers, densities and FLOPs, without training or data; plan says how far a sweep "
+    "is. An existing --workdir needs no --config: it holds its own.",
+)
+_PREDICT = flags.DEFINE_string(
+    "predict",
+    "",
+    "With --mode=evaluate: scores a function of yours instead of a run. MODULE:ATTRIBUTE, or "
+    "FILE.py:ATTRIBUTE; the attribute is predict(images uint8 [B, H, W, 3]) -> logits, or takes no "
+    "argument and gives it. The scores go to --workdir, default runs/evaluate/...",
+)
+_DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
+# Flags of options of `eval` whose own name would be taken for the training's.
+_LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
+_BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Now --eval_batch_size.")
+
+
+def _define(option: Option, flag: str, name: str) -> flags.FlagHolder:
+    """The flag of one option of `eval`, of the option's own kind."""
+    text = f"{option.meaning}. As config.{name}, for one call; needs an evaluation."
+    if option.choices:
+        return flags.DEFINE_enum(flag, None, option.choices, text)
+    if isinstance(option.default, bool):
+        return flags.DEFINE_bool(flag, None, text)
+    if isinstance(option.default, int):
+        low, high = (None if end is None else int(end) for end in (option.low, option.high))
+        return flags.DEFINE_integer(flag, None, text, low, high)
+    if isinstance(option.default, float):
+        return flags.DEFINE_float(flag, None, text, option.low, option.high)
+    if isinstance(option.default, tuple):
+        return flags.DEFINE_list(flag, None, text)
+    return flags.DEFINE_string(flag, None, text)
+
+
+# Option of `eval` -> its flag: all of them, so that none can be forgotten.
+_EVALUATION = {
+    field: _define(option, _LONGER_NAMES.get(field, field), name)
+    for name, option in OPTIONS.items()
+    for section, _, field in [name.partition(".")]
+    if section == "eval"
+}
+_SWEEP = flags.DEFINE_string(
+    "sweep", "", "A named list of runs of the card, done one after another; finished ones are kept."
+)
+_SWEEP_INDEX = flags.DEFINE_integer(
+    "sweep_index", None, "Does one run of the sweep, counted from 0: for job arrays."
+)
+_LAUNCHER = flags.DEFINE_enum(
+    "launcher",
+    "",
+    ["", *LAUNCHERS],
+    "Does the runs of the sweep as jobs, through submitit: on this machine or on Slurm.",
+)
+_LAUNCHER_OPTIONS = flags.DEFINE_string(
+    "launcher_options",
+    "",
+    "submitit's parameters, as in timeout_min=600,slurm_partition=gpu,gpus_per_node=1, and jobs: "
+    "the most at a time (by default 1 for local).",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the command line, runs it, and turns every expected failure into one line.
+
+    Args:
+      arguments: the program's path and its arguments; None: those it was started with.
+
+    Returns:
+      The exit code.
+    """
+    arguments = list(sys.argv if arguments is None else arguments)
+    try:
+        text = _call(arguments)
+        if text:
+            print(text)
+        return 0
+    except (UserError, RunError, InterruptedRunError) as error:
+        program = Path(arguments[0]).name
+        print(f"{program if program in PROGRAMS else PROGRAMS[0]}: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 2 if isinstance(error, UserError) else 1)
+
+
+def _call(arguments: list[str]) -> str:
+    if {"--help", "-h", "--helpfull"} & set(arguments):
+        print(f"{__doc__}\n{flags.FLAGS.module_help(__name__)}")
+        raise SystemExit(0)
+    try:
+        rest = flags.FLAGS(arguments)[1:]
+        card, argument = _card()
+        config = _CONFIG.value
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise _mistake(error) from None
+    except (UserError, RunError):
+        raise
+    except Exception as error:  # whatever a stranger's card raises
+        if not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
+            raise
+        text = (str(error).splitlines() or [""])[0]
+        found = f"a card that fails ({type(error).__name__}: {text})"
+        raise UserError("--config", found, "an experiment card") from error
+    if rest:
+        raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
+    cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
+    if _PREDICT.value or _DATASET.value:
+        function = _function(card)
+        workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
+        places = places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
+        return experiment.evaluate_function(function, places, _evaluation())
+    if config is None and _WORKDIR.value is None:
+        raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
+    _check_sweep_flags()
+    workdir = Path(_WORKDIR.value or places_lib.default_workdir(card, config, _SWEEP.value))
+    sweep = Sweep(
+        lists=lists_of(card, argument) if card else {},
+        name=_SWEEP.value,
+        index=_SWEEP_INDEX.value,
+        launcher=_LAUNCHER.value,
+        launcher_options=_LAUNCHER_OPTIONS.value,
+        command=_member_command(arguments),
+    )
+    return experiment.run(
+        config,
+        places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
+        mode=_MODE.value,
+        sweep=sweep,
+        evaluation=_evaluation(),
+    )
+
+
+def _function(card: str) -> experiment.Function:
+    """The function to be scored, or what is wrong with the flags that name it."""
+    for flag, found, expected in (
+        ("--predict", _PREDICT.value, "MODULE:ATTRIBUTE"),
+        ("--dataset", _DATASET.value, "the name of a dataset, such as cifar10"),
+    ):
+        if not found:
+            raise UserError(flag, "nothing", expected, "--predict and --dataset go together")
+    if _MODE.value != "evaluate":
+        raise UserError("--mode", _MODE.value, "evaluate, with --predict")
+    if card or _SWEEP.value:
+        raise UserError("--predict", "--config or --sweep as well", "a function or a run, not both")
+    return experiment.Function(_PREDICT.value, _DATASET.value)
+
+
+def _evaluation() -> dict[str, Any]:
+    """The options of `config.eval` whose flags are given, by their names."""
+    if _BATCH_SIZE.value is not None:
+        raise UserError(
+            "--batch_size",
+            _BATCH_SIZE.value,
+            f"--eval_batch_size={_BATCH_SIZE.value}, the images a batch of the evaluation",
+            "The training's is --config.train.batch_size",
+        )
+    given = {
+        name: tuple(map(_number, flag.value)) if isinstance(flag.value, list) else flag.value
+        for name, flag in _EVALUATION.items()
+        if flag.value is not None
+    }
+    if given and _MODE.value not in ("all", "evaluate", "plan"):
+        flag = _EVALUATION[next(iter(given))].name
+        raise UserError(f"--{flag}", f"--mode={_MODE.value}", "a mode that evaluates")
+    return given
+
+
+def _number(text: str) -> int | str:
+    """A part of a list: severities are numbers, corruptions are not."""
+    return int(text) if text.strip().isdecimal() else text.strip()
+
+
+def _check_sweep_flags() -> None:
+    """Flags that mean nothing without a sweep, or with each other, are refused."""
+    given = {
+        "--sweep_index": _SWEEP_INDEX.value is not None,
+        "--launcher": bool(_LAUNCHER.value),
+        "--mode=plan": _MODE.value == "plan",
+    }
+    for flag, used in given.items():
+        if used and not _SWEEP.value:
+            raise UserError(flag, "no sweep", "--sweep=NAME, a list of runs of the card")
+    if _SWEEP.value and not _CONFIG.present:
+        raise UserError("--sweep", "no --config", "the card whose sweep it is")
+    if given["--sweep_index"] and given["--launcher"]:
+        raise UserError("--sweep_index", "a --launcher too", "one of them")
+    if given["--launcher"] and _MODE.value != "all":
+        raise UserError("--launcher", f"--mode={_MODE.value}", "--mode=all")
+    if _LAUNCHER_OPTIONS.value and not given["--launcher"]:
+        raise UserError("--launcher_options", "no launcher", "--launcher=local or slurm")
+
+
+def _member_command(arguments: list[str]) -> tuple[str, ...]:
+    """This command line for a job that does one member: without the flags of the launcher.
+
+    It names the program that was started, `run.py` or `dst-jax`, by its whole path.
+    """
+    flag = re.compile(r"--?launcher(_options)?(=.*)?")
+    kept: list[str] = []
+    rest = iter(arguments[1:])
+    for argument in rest:
+        if not (match := flag.fullmatch(argument)):
+            kept.append(argument)
+        elif match[2] is None:
+            next(rest, None)  # its value
+    return (sys.executable, str(Path(arguments[0]).resolve()), *kept)
+
+
+def _card() -> tuple[str, str]:
+    """Path and argument of the experiment card."""
+    if not _CONFIG.present:
+        return "", ""
+    card, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return str(cards.find(card)), argument
+
+
+def _mistake(error: Exception) -> UserError:
+    """Turns what absl and ml_collections say of a wrong flag into our one line."""
+    # A KeyError shows its text as a repr, with quotes and backslashes of its own.
+    lone_key = isinstance(error, KeyError) and error.args
+    text = str(error.args[0] if lone_key else error)
+    if lone := re.search(r"Unknown command line flag '(config\.[\w.]+)'", text):
+        mend = "For runs on disk the options of config.eval have flags of their own, as --suite"
+        return UserError(f"--{lone[1]}", "no --config", "a card whose option it changes", mend)
+    if meant := re.search(r'Did you mean "(.+)" instead of "(.+)"', text):
+        return UserError("config", f"no field {meant[2]}", meant[1])
+    if flag := re.search(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
+        name = flag[1].removeprefix("config.")
+        option = OPTIONS.get(name, OPTIONS.get(f"eval.{name.removeprefix('eval_')}"))
+        return UserError(f"--{flag[1]}", flag[2], option.expected() if option else flag[3])
+    return UserError("command line", text, "flags as --help lists them")
