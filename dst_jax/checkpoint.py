@@ -162,7 +162,8 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
         )
         return jax.tree.map(np.asarray, ocp.load(path, shapes))
 
-    return _told(path, "Train the run again, or use another --workdir", load)
+    mend = f"Delete {path} and start --mode=train: it goes on from the checkpoint before it"
+    return _told(path, mend, load)
 
 
 def _told(path: Path, mend: str, action: Callable[[], Read]) -> Read:

@@ -288,6 +288,9 @@ def _mistake(error: Exception) -> UserError:
         return UserError("config", f"no field {meant[2]}", meant[1])
     if flag := re.search(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
         name = flag[1].removeprefix("config.")
+        if fields := [option for option in OPTIONS if option.startswith(f"{name}.")]:
+            listed = ", ".join(f"--config.{field}" for field in fields)
+            return UserError(f"--{flag[1]}", flag[2], f"a field of that section: {listed}")
         option = OPTIONS.get(name, OPTIONS.get(f"eval.{name.removeprefix('eval_')}"))
         return UserError(f"--{flag[1]}", flag[2], option.expected() if option else flag[3])
     return UserError("command line", text, "flags as --help lists them")

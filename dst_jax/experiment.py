@@ -107,6 +107,7 @@ def run(
     if main and sweep.name and sweep.index is None:
         print(sweep_lib.describe(sweep.name, _states(resolved, places)), flush=True)
     tables: list[str] = []
+    failed: list[UserError] = []
     if sweep.launcher:
         _launch(resolved, places, sweep)
     else:
@@ -114,9 +115,14 @@ def run(
             try:
                 tables += stages.do(resolved[index], places, mode, several=len(runs) > 1)
             except UserError as error:
-                if mode != "analyze" or len(runs) == 1:
+                if mode not in ("analyze", "evaluate") or len(runs) == 1:
                     raise
-                print(f"not analysed: {error}", flush=True)  # the others do not wait for it
+                failed.append(error)  # the others do not wait for it
+                what = "analysed" if mode == "analyze" else "evaluated"
+                print(f"not {what}: {error}", flush=True)
+    if failed and mode == "evaluate":
+        print("\n\n".join(tables), flush=True)
+        raise failed[0]
     if not main:
         return ""
     if sweep.index is not None and mode == "all":

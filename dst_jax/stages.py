@@ -37,6 +37,7 @@ def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool)
         if several and main:
             print("run " + ", ".join(path.name for path in runs), flush=True)
         if mode in ("all", "train"):
+            _reopen(runs, places, mode, main)
             _train(runs, places, main)
         tables = []
         for path, run in runs.items():
@@ -53,6 +54,29 @@ def _load(path: Path) -> Any:
     from dst_jax.saved_run import load_run
 
     return load_run(path)
+
+
+def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: bool) -> None:
+    """A finished run whose last checkpoint is lost goes on from the one before it.
+
+    Asked for by mode `train`, or by what is left to evaluate: a run whose scores are complete needs
+    no checkpoint any more.
+    """
+    from dst_jax import evaluate
+    from dst_jax.parallel import any_process
+
+    for path, run in runs.items():
+        summary = path / "summary.json"
+        steps = workdir_lib.checkpoint_steps(path)
+        lost = summary.exists() and workdir_lib.read_json(summary).get("step") not in steps
+        needed = lost and (
+            mode == "train"
+            or not evaluate.is_complete(run.for_evaluation, path, run.data_dir, places.cache_dir)
+        )
+        if any_process(needed) and main:
+            done = f"step {steps[-1]}" if steps else "the beginning"
+            print(f"{path}: its last checkpoint is lost, it goes on from {done}", flush=True)
+            summary.unlink()
 
 
 def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:

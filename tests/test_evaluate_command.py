@@ -193,3 +193,36 @@ def test_a_plan_needs_no_data_and_says_what_the_trainings_take(tmp_path):
         assert f"estimate of {kind}" in text
     with pytest.raises(UserError, match="the TFDS dataset cifar10, prepared"):
         experiment.run(module.get_config(""), places, mode="train", sweep=sweep)
+
+
+@pytest.mark.parametrize("kept", [[5], []])
+def test_a_finished_run_whose_last_checkpoint_is_lost_goes_on(copy, kept, trained, capsys):
+    for path in (copy.workdir / "checkpoints").iterdir():
+        if path.name.isdigit() and int(path.name) not in kept:
+            shutil.rmtree(path)
+    scores = (copy.workdir / "robustness.csv").read_bytes()
+    experiment.run(card(), copy)  # nothing is left to evaluate, so nothing is trained
+    assert (copy.workdir / "robustness.csv").read_bytes() == scores
+    assert not (copy.workdir / "checkpoints" / "11").exists()
+    with pytest.raises(UserError, match=r"Finish it with --mode=train|Train it first with --mode"):
+        experiment.run(None, copy, mode="evaluate", evaluation={"severities": (2,)})
+    experiment.run(None, copy, mode="train")
+    assert "its last checkpoint is lost, it goes on from" in capsys.readouterr().out
+    runs.assert_same_state(copy.workdir, trained[0].workdir)
+    assert runs.record(copy.workdir) == runs.record(trained[0].workdir)
+    assert (copy.workdir / "robustness.csv").read_bytes() == scores
+
+
+def test_one_bad_run_does_not_keep_the_others_from_being_evaluated(copy, trained, tmp_path, capsys):
+    other = tmp_path / "a_bad_one"
+    shutil.copytree(copy.workdir, other)
+    for path in (other / "checkpoints").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    both = Places(tmp_path, None, copy.cache_dir)
+    with pytest.raises(UserError, match="a_bad_one"):
+        experiment.run(None, both, mode="evaluate", evaluation={"severities": (2,)})
+    printed = capsys.readouterr().out
+    assert "not evaluated: " in printed
+    assert f"{copy.workdir}\ncommon: digits" in printed
+    assert any(row.severity == 2 for r in storage.load_all(copy.workdir) for row in r.scores)

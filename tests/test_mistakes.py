@@ -62,6 +62,10 @@ MISTAKES = {
         ["--config.sparsity.exclude=.*"],
         "config.sparsity.exclude: found .*; expected a pattern that leaves a layer to mask",
     ),
+    "section": (
+        ["--config.sparsity=0.5"],
+        "--config.sparsity: found 0.5; expected a field of that section: --config.sparsity.library",
+    ),
     "backslash": (
         ["--eval_batch_size=\\x"],
         "--eval_batch_size: found \\x; expected a whole number, at least 1",
