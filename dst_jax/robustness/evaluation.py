@@ -332,11 +332,13 @@ class _Book:
         return self._result(list(self._plan.conditions))
 
     def _result(self, conditions: list[Condition]) -> Result:
+        # A plan's notes are on frost, which an earlier call may have scored with its photographs.
+        has_frost = any(condition.corruption == "frost" for condition in conditions)
         return Result(
             self._dataset,
             tuple(self._rows[condition] for condition in conditions),
             {c: self._hits[c] for c in conditions if c in self._hits},
-            self._plan.notes,
+            () if has_frost else self._plan.notes,
         )
 
 

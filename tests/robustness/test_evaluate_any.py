@@ -279,6 +279,19 @@ def test_frost_is_left_out_without_its_photographs_and_told():
     assert plan.notes == ("frost is left out: frost_dir names no photographs.",)
 
 
+def test_a_later_call_without_photographs_does_not_say_that_frost_lacks(
+    dataset, tmp_path, shared_dir
+):
+    options = {"severities": (3,), "quiet": True, "devices": ONE, "path": tmp_path}
+    common = (predict, dataset, "c")
+    robustness.evaluate(*common, frost_dir=shared_dir / "frost", corruptions=["frost"], **options)
+    later = robustness.evaluate(*common, **options)
+    assert later.notes == ("frost is left out: frost_dir names no photographs.",)
+    (stored,) = storage.load_all(tmp_path)
+    assert "frost" in stored.corruptions
+    assert stored.notes == ()
+
+
 def test_a_nan_is_no_prediction(dataset):
     with pytest.raises(RunError, match="predict gives NaN for 23 of 23 images of clean 0"):
         evaluated(dataset, lambda x: predict(x) * jnp.nan)
