@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -13,9 +15,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # write out a fused loop and in one part, 14 cases of test_contract.py took a quarter of the time.
 # Runs that the tests start as programs of their own (`runs.environment`) are compiled as a user's
 # are. Here, `compiled_in_full` turns the optimisations on, and `XLA_FLAGS= pytest` the newer way.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-)
+_FLAGS = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+
+
+def _known_to_xla(flags: tuple[str, ...]) -> str:
+    """Those of the flags that this XLA has: a process with any other ends without a word."""
+    ask = [sys.executable, "-c", "import jax; jax.devices()"]
+    for kept in (flags, *((flag,) for flag in flags)):
+        environment = {**os.environ, "XLA_FLAGS": " ".join(kept)}
+        if subprocess.run(ask, env=environment, capture_output=True).returncode == 0:
+            return " ".join(kept)
+    return ""
+
+
+if "XLA_FLAGS" not in os.environ:  # the workers of pytest-xdist inherit it
+    os.environ["XLA_FLAGS"] = _known_to_xla(_FLAGS)
 
 import jax
 
