@@ -31,7 +31,7 @@ def _known_to_xla(flags: tuple[str, ...]) -> str:
 if "XLA_FLAGS" not in os.environ:  # the workers of pytest-xdist inherit it
     os.environ["XLA_FLAGS"] = _known_to_xla(_FLAGS)
 
-import jax
+import jax  # noqa: E402 - it reads XLA_FLAGS
 
 _CACHE = pathlib.Path(
     os.environ.get("DST_JAX_TEST_CACHE", pathlib.Path(tempfile.gettempdir()) / "dst_jax_test_cache")
