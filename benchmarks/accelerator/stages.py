@@ -29,11 +29,13 @@ class Outcome(TypedDict):
         parts estimate with them (`Context.longest_compile`, `Context.figure`).
       rows: lines of the table, each with a text for every one of `COLUMNS`.
       notes: sentences below the table.
+      text: Markdown that stands below the table by itself, under the part's title.
     """
 
     figures: dict[str, Any]
     rows: list[list[str]]
     notes: NotRequired[list[str]]
+    text: NotRequired[str]
 
 
 @dataclasses.dataclass(frozen=True)
