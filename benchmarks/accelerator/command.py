@@ -116,6 +116,7 @@ class Loop:
     def __init__(self, flags: argparse.Namespace, parts: Sequence[Part]):
         if flags.budget_s <= 0:
             raise UserError("--budget_s", flags.budget_s, "seconds, above 0")
+        flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
         for directory in (flags.out, flags.work):
             try:
                 directory.mkdir(parents=True, exist_ok=True)
