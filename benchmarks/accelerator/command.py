@@ -195,6 +195,10 @@ class Loop:
             if self.clock.left() <= 0:
                 self._leave_out(part, f"the budget, {self.clock.budget:g} s, is over")
                 return
+            if reason := part.missing(self._context):
+                if reason != stages.NOT_ASKED:
+                    self._leave_out(part, reason)
+                return
             settings = {**self.common_settings(part), **part.settings(self._context)}
             found, why = self._records.read(part.name, settings)
             if why:

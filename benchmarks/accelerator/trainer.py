@@ -111,9 +111,14 @@ class Trainer:
 
 def resolved(changes: Mapping[str, Any], num_train: int) -> dict[str, Any]:
     """A resolved config: the library's defaults with changes, {dotted name: value}."""
+    return resolve(card(changes), num_train)
+
+
+def resolve(card: Any, num_train: int) -> dict[str, Any]:
+    """The resolved config of a card, for so many training images."""
     from dst_jax import config as config_lib
 
-    return config_lib.resolve(card(changes), num_train)
+    return config_lib.resolve(card, num_train)
 
 
 def card(changes: Mapping[str, Any]) -> Any:
