@@ -20,6 +20,7 @@ from benchmarks.accelerator import pack, stages, table, unpack
 from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_start
 from benchmarks.accelerator.records import Record, Records, one_line
 from benchmarks.accelerator.stages import Context, Options, Part
+from dst_jax import data
 from dst_jax.errors import UserError
 from dst_jax.interrupt import InterruptedRunError
 from dst_jax.workdir import write_text
@@ -67,7 +68,11 @@ class Loop:
             seed=flags.seed,
             epochs=flags.epochs,
             rounds=flags.rounds,
+            jobs=flags.jobs,
         )
+        shape = data.get(self._options.data).image_shape
+        if shape != (32, 32, 3):
+            raise UserError("--data", f"{self._options.data}, {list(shape)}", "images of 32x32x3")
         self._context = Context(self._options, self.clock, say=self.say)
         self._records = Records(flags.work, flags.out)
         self._remarks = list(self._records.damaged)

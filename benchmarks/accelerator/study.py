@@ -131,7 +131,7 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     names = list(dict.fromkeys(c.corruption for c in plan.conditions[1:]))
     severity = plan.conditions[1].severity
     began = time.perf_counter()
-    with ThreadPoolExecutor(2 if context.options.tiny else 8) as pool:
+    with ThreadPoolExecutor(context.workers) as pool:
         rendered = pool.map(lambda n: scorer.render(Condition(n, severity), batch), names)
         jax.block_until_ready([scorer.predict(batch.rows["image"]), *rendered])
     compile_all = time.perf_counter() - began
@@ -186,7 +186,7 @@ def _compile(context: Context, epochs: int) -> dict[str, Any]:
     # which nothing changes, so that it takes as many steps of the optimizer as the others.
     sparse = [method for method in study_runs.METHODS if method != "dense"]
     jobs = [("dense", False), (sparse[0], False), *((method, True) for method in sparse)]
-    with ThreadPoolExecutor(len(jobs)) as pool:
+    with ThreadPoolExecutor(context.workers) as pool:
         failed = list(filter(None, pool.map(program, jobs)))
     return {"compile_all_s": time.perf_counter() - began, "not_compiled": failed}
 
