@@ -58,21 +58,21 @@ class Loop:
         if self._to_unpack:
             name = unpack.choose(self._to_unpack, name)
             data_dir = str(flags.work / "data")
+        shape = data.get(name or "digits").image_shape
+        if shape != (32, 32, 3):
+            raise UserError("--data", f"{name}, {list(shape)}", "images of 32x32x3")
         self._options = Options(
             out=flags.out,
             work=flags.work,
             tiny=flags.tiny,
+            jobs=flags.jobs,
             data=name or "digits",
             data_dir=data_dir,
             frost_dir=flags.frost_dir or unpack.frost_dir(self._packed),
             seed=flags.seed,
             epochs=flags.epochs,
             rounds=flags.rounds,
-            jobs=flags.jobs,
         )
-        shape = data.get(self._options.data).image_shape
-        if shape != (32, 32, 3):
-            raise UserError("--data", f"{self._options.data}, {list(shape)}", "images of 32x32x3")
         self._context = Context(self._options, self.clock, say=self.say)
         self._records = Records(flags.work, flags.out)
         self._remarks = list(self._records.damaged)
