@@ -1,7 +1,22 @@
 # `make demo` and `make test` set up `.venv` once and then run; both need Python 3.11+ and make only.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
+# The tested versions: of JAX 0.10 for Python 3.11, of JAX 0.12 for any newer one.
+CONSTRAINTS = constraints/$$($(BIN)/python -c \
+  "import sys; print('oldest' if sys.version_info < (3, 12) else 'newest')").txt
+
+# A Python that was named must be the one in the environment that is already there.
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard $(BIN)/python),)
+ifneq ($(MAKECMDGOALS),clean)
+version = $(shell $(1) -c "import sys; print('%d.%d' % sys.version_info[:2])")
+ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+$(error $(VENV) holds Python $(call version,$(BIN)/python), and PYTHON=$(PYTHON) is another:   `make clean` first, or name a second environment with VENV=)
+endif
+endif
+endif
+endif
 
 .PHONY: demo test lint clean
 
@@ -17,14 +32,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-$(VENV)/.core: pyproject.toml constraints.txt
+$(VENV)/.core: pyproject.toml constraints/oldest.txt constraints/newest.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with PYTHON=')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,tf]'
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev,tf]'
 	touch $@
 
 clean:
