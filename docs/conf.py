@@ -31,12 +31,13 @@ include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md"
 exclude_patterns = [path.name for path in HERE.parent.iterdir() if path.is_dir() and path != HERE]
 exclude_patterns.append("docs/_*")
 myst_heading_anchors = 4  # a link to any heading, checked; the anchors are those of code hosts
-suppress_warnings: list[str] = []
+highlight_language = "text"  # of blocks that name none: commands and tables
 
 # Docstrings: Google's form, names in single backquotes, types from the signatures.
 default_role = "name"  # of docstrings.py
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # a list of attributes, not an entry of the index each
+napoleon_attr_annotations = False  # the signature has the types
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -58,6 +59,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme = "furo"
 html_title = f"dst_jax {version}"
+html_domain_indices = False  # the reference is short enough to be its own list of modules
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False

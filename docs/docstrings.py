@@ -108,7 +108,8 @@ def _default(value: Any) -> str:
         return f"{value.func.__name__}({options})"
     if inspect.isroutine(value):
         return value.__name__
-    return re.sub(r"<.* at 0x\w+>", "...", repr(value))
+    text = repr(value)
+    return "..." if text.startswith("<") else text  # default factories, objects at an address
 
 
 def show_signature(
@@ -136,10 +137,19 @@ def show_signature(
     return stringify_signature(signature, unqualified_typehints=True), ""
 
 
+def name_attributes(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
+    """For Sphinx's event `object-description-transform`: what Sphinx heads "Variables"."""
+    for field in content.findall(nodes.field_name):
+        if field.astext() == "Variables":
+            field.children = [nodes.Text("Attributes")]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.add_role("name", NameRole(innernodeclass=nodes.literal))
     app.connect("missing-reference", resolve)
+    app.connect("object-description-transform", name_attributes)
     app.connect("autodoc-process-bases", show_bases)
     app.connect("autodoc-process-docstring", show_text, priority=400)  # Napoleon has 500
     app.connect("autodoc-process-signature", show_signature)

@@ -7,6 +7,7 @@ not there is a warning of MyST's. Also the page `index.html` at the top of the s
 the first one. A Sphinx extension, loaded by `conf.py`.
 """
 
+import ast
 import html
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,13 @@ def _files(directory: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and "__pycache__" not in path.parts)
 
 
+def _first_line(path: Path) -> str:
+    """What a Python file says of itself in one line, "" for other files."""
+    if path.suffix != ".py":
+        return ""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """All pages of this module, for Sphinx's event `html-collect-pages`."""
     builder: Any = app.builder
@@ -97,7 +105,8 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         page = page_of(directory, root)
         items = "".join(
             f'<li><a href="{builder.get_relative_uri(page, page_of(path, root))}"><code>'
-            f"{html.escape(path.relative_to(directory).as_posix())}</code></a></li>"
+            f"{html.escape(path.relative_to(directory).as_posix())}</code></a> "
+            f"{html.escape(_first_line(path))}</li>"
             for path in inside
         )
         title = html.escape(directory.relative_to(root).as_posix()) + "/"
