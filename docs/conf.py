@@ -31,6 +31,7 @@ include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md"
 exclude_patterns = [path.name for path in HERE.parent.iterdir() if path.is_dir() and path != HERE]
 exclude_patterns.append("docs/_*")
 myst_heading_anchors = 4  # a link to any heading, checked; the anchors are those of code hosts
+smartquotes_action = "D"  # dashes alone: '' and "" are values
 highlight_language = "text"  # of blocks that name none: commands and tables
 
 # Docstrings: Google's form, names in single backquotes, types from the signatures.
@@ -42,8 +43,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
-python_maximum_signature_line_length = 80
-add_module_names = False
+python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 

@@ -44,9 +44,14 @@ def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> nodes.Node | None
     if node.get("reftype") == "name":
         if not re.fullmatch(r"[A-Za-z_][\w.]*(\(\))?", target):
             return content
-        name = target.removesuffix("()")
-        found = python.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, content)
-        return found or content
+        name, module = target.removesuffix("()"), node["py:module"] or ""
+        while True:  # of the module, or of a package that it is in
+            found = python.resolve_xref(
+                env, node["refdoc"], app.builder, "obj", name, node, content
+            )
+            if found or not module:
+                return found or content
+            module = node["py:module"] = module.rpartition(".")[0]
     if node.get("refdomain") == "py" and node.get("reftype") in ("class", "exc"):
         matches = python.find_obj(env, None, None, target, None, searchmode=1)
         places = {(entry.docname, entry.node_id) for _, entry in matches}
@@ -137,9 +142,9 @@ def show_signature(
     return stringify_signature(signature, unqualified_typehints=True), ""
 
 
-def name_attributes(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
-    """For Sphinx's event `object-description-transform`: what Sphinx heads "Variables"."""
-    for field in content.findall(nodes.field_name):
+def name_attributes(app: Sphinx, document: nodes.document) -> None:
+    """For Sphinx's event `doctree-read`: what Sphinx heads "Variables" are attributes."""
+    for field in document.findall(nodes.field_name):
         if field.astext() == "Variables":
             field.children = [nodes.Text("Attributes")]
 
@@ -149,7 +154,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
     app.add_role("name", NameRole(innernodeclass=nodes.literal))
     app.connect("missing-reference", resolve)
-    app.connect("object-description-transform", name_attributes)
+    app.connect("doctree-read", name_attributes)
     app.connect("autodoc-process-bases", show_bases)
     app.connect("autodoc-process-docstring", show_text, priority=400)  # Napoleon has 500
     app.connect("autodoc-process-signature", show_signature)
