@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.core
 	$(BIN)/python run.py --config=configs/digits_rigl.py --sweep=demo --workdir=runs/demo
@@ -32,6 +32,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Strict: a link, an anchor or a name in a docstring that leads nowhere is an error.
+docs: $(VENV)/.docs
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -W --keep-going -n -q -c docs . build/docs
+	@echo "The documentation is in build/docs/index.html"
+
 $(VENV)/.core: pyproject.toml constraints/oldest.txt constraints/newest.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with PYTHON=')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,6 +46,10 @@ $(VENV)/.core: pyproject.toml constraints/oldest.txt constraints/newest.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev,tf]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[docs]'
 	touch $@
 
 clean:
