@@ -100,7 +100,7 @@ class Case:
         found = {}
         for platform in stablehlo.PLATFORMS:
             facts = stablehlo.Facts.of(stablehlo.lower(program, arguments, platform))
-            found[platform] = stablehlo.complaints(facts, expected, platform)
+            found[platform] = stablehlo.complaints(facts, expected)
         return found, expected.checked()
 
 

@@ -18,14 +18,12 @@ from jaxlib.mlir import ir
 
 PLATFORMS = ("cuda", "tpu")
 
-# The only targets that a program of ours may call: they stay on the device. A callback to Python is
-# `xla_python_cpu_callback`, `xla_ffi_python_gpu_callback`, or a send and receive.
-ALLOWED_CALLS = {
-    "cuda": frozenset({"cu_threefry2x32_ffi"}),  # random bits, one kernel of jaxlib's
-    "tpu": frozenset(),
-    "cpu": frozenset(),
-}
-_TO_HOST = ("stablehlo.send", "stablehlo.recv", "stablehlo.infeed", "stablehlo.outfeed")
+# The targets of custom calls that a program may hold: none is needed. A callback to Python would be
+# one, and so are the linear algebra libraries and kernels of a platform. Lowering itself refuses a
+# callback where the platform is not there ("the platform for the specified backend cpu is ...").
+ALLOWED_CALLS: frozenset[str] = frozenset()
+# Operations that meet the host, or draw random bits that differ from platform to platform.
+_REFUSED = ("send", "recv", "infeed", "outfeed", "rng", "rng_bit_generator")
 _PRODUCTS = ("stablehlo.convolution", "stablehlo.dot_general", "stablehlo.dot")
 _COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "collective_permute", "all_to_all")
 _DONATED = ("jax.buffer_donor", "tf.aliasing_output")
@@ -72,24 +70,26 @@ class Facts:
 
     Attributes:
       custom_calls: target -> how often.
-      to_host: operations that send to or receive from the host.
+      refused: operations that meet the host, or draw a platform's own random bits.
       wide: operations with a 64-bit floating-point operand or result.
       products: how often each kind is there, where its result is used.
       not_inlined: operations with the mark that only the CPU form of a convolution has.
       collectives: such as "all_reduce" -> how often.
       row_constraints: how often rows are said to lie over the devices.
       donated: name of each argument that is read -> whether results may take its memory.
+      untaken: types and shardings of donated arguments that no result has: their memory is lost.
       devices: number of devices that the program is for.
     """
 
     custom_calls: collections.Counter[str]
-    to_host: collections.Counter[str]
+    refused: collections.Counter[str]
     wide: collections.Counter[str]
     products: collections.Counter[Product]
     not_inlined: int
     collectives: collections.Counter[str]
     row_constraints: int
     donated: dict[str, bool]
+    untaken: collections.Counter[str]
     devices: int
 
     @classmethod
@@ -105,20 +105,27 @@ class Facts:
             for key, found in _read(functions[name]).items():
                 for what, number in found.items():
                     counts[key][what] += times * number
-        names = [_name(one) for one in functions["main"].regions[0].blocks[0].arguments]
-        attributes = list(functions["main"].attributes.get("arg_attrs", ()))
+        main = functions["main"]
+        arguments = main.regions[0].blocks[0].arguments
+        attributes = main.attributes.get("arg_attrs", [{}] * len(arguments))
+        donated, untaken = {}, collections.Counter[str]()
+        for argument, of_one in zip(arguments, attributes, strict=True):
+            donated[_name(argument)] = any(kind in of_one for kind in _DONATED)
+            untaken[_placed(argument.type, of_one)] += donated[_name(argument)]
+        results = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value).results
+        attributes = main.attributes.get("res_attrs", [{}] * len(results))
+        for kind, of_one in zip(results, attributes, strict=True):
+            untaken[_placed(kind, of_one)] -= 1
         return cls(
             custom_calls=counts["custom_calls"],
-            to_host=counts["to_host"],
+            refused=counts["refused"],
             wide=counts["wide"],
             products=counts["products"],
             not_inlined=counts["not_inlined"].total(),
             collectives=counts["collectives"],
             row_constraints=counts["row_constraints"].total(),
-            donated={
-                name: any(kind in of_one for kind in _DONATED)
-                for name, of_one in zip(names, attributes, strict=True)
-            },
+            donated=donated,
+            untaken=+untaken,
             devices=_number(module, "mhlo.num_partitions") * _number(module, "mhlo.num_replicas"),
         )
 
@@ -132,6 +139,13 @@ class Facts:
 def _name(argument: Any) -> str:
     """An argument's name in Python: "states[0].step"; of a pmapped program "flat_args[3]"."""
     return str(argument.location).removeprefix('loc("').removesuffix('")')
+
+
+def _placed(kind: Any, attributes: Any) -> str:
+    """The type of an argument or result, and how it lies over the devices."""
+    # `get` of an MLIR dictionary is no look-up.
+    sharding = attributes["sdy.sharding"] if "sdy.sharding" in attributes else ""  # noqa: SIM401
+    return f"{kind} {sharding}"
 
 
 def _number(module: Any, name: str) -> int:
@@ -173,8 +187,8 @@ def _read(function: Any) -> dict[str, collections.Counter]:
         if name == "stablehlo.custom_call":
             target = ir.StringAttr(op.attributes["call_target_name"]).value
             found["custom_calls"][target] += 1
-        if name in _TO_HOST:
-            found["to_host"][name] += 1
+        if name.startswith("stablehlo.") and kind in _REFUSED:
+            found["refused"][name] += 1
         if kind in _COLLECTIVES:
             found["collectives"][kind] += 1
         if name == "sdy.sharding_constraint" and '{"' in str(op.attributes["sharding"]):
@@ -247,14 +261,14 @@ class Expected:
         return found
 
 
-def complaints(facts: Facts, expected: Expected, platform: str) -> list[str]:
+def complaints(facts: Facts, expected: Expected) -> list[str]:
     """What of a module should not go to an accelerator; empty if nothing."""
     found = [
         f"calls {target} {number} times"
         for target, number in facts.custom_calls.items()
-        if target not in ALLOWED_CALLS[platform]
+        if target not in ALLOWED_CALLS
     ]
-    found += [f"{name} {number} times" for name, number in facts.to_host.items()]
+    found += [f"{name} {number} times" for name, number in facts.refused.items()]
     found += [f"float64 in {name} {number} times" for name, number in facts.wide.items()]
     for product, number in facts.products.items():
         input_ = expected.exact_input and product.is_exact and product.kind == "dot_general"
@@ -289,6 +303,7 @@ def _of_donation(facts: Facts, leaves: int) -> list[str]:
     read = [name for name in facts.donated if is_state(name)]
     found = [f"{name} is not donated" for name in read if not facts.donated[name]]
     found += [f"{name} is donated" for name in facts.donated.keys() - read if facts.donated[name]]
+    found += [f"no result takes {number} {what}" for what, number in facts.untaken.items()]
     if not leaves // 2 < len(read) <= leaves:
         found.append(f"of {leaves} leaves of the states, {len(read)} are arguments")
     return found
