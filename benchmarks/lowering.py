@@ -52,6 +52,7 @@ def main() -> int:
     versions = timing.circumstances()["versions"]
     note = f"{len(lines) - 2} programs, {failed} with complaints; "
     note += ", ".join(f"{name} {version}" for name, version in versions.items())
+    note += f"; `python -m benchmarks.lowering {' '.join(sys.argv[1:])}`"
     print(f"\n{note}")
     if options.out:
         Path(options.out).write_text("\n".join([*lines, "", note, ""]))
