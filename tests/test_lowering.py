@@ -26,10 +26,13 @@ from dst_jax.parallel import Devices
 # Of the update steps of every algorithm on a small network, those of the paper's families.
 ALGORITHMS = ("rigl", "set", "mest_g", "granet_g", "topkast", "iterative_nm")
 SAMPLED = {
-    "step, granet_g, resnet20": lambda line: "ordinary" in line or "update" in line,
-    "step, rigl, ": lambda line: line.split(", ")[2] in FAMILIES and "bfloat16" in line,
+    "step, granet_g, resnet20, resident": lambda line: "ordinary" in line or "update" in line,
+    "step, granet_g, resnet20, stream": lambda line: "update" in line and "bfloat16" in line,
+    "step, rigl, ": lambda line: (
+        line.split(", ")[2] in FAMILIES and "ordinary" in line and "bfloat16" in line
+    ),
     ", mlp, ": lambda line: line.split(", ")[1] in ALGORITHMS and "float32" in line,
-    "step, granet_g, ": lambda line: "bfloat16" in line and "update" in line,
+    "step, granet_g, ": lambda line: "update" in line and "bfloat16" in line,
     "prediction, ": lambda line: line.split(", ")[1] in FAMILIES and "bfloat16" in line,
     "rendering, ": lambda line: True,
 }
