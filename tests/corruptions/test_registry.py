@@ -101,8 +101,8 @@ def test_one_program_for_all_batches_and_severities(name, images, frost_dir):
     shuffled = run(name, images[order], IDS[order], 3, frost_dir)
     expected = results[2][np.asarray(order)]
     if name == "defocus_blur":
-        # Without the compiler's optimisations, as here, XLA of JAX 0.12 rounds a product of spectra
-        # by its place in the batch. Compiled as for users it does not: `test_invariance`.
+        # Compiled without optimisations, as here, XLA of JAX 0.12 rounds by the place in the batch.
+        # Compiled as for users it gives the same bits: `test_invariance`.
         assert differ(shuffled, expected) <= 1
         assert (shuffled != expected).mean() <= 1e-3
     else:
