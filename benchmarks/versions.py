@@ -47,12 +47,13 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[], Recorded]]:
         "masks_on_device": lambda: exact.masks(True),
         "masks_on_host": lambda: exact.masks(False),
         "order": exact.order,
+        "promotion": exact.promotion,
         "operations": rounded.operations,
         "one_step": rounded.one_step,
         "images": lambda: images.images((32,), options.frost_dir),
         "larger": lambda: images.images((64, 224), options.frost_dir),
         "clips": images.clips,
-        "trainings": lambda: rounded.trainings(options.algorithms),
+        "trainings": lambda: rounded.trainings(options.networks, options.algorithms),
         "packages": packages,
     }
 
@@ -138,6 +139,7 @@ def main(arguments: list[str] | None = None) -> Any:
     parser.add_argument("--json", type=Path, help="where to record; its .npz lies beside it")
     parser.add_argument("--only", nargs="*", default=[], help="parts to record; default: all")
     parser.add_argument("--algorithms", nargs="*", default=[], help="to train; default: all")
+    parser.add_argument("--networks", nargs="*", default=["mlp", "conv"], help="to train")
     parser.add_argument("--frost_dir", help="photographs of frost; without them frost is left out")
     parser.add_argument("--begin", type=Path, help="new run directory, to be stopped half-way")
     parser.add_argument("--state", type=Path, help="record the latest checkpoint of a run instead")

@@ -20,7 +20,11 @@ def ulps(one: np.ndarray, other: np.ndarray) -> int:
     integer = {2: np.int16, 4: np.int32, 8: np.int64}[one.dtype.itemsize]
 
     def ordered(array: np.ndarray) -> np.ndarray:
-        bits = np.ascontiguousarray(array).view(integer).astype(object if integer is np.int64 else np.int64)
+        bits = (
+            np.ascontiguousarray(array)
+            .view(integer)
+            .astype(object if integer is np.int64 else np.int64)
+        )
         least = int(np.iinfo(integer).min)
         return np.where(bits < 0, least - bits, bits)
 
@@ -128,7 +132,13 @@ def table(paths: Sequence[Path], list_names: bool) -> str:
 def _listed(paths: Sequence[Path], all_found: Sequence[Any]) -> list[str]:
     lines = []
     for path, found in zip(paths, all_found, strict=True):
-        lines += ["", f"{path.stem}:", "", "| array | differ | greatest | ulp |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"{path.stem}:",
+            "",
+            "| array | differ | greatest | ulp |",
+            "|---|---|---|---|",
+        ]
         for group in found.values():
             for name, value in group.items():
                 if re.match(r"train_(weights|masks)", name):

@@ -5,7 +5,7 @@ Nothing here computes with rounding that a compiler may choose, except where the
 arrays. Every function yields (name, array).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -89,14 +89,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def masks(jitted: bool) -> Recorded:
-    """Masks of every algorithm after three updates with given weights and gradients.
+def masks(jitted: bool, algorithms: Sequence[str] = ()) -> Recorded:
+    """Masks of algorithms after three updates with given weights and gradients.
 
     Args:
       jitted: compiled by XLA, else ranked by NumPy on the host.
+      algorithms: which; none: all that are registered.
     """
     where = "masks_on_device" if jitted else "masks_on_host"
-    for algorithm in sparsity.all_algorithm_names():
+    for algorithm in algorithms or sparsity.all_algorithm_names():
         config = {
             "algorithm": algorithm,
             "sparsity": 0.8,
@@ -126,12 +127,12 @@ def _updated(updater: sparsity.BaseUpdater, name: str, jitted: bool) -> Recorded
     state = state._replace(
         inner_state=(optax.ScaleByAdamState(np.zeros((), np.int32), inner["mu"], inner["nu"]),)
     )
+    params = jax.tree.map(np.asarray, updater.post_gradient_update(params, state))
     change = updater.update_params_and_state
     if jitted:
         change = jax.jit(change)
     else:
         state = jax.tree.map(np.asarray, state)
-        params = jax.tree.map(np.asarray, updater.post_gradient_update(params, state))
     for step in (10, 20, 30):
         state = state._replace(count=(jnp.int32 if jitted else np.int32)(step))
         params, state = change(state, params, given(_SHAPES, step))
@@ -154,3 +155,14 @@ def order() -> Recorded:
         yield f"data/{name}", np.asarray(augment(jnp.asarray(images), keys, name))
     normalise = jax.jit(lambda x: augmentation.normalise(x, data.get("digits")))
     yield "data/rounded_normalised", np.asarray(normalise(jnp.asarray(images)))
+
+
+def promotion() -> Recorded:
+    """The type of the sum of each pair of types, scalars of Python included; as text."""
+    names = ("bool", "uint8", "int8", "int32", "uint32", "bfloat16", "float16", "float32")
+    values: list[Any] = [jnp.zeros((), name) for name in names] + [True, 1, 1.0]
+    rows = [[str(jnp.result_type(one, other)) for other in values] for one in values]
+    yield "promotion/table", np.array(rows)
+    mixed = np.zeros(2, np.float32), np.zeros(2, np.float64), np.uint8(3), np.float64(3)
+    rows = [[str(np.result_type(one, other)) for other in mixed] for one in mixed]
+    yield "promotion/numpy", np.array(rows)

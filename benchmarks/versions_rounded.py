@@ -27,7 +27,7 @@ from dst_jax.workdir import write_json
 Recorded = Iterator[tuple[str, np.ndarray]]
 T = TypeVar("T")
 STEPS, STOP = 50, 25
-CHECKPOINTS = (1, 9, 10, 20, 30, 40, 50)  # masks change in steps 10, 20, 30 and 40
+CHECKPOINTS = (1, 10, 20, 30, 50)  # masks change in steps 10, 20, 30 and 40
 CONV = {"model.name": "resnet20", "model.width": 4, "model.depth": 1}
 MLP = {"model.name": "mlp", "model.width": 16}
 _NEEDS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,10 @@ def operations() -> Recorded:
         "mean_of_columns": (lambda m: m.mean(axis=0), (a,)),
         "mean_of_images": (lambda m: m.mean(axis=(0, 1, 2)), (images,)),
         "sum_of_squares": (lambda m: jnp.sum(m * m), (x,)),
-        "variance_of_images": (lambda m: (m * m).mean((0, 1, 2)) - m.mean((0, 1, 2)) ** 2, (images,)),
+        "variance_of_images": (
+            lambda m: (m * m).mean((0, 1, 2)) - m.mean((0, 1, 2)) ** 2,
+            (images,),
+        ),
         "cumsum": (jnp.cumsum, (x,)),
         "softmax": (jax.nn.softmax, (a,)),
         "logsumexp": (lambda m: jax.nn.logsumexp(m, axis=1), (a,)),
@@ -172,7 +175,7 @@ def config_of(algorithm: str, network: dict[str, Any], augment: str = "crop") ->
     return config_lib.resolve(card, 1437)
 
 
-def trainings(algorithms: Sequence[str]) -> Recorded:
+def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
     """Masks, weights and loss of trainings, by the program that the command runs.
 
     Names that stand for one class, as `dense` and `no_prune`, are trained once.
@@ -180,7 +183,8 @@ def trainings(algorithms: Sequence[str]) -> Recorded:
     registry = sparsity.ALGORITHM_REGISTRY
     distinct = {algorithm: name for name, algorithm in reversed(registry.items())}
     places.prepare_jax(places.Places(Path(), None, places.default_cache_dir()))
-    for network_name, network in {"mlp": MLP, "conv": CONV}.items():
+    for network_name in networks:
+        network = {"mlp": MLP, "conv": CONV}[network_name]
         for algorithm in algorithms or sorted(distinct.values()):
             config = config_of(algorithm, network)
             with tempfile.TemporaryDirectory() as directory:
