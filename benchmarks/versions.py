@@ -59,7 +59,7 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[], Recorded]]:
 
 
 def packages() -> Recorded:
-    """Results of the packages beside JAX that ours depend on: NumPy, SciPy, Pillow, scikit-learn."""
+    """Results of the packages beside JAX that ours depend on."""
     import io
 
     from PIL import Image
@@ -136,7 +136,9 @@ def _processor() -> str:
 
 def main(arguments: list[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="where to record; its .npz lies beside it")
+    parser.add_argument(
+        "--json", type=Path, help="where to record, with an .npz; of --compare: a summary"
+    )
     parser.add_argument("--only", nargs="*", default=[], help="parts to record; default: all")
     parser.add_argument("--algorithms", nargs="*", default=[], help="to train; default: all")
     parser.add_argument("--networks", nargs="*", default=["mlp", "conv"], help="to train")
@@ -149,7 +151,7 @@ def main(arguments: list[str] | None = None) -> Any:
     if options.compare:
         from benchmarks import versions_compare
 
-        print(versions_compare.table(options.compare, options.names))
+        print(versions_compare.table(options.compare, options.names, options.json))
     elif options.begin:
         from benchmarks import versions_rounded
 

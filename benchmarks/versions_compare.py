@@ -17,7 +17,7 @@ ABOUT = ("python", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow",
 
 def ulps(one: np.ndarray, other: np.ndarray) -> int:
     """Greatest distance of two float arrays, in numbers of that type that lie between."""
-    integer = {2: np.int16, 4: np.int32, 8: np.int64}[one.dtype.itemsize]
+    integer: Any = {2: np.int16, 4: np.int32, 8: np.int64}[one.dtype.itemsize]
 
     def ordered(array: np.ndarray) -> np.ndarray:
         bits = (
@@ -106,15 +106,21 @@ def _cell(names: list[str], found: dict[str, dict[str, Any]]) -> str:
     return f"{text}, by at most {max(kind)}" if kind else text
 
 
-def table(paths: Sequence[Path], list_names: bool) -> str:
-    """The comparison in Markdown: a row a group, a column a record after the first."""
+def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) -> str:
+    """The comparison in Markdown: a row a group, a column a record after the first.
+
+    Args:
+      paths: JSON files of records.
+      list_names: whether to add a table of the arrays that differ, but for those of trainings.
+      summary: a JSON file for the cells of the table.
+    """
     records = [Record(path) for path in paths]
     lines = ["| |" + "".join(f" {path.stem} |" for path in paths), "|---|" + "---|" * len(paths)]
     for key in (*ABOUT, "XLA_FLAGS", "processor"):
         lines.append(f"| {key} |" + "".join(f" {r.about.get(key, '')} |" for r in records))
     first, others = records[0], records[1:]
     all_found = [differences(first, other) for other in others]
-    lines += ["", f"| | arrays |" + "".join(f" {path.stem} |" for path in paths[1:])]
+    lines += ["", "| | arrays |" + "".join(f" {path.stem} |" for path in paths[1:])]
     lines.append("|---|---|" + "---|" * len(others))
     groups: dict[str, list[str]] = {}
     for name in first.digests:
@@ -124,6 +130,11 @@ def table(paths: Sequence[Path], list_names: bool) -> str:
             _cell(names, found[group]) if group in found else "not recorded" for found in all_found
         ]
         lines.append(f"| {group} | {len(names)} |" + "".join(f" {cell} |" for cell in cells))
+    if summary:
+        about = [{key: r.about.get(key, "") for key in (*ABOUT, "XLA_FLAGS")} for r in records]
+        rows = [line.strip("| ").split(" | ") for line in lines[-len(groups) :]]
+        found_of = {group: row for group, *row in rows}
+        summary.write_text(json.dumps({"records": about, "groups": found_of}, indent=1) + "\n")
     if list_names:
         lines += _listed(paths[1:], all_found)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What `benchmarks.versions` records of exact things: draws, initial weights, masks from scores, data.
+"""What `benchmarks.versions` records of exact things: draws, first weights, masks, data, types.
 
 Nothing here computes with rounding that a compiler may choose, except where the name says so
 (`rounded`, and laws that need a logarithm). `tests/test_versions.py` holds the digests of the same
@@ -137,8 +137,9 @@ def _updated(updater: sparsity.BaseUpdater, name: str, jitted: bool) -> Recorded
         state = state._replace(count=(jnp.int32 if jitted else np.int32)(step))
         params, state = change(state, params, given(_SHAPES, step))
     yield from leaves(state.masks, name)
-    step = state._replace(count=jnp.int32(31))
-    yield from leaves(updater.forward_masks(params, step), f"{name}/forward")
+    yield from leaves(
+        updater.forward_masks(params, state._replace(count=jnp.int32(31))), f"{name}/forward"
+    )
 
 
 def order() -> Recorded:

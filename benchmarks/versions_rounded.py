@@ -118,11 +118,11 @@ def _convolve(images: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Arra
 
 def one_step() -> Recorded:
     """Logits of every small network with given weights; loss, gradient and state of one step."""
+    labels = jnp.arange(16) % 10
     for name, (options, shape) in NETWORKS.items():
         module = models.create(name, 10, **options)
         variables = models.init(module, 3, shape)
         batch = jnp.asarray(_numbers((16, *shape), 7))
-        labels = jnp.arange(16) % 10
         logits = jax.jit(lambda v, x, m=module: m.apply(v, x, train=False))(variables, batch)
         yield f"logits/{name}", np.asarray(logits)
         if name not in ("mlp", "resnet20"):

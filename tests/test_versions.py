@@ -150,12 +150,12 @@ def test_compiled_updates_choose_the_same_masks():
     assert found == {name: MASKS[name] for name in some}
 
 
-@pytest.mark.parametrize("name", ("impulse_noise", "pixelate", "jpeg_compression"))
+@pytest.mark.parametrize("name", ["impulse_noise", "pixelate", "jpeg_compression"])
 def test_corruptions_whose_arithmetic_is_in_integers(name):
     assert by_item(corrupted(name)) == {name: CORRUPTIONS[name]}
 
 
-@pytest.mark.parametrize("name", ("jumbling", "random_rotation", "translation"))
+@pytest.mark.parametrize("name", ["jumbling", "random_rotation", "translation"])
 def test_perturbations_of_clips_that_only_move_pixels(name):
     assert by_item(perturbed(name)) == {name: VIDEO[name]}
 
