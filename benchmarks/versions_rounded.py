@@ -74,6 +74,8 @@ def operations() -> Recorded:
         "erf": (lax.erf, (x,)),
         "erf_inv": (lax.erf_inv, (unit,)),
         "arctan2": (jnp.arctan2, (x, y)),
+        "exp_of_-80_to_0": (lambda v: jnp.exp(-20 * v), (positive,)),
+        "hypotenuse": (lambda m: jnp.sqrt(m * m + m.T * m.T), (x.reshape(64, 64),)),
         "power": (jnp.power, (positive, y)),
         "power_of_constant": (lambda v: v**0.7, (positive,)),
         "cbrt": (jnp.cbrt, (x,)),
