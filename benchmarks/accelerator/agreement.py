@@ -1,0 +1,5 @@
+"""Stage to be written; see stages."""
+
+from benchmarks.accelerator.stages import Part
+
+PARTS: tuple[Part, ...] = ()
