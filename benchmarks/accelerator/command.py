@@ -116,6 +116,7 @@ class Loop:
     def __init__(self, flags: argparse.Namespace, parts: Sequence[Part]):
         if flags.budget_s <= 0:
             raise UserError("--budget_s", flags.budget_s, "seconds, above 0")
+        flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
         for directory in (flags.out, flags.work):
             try:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -194,6 +195,10 @@ class Loop:
         try:
             if self.clock.left() <= 0:
                 self._leave_out(part, f"the budget, {self.clock.budget:g} s, is over")
+                return
+            if reason := part.missing(self._context):
+                if reason != stages.NOT_ASKED:
+                    self._leave_out(part, reason)
                 return
             settings = {**self.common_settings(part), **part.settings(self._context)}
             found, why = self._records.read(part.name, settings)

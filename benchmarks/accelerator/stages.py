@@ -21,6 +21,8 @@ MODULES = ("ceilings", "agreement", "restart", "speed", "rendering", "study")
 # needs what is left. A later call goes on with their other parts.
 SHARES = {"b": 0.28, "c": 0.12}
 
+NOT_ASKED = "not asked for"  # a part of which nothing is told
+
 COLUMNS = ("what", "measured", "against", "difference or ratio")
 
 
@@ -33,7 +35,8 @@ class Outcome(TypedDict):
         parts estimate with them (`Context.longest_compile`, `Context.figure`).
       rows: lines of the table, each with a text for every one of `COLUMNS`.
       notes: sentences below the table.
-      text: Markdown that stands below the table by itself, under the part's title.
+      text: Markdown that stands below the table by itself, under the part's title; of a stage only
+        the text of its last part counts.
     """
 
     figures: dict[str, Any]
@@ -151,6 +154,8 @@ class Part:
         look at `context.clock.left()` and stop early with fewer figures, saying so in a row.
       settings: what a record must have been made with to be kept, besides the options that are the
         same for all parts (`command.common_settings`); plain JSON.
+      missing: why it cannot be run whatever time is left, such as a part that it needs, which is not
+        done; "" if nothing is missing. `NOT_ASKED` leaves it out without a word.
       own_processes: starts processes that need the accelerator, so on machines where only one
         process may hold it (TPU) it comes before the parts that take it.
     """
@@ -161,6 +166,7 @@ class Part:
     estimate: Callable[[Context], float]
     run: Callable[[Context], Outcome]
     settings: Callable[[Context], Mapping[str, Any]] = lambda context: {}
+    missing: Callable[[Context], str] = lambda context: ""
     own_processes: bool = False
 
 

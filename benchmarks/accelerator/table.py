@@ -43,9 +43,9 @@ def markdown(
     lines.append("")
     for record in done:
         lines += [f"- {record['name']}: {note}" for note in record.get("notes", ())]
-    for record in done:
-        if record.get("text"):
-            lines += ["", f"## {record['title']}", "", record["text"].strip()]
+    last = {record["stage"]: record for record in done if record.get("text")}
+    for record in last.values():
+        lines += ["", f"## {record['title']}", "", record["text"].strip()]
     lines += ["", "## Time", "", _row(["part", "seconds", "estimated"]), _row(["---"] * 3)]
     lines += [
         _row([r["name"], f"{r['seconds']:.1f}", f"{r['estimated_s']:.0f}"])
