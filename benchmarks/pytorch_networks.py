@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import nn
 
-_VGG16 = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # channels over the first stage's, layers
+_VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
 def _conv(before: int, after: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -58,10 +58,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, stages of blocks, mean over positions, classifier.
-
-    `small`: a 3x3 stem, no pooling. `depth`: so many blocks in each stage instead of `sizes`.
-    """
+    """Stem, stages of blocks, mean over positions, classifier; `small`: a 3x3 stem, no pooling."""
 
     def __init__(
         self,
@@ -71,10 +68,8 @@ class ResNet(nn.Module):
         bottleneck: bool = False,
         projection: bool = True,
         small: bool = True,
-        depth: int = 0,
     ):
         super().__init__()
-        sizes = (depth,) * len(sizes) if depth else sizes
         stem = _conv(3, width, 3) if small else _conv(3, width, 7, 2)
         layers: list[nn.Module] = [stem, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         if not small:
@@ -94,23 +89,19 @@ class ResNet(nn.Module):
         return self.classifier(self.features(images).mean((2, 3)))
 
 
-def vgg16(num_classes: int, width: int = 64) -> nn.Module:
-    """Configuration D with BatchNorm and two linear layers, for images [B, 3, 32, 32].
-
-    `width`: channels of the first stage; the linear layers have 8 times as many units.
-    """
+def vgg16(num_classes: int) -> nn.Module:
+    """Configuration D with BatchNorm and two linear layers of 512, for images [B, 3, 32, 32]."""
     layers: list[nn.Module] = []
     before = 3
-    for factor, count in _VGG16:
+    for width, count in _VGG16:
         for _ in range(count):
-            after = factor * width
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-            before = after
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            before = width
         layers.append(nn.MaxPool2d(2))
     layers.append(nn.Flatten())
     for _ in range(2):
-        layers += [nn.Linear(before, before), nn.ReLU(), nn.BatchNorm1d(before)]
-    return nn.Sequential(*layers, nn.Linear(before, num_classes))
+        layers += [nn.Linear(512, 512), nn.ReLU(), nn.BatchNorm1d(512)]
+    return nn.Sequential(*layers, nn.Linear(512, num_classes))
 
 
 class TransformerBlock(nn.Module):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from benchmarks.accelerator import speed_counts, speed_pytorch
 from benchmarks.accelerator.speed_training import (
     NETWORKS,
+    TOY,
     UPDATE_FREQ,
     Network,
     milliseconds_text,
@@ -130,6 +131,7 @@ def _update_estimate(network: Network, context: Context) -> float:
 
 
 def _update_run(network: Network, context: Context) -> Outcome:
+    network = TOY if context.options.tiny else network
     import jax
 
     from benchmarks import timing
