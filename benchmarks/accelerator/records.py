@@ -2,7 +2,7 @@
 
 A record is {"name", "stage", "title", "status": "done" or "failed", "reason", "settings",
 "seconds", "estimated_s", "figures", "rows", "notes", "text"}. Only what is done, with the same
-settings, is kept by a later call. Called by `command`.
+settings, is kept by a later call. Called by `loop`.
 """
 
 import json

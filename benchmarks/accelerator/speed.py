@@ -16,7 +16,7 @@ from benchmarks.accelerator.speed_training import (
     UPDATE_FREQ,
     Network,
     milliseconds_text,
-    no_toy,
+    missing,
     steps_of,
 )
 from benchmarks.accelerator.stages import Context, Outcome, Part
@@ -29,7 +29,7 @@ STAGE = "b"
 
 def _estimate(network: Network, context: Context) -> float:
     if context.options.tiny:
-        return 20.0 if network.toy else 0.0
+        return 20.0
     known = [
         context.figure(f"speed_{other.name}", "seconds", 0.0) / other.work for other in NETWORKS
     ]
@@ -37,8 +37,6 @@ def _estimate(network: Network, context: Context) -> float:
 
 
 def _run(network: Network, context: Context) -> Outcome:
-    if context.options.tiny and not network.toy:
-        return no_toy(network.title)
     import jax
 
     from benchmarks import timing
@@ -190,6 +188,7 @@ def _parts() -> list[Part]:
                 f"training steps of {network.title}, dense and RigL",
                 bound(_estimate, network),
                 bound(_run, network),
+                missing=bound(missing, network),
             )
         )
         if network.name == "resnet50":
@@ -210,6 +209,7 @@ def _parts() -> list[Part]:
                 bound(speed_pytorch.estimate, network),
                 bound(speed_pytorch.run, network),
                 settings=speed_pytorch.settings,
+                missing=bound(missing, network),
             )
         )
     return found

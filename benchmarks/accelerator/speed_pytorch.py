@@ -17,7 +17,6 @@ from benchmarks.accelerator.speed_training import (
     Network,
     Steps,
     milliseconds_text,
-    no_toy,
     steps_of,
 )
 from benchmarks.accelerator.stages import Context, Outcome
@@ -50,7 +49,7 @@ def pytorch() -> Any:
 def estimate(network: Network, context: Context) -> float:
     """Seconds of `run`."""
     if context.options.tiny:
-        return 10.0 if network.toy else 0.0
+        return 10.0
     known = [
         context.figure(f"torch_{other.name}", "seconds", 0.0) / other.work for other in NETWORKS
     ]
@@ -59,8 +58,6 @@ def estimate(network: Network, context: Context) -> float:
 
 def run(network: Network, context: Context) -> Outcome:
     """Our dense step and PyTorch's, in turns."""
-    if context.options.tiny and not network.toy:
-        return no_toy(f"{network.title}, PyTorch")
     from benchmarks import timing
 
     began = time.monotonic()

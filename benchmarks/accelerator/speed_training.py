@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.accelerator import trainer
-from benchmarks.accelerator.stages import Context, Outcome
+from benchmarks.accelerator.stages import Context
 
 SPARSITY, UPDATE_FREQ = 0.5, 100
 LEARNING_RATE, WEIGHT_DECAY = 0.01, 5e-4
@@ -198,9 +198,9 @@ def _batch(wanted: int) -> int:
     return max(8, wanted // (1 if limit >= 50e9 else 2 if limit >= 25e9 else 4))
 
 
-def no_toy(title: str) -> Outcome:
-    """What a part without a toy says under `--tiny`."""
-    return {"figures": {}, "rows": [[title, "not in a toy", "", ""]]}
+def missing(network: Network, context: Context) -> str:
+    """Why a part of this network is left out: a toy has few networks."""
+    return "not in a toy" if context.options.tiny and not network.toy else ""
 
 
 def milliseconds_text(times: Sequence[float]) -> str:

@@ -153,9 +153,9 @@ class Part:
       run: does it. Whatever it raises is recorded as one line, and the next part begins. It may
         look at `context.clock.left()` and stop early with fewer figures, saying so in a row.
       settings: what a record must have been made with to be kept, besides the options that are the
-        same for all parts (`command.common_settings`); plain JSON.
-      missing: why it cannot be run whatever time is left, such as a part that it needs, which is not
-        done; "" if nothing is missing. `NOT_ASKED` leaves it out without a word.
+        same for all parts (`loop.Loop.common_settings`); plain JSON.
+      missing: why it cannot be run whatever time is left, such as a part that it needs and that is
+        not done; "" if nothing is missing. `NOT_ASKED` leaves it out without a word.
       own_processes: starts processes that need the accelerator, so on machines where only one
         process may hold it (TPU) it comes before the parts that take it.
     """

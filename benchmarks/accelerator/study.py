@@ -98,7 +98,6 @@ def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
 def _scoring_speed(context: Context) -> dict[str, Any]:
     """Images and conditions a second of the evaluation; compiles its programs for all runs."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from dst_jax import models, saved_run
@@ -133,7 +132,7 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     began = time.perf_counter()
     with ThreadPoolExecutor(2 if context.options.tiny else 8) as pool:
         rendered = pool.map(lambda n: scorer.render(Condition(n, severity), batch), names)
-        jax.block_until_ready([scorer.predict(jnp.asarray(host)), *rendered])
+        jax.block_until_ready([scorer.predict(batch.rows["image"]), *rendered])
     compile_all = time.perf_counter() - began
     began = time.perf_counter()
     scorer.score([batch], [Condition(name, severity) for name in names])
@@ -186,7 +185,7 @@ def _compile(context: Context, epochs: int) -> float:
 
 
 def _missing(context: Context, number: int) -> str:
-    if number >= context.options.rounds:
+    if number >= min(context.options.rounds, WANTED if context.options.tiny else MOST_ROUNDS):
         return NOT_ASKED
     needed = "study_pilot" if number == 0 else f"study_{number - 1}"
     return "" if needed in context.results else f"needs {needed}, which is not done"

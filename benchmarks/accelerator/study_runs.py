@@ -4,6 +4,7 @@ The network, the recipe and their sources are here; nothing of them was chosen b
 they are the same for all methods. Called by `study`.
 """
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Sequence
@@ -116,7 +117,10 @@ def do(context: Context, method: str, seed: int, epochs: int) -> dict[str, float
     options, where = context.options, path(context, method, seed, epochs)
     places = Places(where, options.data_dir, context.cache_dir)
     run = run_configs.of_call(card(context, method, seed, epochs), where, places, {})
-    stages.do({where: run}, places, "all", several=True)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    # Tables of layers go to a file; the lines of progress stay on standard error.
+    with open(where.parent / "output.txt", "a") as log, contextlib.redirect_stdout(log):
+        stages.do({where: run}, places, "all", several=True)
     result = evaluate.complete(run.for_evaluation, where, options.data_dir, context.cache_dir)
     assert result is not None
     return {

@@ -1,4 +1,4 @@
-"""`table.md`: what was measured, what was left out and why. Called by `command`."""
+"""`table.md`: what was measured, what was left out and why. Called by `loop`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
