@@ -166,6 +166,19 @@ def test_every_part_has_an_estimate_and_an_own_name(context):
         assert all(part.settings(context) is not None for part in speed.PARTS)
 
 
+@pytest.mark.parametrize("network", speed_training.NETWORKS, ids=lambda network: network.name)
+def test_configs_of_the_real_networks_are_accepted(network, context, monkeypatch):
+    context.options = dataclasses.replace(context.options, tiny=False)
+    monkeypatch.setattr(speed_training, "_batch", lambda wanted: 2)
+    steps = speed_training.Steps(network, context)
+    assert steps.batch == 2 * jax.device_count()
+    for method in ("dense", "rigl"):
+        config = steps._resolved(method)
+        assert config["sparsity"]["algorithm"] == method
+        assert config["model"]["dtype"] == "bfloat16"
+    assert steps.title.startswith(f"{network.title}, {steps.side} px")
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason=NO_TORCH)
 @pytest.mark.parametrize("network", speed_training.NETWORKS, ids=lambda network: network.name)
 def test_pytorchs_networks_have_the_parameters_of_ours(network):

@@ -151,6 +151,7 @@ def _run(size: int, context: Context) -> Outcome:
         "images": count,
         "conditions": len(plan.conditions),
         "images_per_s": rates,
+        "of_forward_pass": {li["corruption"]: li["render"] / li["predict"] for li in lines},
         "forward_images_per_s": in_batch / statistics.median(li["predict"] for li in lines),
         "first_call_s": compile_s,
         "first_calls_in_all_s": compiled_in_s,
@@ -190,7 +191,10 @@ def _run(size: int, context: Context) -> Outcome:
     notes = [] if given or "frost" not in names else [NO_FROST]
     if plan.source.startswith("rendered+jpeg85"):
         notes.append("rendering includes saving as JPEG of quality 85, as for ImageNet-C")
-    return {"figures": figures, "rows": rows, "notes": notes, "text": _table(lines, rates, figures)}
+    # The table of all parts shows one text a stage, that of its last part: it tells the others too.
+    before = [] if size == 32 else [context.results.get("rendering_32")]
+    text = _table(*filter(None, before), figures)
+    return {"figures": figures, "rows": rows, "notes": notes, "text": text}
 
 
 def _workers() -> int:
@@ -239,20 +243,22 @@ def _evaluations(
     return timing.in_turns(measures, ROUNDS, discard_first=False)
 
 
-def _table(
-    lines: Sequence[Mapping[str, Any]], rates: Mapping[str, float], figures: Mapping[str, Any]
-) -> str:
-    """Every corruption by itself."""
-    found = [
-        "| corruption | images/s | of the forward pass's time | first call, s |",
-        "|---|---|---|---|",
-    ]
-    found += [
-        f"| {line['corruption']} | {rates[line['corruption']]:,.0f} | "
-        f"{line['render'] / line['predict']:.3g} | "
-        f"{figures['first_call_s'][line['corruption']]:.3g} |"
-        for line in lines
-    ]
+def _table(*sizes: Mapping[str, Any]) -> str:
+    """Every corruption by itself, from the figures of one size or more: Markdown."""
+    found: list[str] = []
+    for figures in sizes:
+        found += [
+            f"At {figures['side']} px, batch {figures['batch']:,}:",
+            "",
+            "| corruption | images/s | of the forward pass's time | first call, s |",
+            "|---|---|---|---|",
+        ]
+        found += [
+            f"| {name} | {rate:,.0f} | {figures['of_forward_pass'][name]:.3g} | "
+            f"{figures['first_call_s'][name]:.3g} |"
+            for name, rate in figures["images_per_s"].items()
+        ]
+        found.append("")
     return "\n".join(found)
 
 
