@@ -148,28 +148,32 @@ def _pack_data(dataset: Dataset, data_dir: str | None, folder: Path) -> dict[str
     """Writes `data/NAME/SPLIT.npz` for both splits; returns what is in them."""
     target = folder / "data" / dataset.name
     target.mkdir(parents=True)
-    found = {}
-    for split in (dataset.train_split, dataset.test_split):
-        encoded, labels = [], []
-        for content, label in _encoded(dataset, split, data_dir, folder):
-            encoded.append(content)
-            labels.append(label)
-        arrays: dict[str, Any] = {
-            "encoded": np.frombuffer(b"".join(encoded), np.uint8),
-            "lengths": np.array([len(content) for content in encoded], np.int32),
-            "labels": np.array(labels, np.int32),
-        }
-        path = target / f"{split}.npz"
-        # Half of a small JPEG is tables that all of them share: compression takes that away.
-        np.savez_compressed(path, allow_pickle=False, **arrays)
-        found[split] = {
-            "images": len(labels),
-            "bytes": path.stat().st_size,
-            "bytes_of_files": sum(map(len, encoded)),
-            "coding": "JPEG" if encoded[0][:2] == b"\xff\xd8" else "PNG",
-            "sha256": hashlib.sha256(arrays["encoded"].tobytes()).hexdigest(),
-        }
-    return found
+    splits = (dataset.train_split, dataset.test_split)
+    return {
+        split: pack_split(dataset, split, data_dir, target / f"{split}.npz") for split in splits
+    }
+
+
+def pack_split(dataset: Dataset, split: str, data_dir: str | None, path: Path) -> dict[str, Any]:
+    """Writes one split: the bytes of all images, their lengths, the labels; says what it is."""
+    encoded, labels = [], []
+    for content, label in _encoded(dataset, split, data_dir, path.parent):
+        encoded.append(content)
+        labels.append(label)
+    arrays: dict[str, Any] = {
+        "encoded": np.frombuffer(b"".join(encoded), np.uint8),
+        "lengths": np.array([len(content) for content in encoded], np.int32),
+        "labels": np.array(labels, np.int32),
+    }
+    # Half of a small JPEG is tables that all of them share: compression takes that away.
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    return {
+        "images": len(labels),
+        "bytes": path.stat().st_size,
+        "bytes_of_files": sum(map(len, encoded)),
+        "coding": "JPEG" if encoded[0][:2] == b"\xff\xd8" else "PNG",
+        "sha256": hashlib.sha256(arrays["encoded"].tobytes()).hexdigest(),
+    }
 
 
 def _encoded(
@@ -182,7 +186,8 @@ def _encoded(
             Image.fromarray(np.asarray(image)).save(content, "PNG")
             yield content.getvalue(), int(label)
         return
-    builder = prepared.find(dataset, data_dir, folder.with_name(f"{folder.name}.cache"))
+    cache = folder / f".{split}.cache"  # where the digits are prepared
+    builder = prepared.find(dataset, data_dir, cache)
     try:
         if builder.info.file_format.value == "array_record":
             import tensorflow_datasets as tfds
@@ -197,7 +202,7 @@ def _encoded(
         for record in records.as_numpy_iterator():
             yield record["image"], int(record["label"])
     finally:
-        shutil.rmtree(folder.with_name(f"{folder.name}.cache"), ignore_errors=True)
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _bytes(path: Path) -> int:

@@ -103,7 +103,8 @@ def unpack(folder: Path, name: str, target: Path) -> str:
 def _open(path: Path) -> tuple[bytes, np.ndarray, np.ndarray]:
     """(bytes of all images, where each begins, int64 [N + 1], labels int32 [N])."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: of a file that is no archive NumPy would leave the handle open.
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
             encoded, lengths, labels = (file[name] for name in ("encoded", "lengths", "labels"))
     except Exception as error:  # zipfile and zlib have many
         text = f"an unreadable file ({type(error).__name__}: {error})"
