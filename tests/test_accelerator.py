@@ -11,9 +11,11 @@ import tarfile
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import runs
+from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
 from benchmarks.accelerator import (
@@ -25,12 +27,15 @@ from benchmarks.accelerator import (
     stages,
     study,
     study_runs,
+    trainer,
     unpack,
 )
 from benchmarks.accelerator.stages import Part
-from dst_jax import data
+from dst_jax import data, experiment, run_configs, updaters
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
+from dst_jax.parallel import Devices
+from dst_jax.places import Places
 
 CIFAR10 = data.get("cifar10")
 
@@ -281,6 +286,52 @@ def test_the_length_of_the_runs_follows_the_time(fake_runs):
     assert study._most_epochs(figures, wanted * each) == 30
     assert study._most_epochs(figures, wanted * each - 1) == 25
     assert study._most_epochs(figures, 1.0) == min(study.EPOCHS)
+
+
+@pytest.mark.parametrize("epochs", [min(study.EPOCHS), max(study.EPOCHS)])
+def test_the_runs_of_the_study_can_begin_and_change_their_masks(epochs):
+    options = stages.Options(Path(), Path(), data="cifar10")
+    context = stages.Context(options, clock.Clock(1, 0))
+    for method in study_runs.METHODS:
+        config = run_configs.as_published(study_runs.card(context, method, 3, epochs))
+        updater = updaters.create_updater(config)
+        changes = sum(map(updater.is_mask_update, range(config["train"]["steps"])))
+        assert changes == 0 if method == "dense" else 20 <= changes <= 40
+        assert config["train"]["epochs"] == epochs
+        assert config["eval"]["corruptions"] == []
+        assert not config["data"]["stand_in_for"]
+
+
+@pytest.mark.slow
+def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_device):
+    """A training after it finds them in the cache on disk and adds none."""
+    where = tmp_path / "cache"
+    changes = {"data.name": "digits", "model.name": "mlp", "model.width": 8, "model.depth": 1}
+    changes |= {"train.steps": "8", "train.batch_size": 32, "sparsity.algorithm": "rigl"}
+    changes |= {"sparsity.update_freq": "3", "log.every": "8"}
+    card = trainer.card(changes)
+    images, labels = data.load_arrays(data.get("digits"), "train", None, where)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Devices, "is_host", False)  # as on an accelerator: masks by a program
+        previous = jax.config.jax_compilation_cache_dir
+        compilation_cache.reset_cache()
+        jax.config.update("jax_compilation_cache_dir", str(where / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        try:
+            run = trainer.Trainer(trainer.resolve(card, len(labels)), images, labels)
+            run.compile(update=False)
+            run.compile(update=True)
+            run.close()
+            compiled = set(os.listdir(where / "xla"))
+            experiment.run(card, Places(tmp_path / "run", None, where), mode="train")
+            added = set(os.listdir(where / "xla")) - compiled
+        finally:
+            jax.config.update("jax_compilation_cache_dir", previous)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+            compilation_cache.reset_cache()
+    programs = [name for name in compiled if "lambda" in name and name.endswith("-cache")]
+    assert len(programs) >= 2
+    assert not [name for name in added if "lambda" in name]
 
 
 @pytest.mark.slow
