@@ -80,7 +80,8 @@ def _run(network: Network, context: Context) -> Outcome:
         **shares,
         **ratios,
         "first_call_s": dict(steps.compile_s),
-        "compile_s": max(steps.compile_s.values()),
+        # Not `compile_s`: later parts would expect it of their own, much smaller, programs.
+        "longest_first_call_s": max(steps.compile_s.values()),
         "seconds": time.monotonic() - began,
     }
     programs_text = f"{many} steps in one program"
@@ -125,7 +126,9 @@ def _shares_text(shares: Mapping[str, float | None]) -> str:
 def _update_estimate(network: Network, context: Context) -> float:
     if context.options.tiny:
         return 20.0
-    return 10 + 1.2 * network.work * context.figure(f"speed_{network.name}", "compile_s", 30.0)
+    return 10 + 1.2 * network.work * context.figure(
+        f"speed_{network.name}", "longest_first_call_s", 30.0
+    )
 
 
 def _update_run(network: Network, context: Context) -> Outcome:
@@ -159,7 +162,7 @@ def _update_run(network: Network, context: Context) -> Outcome:
             "update_minus_ordinary_ms": difference,
             "amortised": mean,
             "update_freq": UPDATE_FREQ,
-            "compile_s": compile_s,
+            "first_call_s": compile_s,
         },
         "rows": [
             [
