@@ -23,8 +23,8 @@ ROUNDS = 2  # evaluations, each in turns with its forward passes
 EVALUATION_S = 12.0  # what they may take in all; fewer images otherwise
 DISTINCT = 16  # synthetic images of one size; they repeat
 NO_FROST = (
-    "frost is drawn with random noise in place of its photographs, which are not here: its speed "
-    "is that of the real ones"
+    "frost is drawn with random noise of the same sizes in place of its photographs, which are not "
+    "here"
 )
 
 
