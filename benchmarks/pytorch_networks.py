@@ -127,14 +127,17 @@ class TransformerBlock(nn.Module):
 
 
 class DeiT(nn.Module):
-    """Vision transformer of 12 blocks with a class token; patches of 16 pixels."""
+    """Vision transformer with a class token, for images [B, 3, side, side]."""
 
-    def __init__(self, width: int, num_classes: int, side: int = 224, depth: int = 12):
+    def __init__(
+        self, num_classes: int, width: int, side: int = 224, depth: int = 12, patch: int = 16
+    ):
         super().__init__()
-        self.patches = nn.Conv2d(3, width, 16, 16)
+        self.patches = nn.Conv2d(3, width, patch, patch)
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
-        self.position = nn.Parameter(0.02 * torch.randn(1, (side // 16) ** 2 + 1, width))
-        self.blocks = nn.Sequential(*(TransformerBlock(width, width // 64) for _ in range(depth)))
+        self.position = nn.Parameter(0.02 * torch.randn(1, (side // patch) ** 2 + 1, width))
+        blocks = (TransformerBlock(width, max(1, width // 64)) for _ in range(depth))
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(width, 1e-6)
         self.classifier = nn.Linear(width, num_classes)
 
@@ -145,20 +148,22 @@ class DeiT(nn.Module):
         return self.classifier(self.norm(self.blocks(x))[:, 0])
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
-    "resnet20": lambda classes: ResNet((3, 3, 3), classes, width=16, projection=False),
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet20": functools.partial(ResNet, (3, 3, 3), width=16, projection=False),
     "resnet18": functools.partial(ResNet, (2, 2, 2, 2)),
     "resnet34": functools.partial(ResNet, (3, 4, 6, 3)),
     "resnet50": functools.partial(ResNet, (3, 4, 6, 3), bottleneck=True, small=False),
     "vgg16": vgg16,
-    "deit_small": functools.partial(DeiT, 384),
-    "deit_base": functools.partial(DeiT, 768),
+    "deit_small": functools.partial(DeiT, width=384),
+    "deit_base": functools.partial(DeiT, width=768),
 }
 
 
-def parameter_count(name: str, num_classes: int) -> int:
-    """Weights of a network; ours must have as many."""
-    return sum(parameter.numel() for parameter in NETWORKS[name](num_classes).parameters())
+def parameter_count(name: str, num_classes: int, **options: Any) -> int:
+    """Weights of a network; ours must have as many. `options`: see `training`."""
+    with torch.device("meta"):  # shapes only
+        network = NETWORKS[name](num_classes, **options)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def training(
@@ -172,6 +177,7 @@ def training(
     channels_last: bool = True,
     bfloat16: bool = False,
     compiled: bool = False,
+    **options: Any,
 ) -> Callable[[int], None]:
     """A training that sees one batch again and again, from memory.
 
@@ -188,6 +194,7 @@ def training(
       channels_last: PyTorch's memory format for convolutions; else its default, NCHW.
       bfloat16: whether the forward pass is under autocast to bfloat16.
       compiled: whether the network goes through `torch.compile`.
+      **options: of the network, such as `width`, where it is not the published one.
 
     Returns:
       `advance(steps)`, which takes that many steps, on a GPU if there is one, and waits for them.
@@ -198,7 +205,8 @@ def training(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model: Any = NETWORKS[name](num_classes).to(device, memory_format=layout).train()
+    network = NETWORKS[name](num_classes, **options)
+    model: Any = network.to(device, memory_format=layout).train()
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     batch = batch.to(device).contiguous(memory_format=layout)
     targets = torch.from_numpy(labels.astype(np.int64)).to(device)

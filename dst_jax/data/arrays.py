@@ -1,7 +1,8 @@
 """Whole splits as uint8 arrays: decoded once from TFDS, kept on disk, memory-mapped ever after.
 
-The second start needs neither decoding nor TensorFlow. Called for datasets whose images all have
-one size; larger ones are streamed (`stream`).
+The second start needs neither decoding nor TensorFlow. What lies in the data directory as NumPy
+files (`array_files`) is read from there. Called for datasets whose images all have one size; larger
+ones are streamed (`stream`).
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dst_jax.data import moving_digits, prepared, tf_images
+from dst_jax.data import array_files, moving_digits, prepared, tf_images
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
 
@@ -37,7 +38,7 @@ def load_arrays(
     Args:
       dataset: which; all its images must have one size.
       split: a TFDS split, `dataset.train_split` or `dataset.test_split`.
-      data_dir: TFDS directory; None: TFDS's default.
+      data_dir: directory of TFDS or of NumPy files; None: TFDS's default.
       cache_dir: where decoded arrays and the digits are kept; None: `default_cache_dir()`.
       limit: number of examples, at most; None: all.
 
@@ -48,6 +49,9 @@ def load_arrays(
     Raises:
       UserError: the dataset is not prepared, damaged, or has images of many sizes.
     """
+    if folder := array_files.directory(dataset, data_dir):
+        images, labels = array_files.read(dataset, split, folder)
+        return images[:limit], labels[:limit]
     cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
     images, labels = cached_arrays(prepared.find(dataset, data_dir, cache), split, cache)
     if dataset.clip:
@@ -66,6 +70,8 @@ def num_examples(
     Raises:
       UserError: the dataset is not prepared, or has no such split.
     """
+    if folder := array_files.directory(dataset, data_dir):
+        return len(array_files.read(dataset, split, folder)[1])
     cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
     return prepared.check_split(prepared.find(dataset, data_dir, cache), split)
 

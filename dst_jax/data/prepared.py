@@ -9,6 +9,9 @@ import os
 import pathlib
 from typing import Any
 
+from etils import epath
+
+from dst_jax.data import array_files
 from dst_jax.data.datasets import NOT_IN_TFDS, Dataset
 from dst_jax.errors import UserError
 
@@ -94,9 +97,7 @@ def _how_to_prepare(name: str, config: str | None, root: Any, *, given: bool) ->
 
 def tfds_dir(data_dir: os.PathLike | str | None) -> Any:
     """The directory (an `epath.Path`) that TFDS looks into: the given one or its default."""
-    import tensorflow_datasets as tfds
-
-    return tfds.core.Path(os.fspath(data_dir or tfds.core.constants.DATA_DIR)).expanduser()
+    return epath.Path(os.fspath(data_dir or array_files.default_data_dir())).expanduser()
 
 
 def check_split(builder: Any, split: str) -> int:

@@ -1,0 +1,287 @@
+"""The loop over the parts: kept, left out, done or failed, with the table written after each.
+
+Called by `command`.
+"""
+
+import argparse
+import contextlib
+import datetime
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dst_jax
+from benchmarks.accelerator import pack, stages, table, unpack
+from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_start
+from benchmarks.accelerator.records import Record, Records, one_line
+from benchmarks.accelerator.stages import Context, Options, Part
+from dst_jax.errors import UserError
+from dst_jax.interrupt import InterruptedRunError
+from dst_jax.workdir import write_text
+
+PROGRAM = "benchmarks.accelerator"
+TABLE = "table.md"
+FILES = 8  # at the top of --out, at most; a machine may give no more back
+FILE_BYTES = 16 << 20
+
+
+class Loop:
+    """One call: its parts, what became of them, and the files that say so.
+
+    Args:
+      flags: of the command line.
+      parts: to be done, in this order.
+      known: all parts, in the order of the table; what earlier calls did of them is in it too.
+    """
+
+    def __init__(
+        self, flags: argparse.Namespace, parts: Sequence[Part], known: Sequence[Part] = ()
+    ):
+        if flags.budget_s <= 0:
+            raise UserError("--budget_s", flags.budget_s, "seconds, above 0")
+        flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
+        for directory in (flags.out, flags.work):
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(str(directory), error.strerror or "", "a directory") from None
+        self.clock = Clock(flags.budget_s, process_start())
+        name, data_dir = flags.data, flags.data_dir
+        if (packed := unpack.packed_dir()) and not data_dir:
+            name = unpack.choose(packed, name)
+            data_dir = str(flags.work / "data") if name != "digits" else None
+        self._packed = packed
+        self._options = Options(
+            out=flags.out,
+            work=flags.work,
+            tiny=flags.tiny,
+            data=name or "digits",
+            data_dir=data_dir,
+            frost_dir=flags.frost_dir or unpack.frost_dir(packed),
+            seed=flags.seed,
+            epochs=flags.epochs,
+            rounds=flags.rounds,
+        )
+        shares = {} if flags.only else stages.SHARES
+        self._context = Context(self._options, self.clock, say=self.say, shares=shares)
+        self._records = Records(flags.work, flags.out)
+        self._remarks = list(self._records.damaged)
+        for remark in self._remarks:
+            self.say(remark)
+        self._parts = _processes_first(parts)
+        self._table = [*known, *(part for part in parts if part not in known)]
+        self._done: dict[str, Record] = {}
+        self._left_out: dict[str, str] = {}
+        self._hardware = ""
+        self._arguments = " ".join(sys.argv[1:])
+
+    def say(self, text: str) -> None:
+        """One line of progress, with the time left in front."""
+        print(f"[{self.clock.left():5.0f} s left] {text}", flush=True)
+
+    def run(self) -> int:
+        """Goes through the parts; returns the exit code."""
+        with ends_with(self.clock) as signals:
+            try:
+                self._prepare()
+                alone = [p for p in self._parts if p.own_processes and _one_process_only()]
+                for part in alone:
+                    self._one(part)
+                self._take_earlier()
+                for part in self._parts:
+                    if part not in alone:
+                        self._one(part)
+            except (Stopped, InterruptedRunError) as stop:
+                number = signals.number or getattr(stop, "exit_code", 143) - 128
+                why = "the budget's end" if signals.over else signal.Signals(number).name
+                self._stopped(f"stopped by {why}")
+                self.write()
+                return 0 if signals.over else 128 + number
+            self.write()
+        self.say(f"done: {self._options.out / TABLE}")
+        return int(any(record["status"] == "failed" for record in self._done.values()))
+
+    def _prepare(self) -> None:
+        """Images where the library finds them, the compilation cache, and what hardware it is."""
+        for part in self._parts:
+            self._left_out[part.name] = "not reached"
+        if self.clock.left() <= 0:
+            for part in self._parts:
+                self._left_out[part.name] = f"the budget, {self.clock.budget:g} s, is over"
+            return
+        if self._packed and self._options.data_dir:
+            note = unpack.unpack(self._packed, self._options.data, Path(self._options.data_dir))
+            self.say(note)
+            self._remarks.append(note)
+        _use_compilation_cache(self._context.cache_dir)
+
+    def _take_earlier(self) -> None:
+        """Takes the records that earlier calls left of parts that this call does not ask for."""
+        if self.clock.left() <= 0:
+            return
+        for part in self._table:
+            if part in self._parts or part.missing(self._context):
+                continue
+            # What cannot be read, or was made with other settings, is of no concern to this call.
+            with contextlib.suppress(Exception):
+                settings = {**self.common_settings(part), **part.settings(self._context)}
+                found, _ = self._records.read(part.name, settings)
+                if found:
+                    self._keep(found)
+
+    def _one(self, part: Part) -> None:
+        """One part: kept, left out, done or failed."""
+        self._left_out.pop(part.name, None)
+        began = time.monotonic()
+        settings: dict[str, Any] = {}
+        estimate = 0.0
+        try:
+            if self.clock.left() <= 0:
+                self._leave_out(part, f"the budget, {self.clock.budget:g} s, is over")
+                return
+            if reason := part.missing(self._context):
+                if reason != stages.NOT_ASKED:
+                    self._leave_out(part, reason)
+                return
+            settings = {**self.common_settings(part), **part.settings(self._context)}
+            found, why = self._records.read(part.name, settings)
+            if why:
+                self.say(why)
+                self._remarks.append(why)
+            if found:
+                self.say(f"{part.name}: kept from an earlier call")
+                self._keep(found)
+                return
+            estimate = part.estimate(self._context)
+            if estimate > (left := self._context.left(part.stage)):
+                of = f" for stage {part.stage}" if left < self.clock.left() else ""
+                self._leave_out(
+                    part, f"takes about {estimate:.0f} s, {max(left, 0):.0f} s are left{of}"
+                )
+                return
+            self.say(f"{part.name}: {part.title} (about {estimate:.0f} s)")
+            self._left_out[part.name] = "begun, not finished"
+            self.write()
+            began = time.monotonic()
+            outcome = part.run(self._context)
+            record = {"status": "done", "reason": "", **outcome}
+        except InterruptedRunError:
+            raise
+        except Exception as error:  # the next part does not wait for it
+            reason = one_line(error)
+            self.say(f"{part.name} failed: {reason}")
+            record = {"status": "failed", "reason": reason, "figures": {}, "rows": []}
+        self._left_out.pop(part.name, None)
+        spent = self._context.spent
+        spent[part.stage] = spent.get(part.stage, 0.0) + time.monotonic() - began
+        self._keep(
+            {
+                "name": part.name,
+                "stage": part.stage,
+                "title": part.title,
+                "settings": settings,
+                "seconds": round(time.monotonic() - began, 3),
+                "estimated_s": round(estimate, 1),
+                **record,
+            }
+        )
+        self._records.write(self._done[part.name])
+        self.write()
+
+    def _keep(self, record: Record) -> None:
+        self._done[record["name"]] = record
+        if record["status"] == "done":
+            self._context.results[record["name"]] = record["figures"]
+
+    def _leave_out(self, part: Part, reason: str) -> None:
+        self.say(f"{part.name}: left out, {reason}")
+        self._left_out[part.name] = reason
+
+    def _stopped(self, why: str) -> None:
+        for name, reason in self._left_out.items():
+            if reason in ("not reached", "begun, not finished"):
+                self._left_out[name] = f"{reason}: {why}"
+        self.say(why)
+
+    def common_settings(self, part: Part) -> dict[str, Any]:
+        """What every record must have been made with to be kept."""
+        import jax
+
+        if not (part.own_processes and _one_process_only()):
+            from dst_jax.parallel import hardware
+
+            self._hardware = hardware()
+        options = self._options
+        return {
+            "tiny": options.tiny,
+            "data": options.data,
+            "seed": options.seed,
+            "hardware": self._hardware or "not looked at: another process needs it",
+            "jax": jax.__version__,
+            "dst_jax": dst_jax.__version__,
+        }
+
+    def write(self) -> None:
+        """Writes `results.json` and the table; refuses none: too many files are told."""
+        circumstances = self._circumstances()
+        done = [self._done[part.name] for part in self._table if part.name in self._done]
+        left_out = [
+            (part.stage, part.title, self._left_out[part.name])
+            for part in self._table
+            if part.name in self._left_out
+        ]
+        listed = [{"stage": s, "title": t, "reason": r} for s, t, r in left_out]
+        self._records.write_results({**circumstances, "left_out": listed}, done)
+        remarks = [*self._remarks, *_too_much(self._options.out)]
+        write_text(
+            self._options.out / TABLE, table.markdown(circumstances, done, left_out, remarks)
+        )
+
+    def _circumstances(self) -> dict[str, Any]:
+        from benchmarks import timing
+
+        facts: Mapping[str, Any] = timing.circumstances() if self._hardware else {}
+        return {
+            "command": f"python -m {PROGRAM} {self._arguments}".strip(),
+            "tiny": self._options.tiny,
+            "data": self._options.data,
+            "commit": pack.commit(self._packed),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "budget_s": self.clock.budget,
+            "used_s": round(self.clock.used(), 1),
+            "cores": os.cpu_count(),
+            **{name: facts[name] for name in ("hardware", "processor", "versions") if facts},
+        }
+
+
+def _processes_first(parts: Sequence[Part]) -> list[Part]:
+    """Where only one process may hold the accelerator, parts with processes of their own first."""
+    return (
+        sorted(parts, key=lambda part: not part.own_processes) if _one_process_only() else [*parts]
+    )
+
+
+def _one_process_only() -> bool:
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def _use_compilation_cache(cache_dir: Path) -> None:
+    """JAX's cache of compiled programs, as the library's commands set it."""
+    from dst_jax.places import Places, prepare_jax
+
+    prepare_jax(Places(Path(), None, cache_dir.absolute()))
+
+
+def _too_much(out: Path) -> list[str]:
+    """What of `--out` a machine with narrow limits would not give back."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    told = [f"{path.name} is larger than 16 MiB" for path in files
+            if path.stat().st_size >= FILE_BYTES]  # fmt: skip
+    if len(files) > FILES:
+        told.append(f"--out holds {len(files)} files, more than {FILES}")
+    return told

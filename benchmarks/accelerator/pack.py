@@ -1,0 +1,218 @@
+"""`--pack=DIR`: the folder to take to a bare machine, which needs nothing else of ours.
+
+It holds our sources, the small packages in pure Python that such a machine lacks, and data sets as
+the encoded bytes of their images, compressed without loss (`unpack` reads them). Nothing is copied
+into a folder that holds anything else. Called by `command`.
+"""
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import dst_jax
+from benchmarks.accelerator import unpack
+from dst_jax import data
+from dst_jax.corruptions.weather import FROST_FILES
+from dst_jax.data import array_files, prepared
+from dst_jax.data.datasets import Dataset
+from dst_jax.environment import _commit
+from dst_jax.errors import UserError
+from dst_jax.workdir import write_json, write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("dst_jax", "configs", "benchmarks", "run.py", "LICENSE", "docs/accelerator.md")
+# What our code imports that JAX, Flax, Optax, Orbax, PyTorch and friends do not bring along.
+PACKAGES = ("ml-collections", "clu")
+LIMIT = 60_000_000  # bytes of the whole folder
+
+_RUN = """#!/bin/sh
+# Runs the command from this folder; nothing needs to be installed besides JAX, Flax, Optax, Orbax,
+# NumPy, SciPy, Pillow, scikit-learn and Matplotlib. PyTorch is used where it is there.
+cd "$(dirname "$0")" && exec python3 -m benchmarks.accelerator "$@"
+"""
+
+
+def pack(
+    folder: Path, names: Sequence[str], data_dir: str | None = None, frost_dir: str = ""
+) -> str:
+    """Makes the folder.
+
+    Args:
+      folder: where; it must not exist, or be empty, or be such a folder, which is replaced.
+      names: of data sets; `digits` needs no packing where scikit-learn is installed, but TFDS, so
+        it is packed like the others.
+      data_dir: where they are prepared; None: TFDS's default.
+      frost_dir: photographs of frost to take along; "": none.
+
+    Returns:
+      What lies in it, with sizes, as text.
+
+    Raises:
+      UserError: the folder holds something else, a data set is not there, or it becomes too large.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / unpack.MARK).exists():
+        raise UserError("--pack", f"{folder}, which holds other files", "a new or an empty folder")
+    if unpack.packed_dir() is not None:
+        raise UserError("--pack", "a packed folder", "a checkout to pack from")
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        partial.mkdir()
+        for name in SOURCES:
+            _copy(ROOT / name, partial / name)
+        packages = {name: _copy_package(name, partial) for name in PACKAGES}
+        sets = {name: _pack_data(data.get(name), data_dir, partial) for name in names}
+        if frost_dir:
+            _copy_frost(Path(frost_dir), partial / "frost")
+        write_text(partial / "run.sh", _RUN)
+        (partial / "run.sh").chmod(0o755)
+        facts = {
+            "dst_jax": dst_jax.__version__,
+            "commit": commit(None),
+            "packages": packages,
+            "data": sets,
+            "frost": bool(frost_dir),
+        }
+        write_json(partial / unpack.MARK, facts)
+        sizes = {path.name: _bytes(path) for path in sorted(partial.iterdir())}
+        total = sum(sizes.values())
+        if total > LIMIT:
+            raise UserError(
+                "--pack", f"{total:,} bytes", f"at most {LIMIT:,}", "Name fewer data sets in --data"
+            )
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    lines = [f"{size:12,}  {name}" for name, size in sizes.items()]
+    lines += [
+        f"{name}: {part['images']:,} {split} images in {part['bytes']:,} bytes ({part['coding']})"
+        for name, splits in sets.items()
+        for split, part in splits.items()
+    ]
+    return "\n".join([*lines, f"{total:12,}  bytes in {folder}"])
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        # The figures of earlier measurements are not needed there.
+        skipped = shutil.ignore_patterns("__pycache__", "*.pyc", "results")
+        shutil.copytree(source, target, ignore=skipped)
+    elif source.exists():
+        shutil.copy2(source, target)
+
+
+def _copy_package(name: str, folder: Path) -> str:
+    """Copies an installed package in pure Python with its licence; returns its version."""
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("--pack", f"no {name} installed", "the packages of dst_jax") from None
+    licence = False
+    for path in distribution.files or ():
+        text = str(path)
+        if path.parts[0] == ".." or "__pycache__" in text or text.endswith(("_test.py", ".pyc")):
+            continue
+        if path.suffix in (".so", ".pyd"):
+            raise UserError("--pack", f"{name} with {text}", "a package in pure Python")
+        target = folder / text
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(distribution.locate_file(path)), target)
+        licence |= "LICENSE" in path.name
+    if not licence:
+        raise UserError("--pack", f"{name} without a licence file", "one that may be passed on")
+    return distribution.version
+
+
+def _copy_frost(source: Path, target: Path) -> None:
+    target.mkdir()
+    for name in FROST_FILES:
+        if not (source / name).is_file():
+            raise UserError("--frost_dir", f"no {name} in {source}", "frost1.png ...")
+        shutil.copyfile(source / name, target / name)
+
+
+def _pack_data(dataset: Dataset, data_dir: str | None, folder: Path) -> dict[str, Any]:
+    """Writes `data/NAME/SPLIT.npz` for both splits; returns what is in them."""
+    target = folder / "data" / dataset.name
+    target.mkdir(parents=True)
+    splits = (dataset.train_split, dataset.test_split)
+    return {
+        split: pack_split(dataset, split, data_dir, target / f"{split}.npz") for split in splits
+    }
+
+
+def pack_split(dataset: Dataset, split: str, data_dir: str | None, path: Path) -> dict[str, Any]:
+    """Writes one split: the bytes of all images, their lengths, the labels; says what it is."""
+    encoded, labels = [], []
+    for content, label in _encoded(dataset, split, data_dir, path.parent):
+        encoded.append(content)
+        labels.append(label)
+    arrays: dict[str, Any] = {
+        "encoded": np.frombuffer(b"".join(encoded), np.uint8),
+        "lengths": np.array([len(content) for content in encoded], np.int32),
+        "labels": np.array(labels, np.int32),
+    }
+    # Half of a small JPEG is tables that all of them share: compression takes that away.
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    return {
+        "images": len(labels),
+        "bytes": path.stat().st_size,
+        "bytes_of_files": sum(map(len, encoded)),
+        "coding": "JPEG" if encoded[0][:2] == b"\xff\xd8" else "PNG",
+        "sha256": hashlib.sha256(arrays["encoded"].tobytes()).hexdigest(),
+    }
+
+
+def _encoded(
+    dataset: Dataset, split: str, data_dir: str | None, folder: Path
+) -> Iterator[tuple[bytes, int]]:
+    """(image as it is encoded, label) in the order of the split; NumPy files become PNG."""
+    if files := array_files.directory(dataset, data_dir):
+        for image, label in zip(*array_files.read(dataset, split, files), strict=True):
+            content = io.BytesIO()
+            Image.fromarray(np.asarray(image)).save(content, "PNG")
+            yield content.getvalue(), int(label)
+        return
+    cache = folder / f".{split}.cache"  # where the digits are prepared
+    builder = prepared.find(dataset, data_dir, cache)
+    try:
+        if builder.info.file_format.value == "array_record":
+            import tensorflow_datasets as tfds
+
+            skip = {"image": tfds.decode.SkipDecoding()}
+            source = builder.as_data_source(split, decoders=skip)
+            for index in range(len(source)):
+                example = source[index]
+                yield bytes(example["image"]), int(example["label"])
+            return
+        _, records = prepared.open_records(builder, split)
+        for record in records.as_numpy_iterator():
+            yield record["image"], int(record["label"])
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+def _bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+
+
+def commit(folder: Path | None) -> str:
+    """The commit of the code: of a packed folder, of the checkout that it was packed from."""
+    if folder is None:
+        return _commit()
+    return str(json.loads((folder / unpack.MARK).read_text())["commit"])

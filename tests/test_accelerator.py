@@ -1,0 +1,492 @@
+"""`python -m benchmarks.accelerator`: loop, records and budget, the packed folder, the study."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import runs
+from jax.experimental.compilation_cache import compilation_cache
+from PIL import Image
+
+from benchmarks.accelerator import (
+    clock,
+    command,
+    loop,
+    pack,
+    records,
+    stages,
+    study,
+    study_runs,
+    trainer,
+    unpack,
+)
+from benchmarks.accelerator.stages import Part
+from dst_jax import data, experiment, run_configs, updaters
+from dst_jax.data import array_files
+from dst_jax.errors import UserError
+from dst_jax.parallel import Devices
+from dst_jax.places import Places
+
+CIFAR10 = data.get("cifar10")
+
+
+class Fakes:
+    """Parts that do nothing but count, in place of the real ones."""
+
+    def __init__(self):
+        self.ran: list[str] = []
+        self.parts: list[Part] = []
+        self.setting = 1
+
+    def add(self, name, stage="a", seconds=1.0, action=lambda context: None, missing=None):
+        def run(context):
+            self.ran.append(name)
+            action(context)
+            return {"figures": {"of": name}, "rows": [[f"what {name}", "1", "2", "3"]]}
+
+        more = {} if missing is None else {"missing": missing}
+        self.parts.append(
+            Part(
+                name,
+                stage,
+                f"title of {name}",
+                lambda context: seconds,
+                run,
+                settings=lambda context: {"setting": self.setting},
+                **more,
+            )
+        )
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    fakes = Fakes()
+    monkeypatch.setattr(stages, "parts", lambda: fakes.parts)
+    monkeypatch.setattr(loop, "process_start", time.monotonic)
+    return fakes
+
+
+@pytest.fixture
+def call(tmp_path, capfd):
+    """A function: one call of the command; returns exit code, table and what was printed."""
+
+    def run(*arguments, budget=100.0):
+        out = tmp_path / "out"
+        code = command.main(
+            [f"--budget_s={budget}", f"--out={out}", f"--work={tmp_path / 'work'}", *arguments]
+        )
+        table = (out / "table.md").read_text() if (out / "table.md").exists() else ""
+        printed = capfd.readouterr()
+        return code, table, printed.out + printed.err
+
+    return run
+
+
+def rows_of(table: str) -> list[str]:
+    return [line for line in table.splitlines() if re.match(r"\| [a-z] \|", line)]
+
+
+def test_parts_are_done_once_and_their_table_stays_whole(fakes, call, tmp_path):
+    fakes.add("one")
+    fakes.add("two", "b")
+    code, table, _ = call("--only=b")
+    assert (code, fakes.ran) == (0, ["two"])
+    assert rows_of(table) == ["| b | what two | 1 | 2 | 3 |"]
+    code, table, printed = call()
+    assert (code, fakes.ran) == (0, ["two", "one"])
+    assert "two: kept from an earlier call" in printed
+    assert rows_of(table) == ["| a | what one | 1 | 2 | 3 |", "| b | what two | 1 | 2 | 3 |"]
+    _, table, _ = call("--only=one")  # what the call does not ask for stays in the table
+    assert len(rows_of(table)) == 2
+    assert fakes.ran == ["two", "one"]
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [part["figures"] for part in found["parts"]] == [{"of": "one"}, {"of": "two"}]
+
+
+def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call, tmp_path):
+    fakes.add("one")
+    call()
+    fakes.setting = 2
+    _, _, printed = call()
+    assert "one was done with other settings (setting): it is run again" in printed
+    path = tmp_path / "work" / "parts" / "one.json"
+    whole = path.read_text()
+    for damage in (whole[:40], "[]", whole.replace('"rows"', '"row"'), whole.replace("one", "two")):
+        before = len(fakes.ran)
+        path.write_text(damage)
+        code, table, printed = call()
+        assert code == 0
+        assert len(fakes.ran) == before + 1
+        assert re.search(r"one\.json is damaged .*: one is run again", printed)
+        assert "is damaged" in table
+        assert path.read_text().startswith("{")
+
+
+def test_results_brought_from_another_machine_count(fakes, call, tmp_path):
+    fakes.add("one")
+    call()
+    (tmp_path / "work" / "parts" / "one.json").unlink()
+    call()
+    assert fakes.ran == ["one"]
+    (tmp_path / "work" / "parts" / "one.json").unlink(missing_ok=True)
+    (tmp_path / "out" / "results.json").write_text('{"parts": [')
+    _, table, printed = call()
+    assert fakes.ran == ["one", "one"]
+    assert "results.json is damaged" in printed
+    assert "results.json is damaged" in table
+
+
+def test_what_does_not_fit_is_left_out_with_the_reason_and_the_rest_is_done(fakes, call):
+    fakes.add("long", seconds=1000.0)
+    fakes.add("short")
+    code, table, _ = call()
+    assert (code, fakes.ran) == (0, ["short"])
+    line = next(line for line in table.splitlines() if "title of long" in line)
+    assert re.search(r"left out \|  \| takes about 1000 s, \d+ s are left", line)
+
+
+def test_a_budget_too_small_starts_nothing(fakes, call):
+    fakes.add("one")
+    fakes.add("two")
+    code, table, _ = call(budget=clock.RESERVE)
+    assert (code, fakes.ran) == (0, [])
+    assert table.count("left out |  | the budget, 8 s, is over") == 2
+
+
+def test_a_part_that_fails_is_one_line_and_the_rest_goes_on(fakes, call):
+    def fail(context):
+        raise MemoryError("RESOURCE_EXHAUSTED: out of memory\nwhile allocating 3 GiB")
+
+    fakes.add("greedy", action=fail)
+    fakes.add("torchless", action=lambda context: __import__("no_such_torch"))
+    fakes.add("fine")
+    code, table, _ = call()
+    assert code == 1
+    assert "| failed |  | MemoryError: RESOURCE_EXHAUSTED: out of memory |" in table
+    assert "ModuleNotFoundError: No module named 'no_such_torch'" in table
+    assert "what fine" in table
+    call()
+    assert fakes.ran.count("greedy") == 2  # a failure is tried again
+    assert fakes.ran.count("fine") == 1
+
+
+def test_the_budget_ends_a_part_and_the_table_says_so(fakes, call, monkeypatch):
+    monkeypatch.setattr(clock, "RESERVE", 60.0)
+    fakes.add("fast", seconds=0.1)
+    fakes.add("slow", seconds=0.1, action=lambda context: time.sleep(60))
+    fakes.add("after")
+    began = time.monotonic()
+    code, table, _ = call(budget=62.0)
+    assert time.monotonic() - began < 30
+    assert (code, fakes.ran) == (0, ["fast", "slow"])
+    assert "title of slow | left out |  | begun, not finished: stopped by the budget's end" in table
+    assert "title of after | left out |  | not reached: stopped by the budget's end" in table
+    assert "what fast" in table
+
+
+def test_sigterm_keeps_what_is_done(fakes, call):
+    fakes.add("fast")
+    fakes.add("slow", action=lambda context: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(60))
+    previous = signal.getsignal(signal.SIGTERM)
+    code, table, _ = call()
+    assert code == 143
+    assert "what fast" in table
+    assert "begun, not finished: stopped by SIGTERM" in table
+    assert signal.getsignal(signal.SIGTERM) is previous
+
+
+def test_only_names_the_order_and_mistakes_are_one_line(fakes, call):
+    for name, stage in (("one", "a"), ("two", "b"), ("three", "a")):
+        fakes.add(name, stage)
+    call("--only=b,three,a")
+    assert fakes.ran == ["two", "three", "one"]
+    code, _, printed = call("--only=z")
+    assert code == 2
+    assert printed.strip() == (
+        "benchmarks.accelerator: --only: found z; expected among a, b, one, two, three"
+    )
+    assert call("--budget_s=-1")[0] == 2
+
+
+def test_the_real_parts_have_names_and_letters_that_files_and_flags_can_take():
+    parts = stages.parts()
+    assert all(re.fullmatch(r"[a-z0-9_]+", part.name) for part in parts)
+    assert all(re.fullmatch(r"[a-z]", part.stage) for part in parts)
+    assert [part.stage for part in parts] == sorted(part.stage for part in parts)
+
+
+# --- the study
+
+
+@pytest.fixture
+def fake_runs(monkeypatch):
+    """The study's runs without training; a list of those done, and of the reports' seeds."""
+    done: list[tuple[str, int]] = []
+    reports: list[list[int]] = []
+
+    def do(context, method, seed, epochs):
+        done.append((method, seed))
+        return {"clean": 0.9, "robust": 0.7, "sparsity": 0.5, "train_s": 1.0}
+
+    def report(context, seeds, epochs):
+        reports.append(list(seeds))
+        return f"the report of {len(seeds)} seeds"
+
+    monkeypatch.setattr(study_runs, "do", do)
+    monkeypatch.setattr(study_runs, "report", report)
+    monkeypatch.setattr(loop, "process_start", time.monotonic)
+    figures = {"images_per_s": 1e5, "scored_per_s": 1e5, "train_images": 50_000}
+    figures |= {"to_score": 910_000, "corruptions": 18, "epochs": 10}
+    pilot = Part(
+        "study_pilot", "d", "pilot", lambda c: 0.0, lambda c: {"figures": figures, "rows": []}
+    )
+    monkeypatch.setattr(stages, "parts", lambda: [pilot, *study.PARTS[1:]])
+    return done, reports, monkeypatch
+
+
+def test_rounds_are_whole_and_balanced(fake_runs, call):
+    done, reports, _ = fake_runs
+    code, table, _ = call("--rounds=2", "--seed=5", budget=600.0)
+    assert code == 0
+    assert done == [(method, seed) for seed in (5, 6) for method in study_runs.METHODS]
+    assert reports == [[5], [5, 6]]
+    assert "the report of 2 seeds" in table
+    assert "the report of 1 seeds" not in table  # one report: the last
+    assert "left out" not in table
+
+
+def test_a_round_that_does_not_fit_for_all_methods_is_not_begun(fake_runs, call):
+    done, reports, patch = fake_runs
+    patch.setattr(study, "_round_estimate", None)
+    real = study.PARTS[2].estimate
+    context = stages.Context(stages.Options(Path(), Path()), clock.Clock(1, 0))
+    context.results = {"study_0": {"round_s": 100.0}}
+    assert 100 < real(context) < 130  # by the round before
+    _, table, _ = call("--rounds=3", budget=50.0)  # the first round needs about 170 s
+    assert (done, reports) == ([], [])
+    assert table.count("needs study_") == 2
+    assert "takes about" in table
+
+
+def test_the_length_of_the_runs_follows_the_time(fake_runs):
+    figures = {"images_per_s": 1e5, "scored_per_s": 1e5, "train_images": 50_000}
+    figures |= {"to_score": 910_000, "corruptions": 18}
+    each = study.run_seconds(figures, 30)
+    wanted = study.WANTED * len(study_runs.METHODS)
+    assert study._most_epochs(figures, wanted * each) == 30
+    assert study._most_epochs(figures, wanted * each - 1) == 25
+    assert study._most_epochs(figures, 1.0) == min(study.EPOCHS)
+
+
+@pytest.mark.parametrize("epochs", [min(study.EPOCHS), max(study.EPOCHS)])
+def test_the_runs_of_the_study_can_begin_and_change_their_masks(epochs):
+    options = stages.Options(Path(), Path(), data="cifar10")
+    context = stages.Context(options, clock.Clock(1, 0))
+    for method in study_runs.METHODS:
+        config = run_configs.as_published(study_runs.card(context, method, 3, epochs))
+        updater = updaters.create_updater(config)
+        changes = sum(map(updater.is_mask_update, range(config["train"]["steps"])))
+        assert changes == 0 if method == "dense" else 20 <= changes <= 40
+        assert config["train"]["epochs"] == epochs
+        assert config["eval"]["corruptions"] == []
+        assert not config["data"]["stand_in_for"]
+
+
+@pytest.mark.slow
+def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_device):
+    """A training after it finds them in the cache on disk and adds none."""
+    where = tmp_path / "cache"
+    changes = {"data.name": "digits", "model.name": "mlp", "model.width": 8, "model.depth": 1}
+    changes |= {"train.steps": "8", "train.batch_size": 32, "sparsity.algorithm": "rigl"}
+    changes |= {"sparsity.update_freq": "3", "log.every": "8"}
+    card = trainer.card(changes)
+    images, labels = data.load_arrays(data.get("digits"), "train", None, where)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Devices, "is_host", False)  # as on an accelerator: masks by a program
+        previous = jax.config.jax_compilation_cache_dir
+        compilation_cache.reset_cache()
+        jax.config.update("jax_compilation_cache_dir", str(where / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        try:
+            run = trainer.Trainer(trainer.resolve(card, len(labels)), images, labels)
+            run.compile(update=False)
+            run.compile(update=True)
+            run.close()
+            compiled = set(os.listdir(where / "xla"))
+            experiment.run(card, Places(tmp_path / "run", None, where), mode="train")
+            added = set(os.listdir(where / "xla")) - compiled
+        finally:
+            jax.config.update("jax_compilation_cache_dir", previous)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+            compilation_cache.reset_cache()
+    programs = [name for name in compiled if "lambda" in name and name.endswith("-cache")]
+    assert len(programs) >= 2
+    assert not [name for name in added if "lambda" in name]
+
+
+@pytest.mark.slow
+def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
+    monkeypatch.setattr(loop, "process_start", time.monotonic)
+    arguments = ("--tiny", "--only=ceilings,study_pilot,study_0", "--rounds=1")
+    code, table, printed = call(*arguments, budget=600.0)
+    assert code == 0, printed
+    assert "**A toy**" in table
+    assert "left out" not in table
+    assert "toy: no statement" in table  # the report judges nothing by it
+    study_dir = tmp_path / "work" / "study" / "digits-toy"
+    assert len(list(study_dir.glob("*-0/robustness.csv"))) == len(study_runs.METHODS)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    names = ["report.tar.gz", "results.json", "table.md"]
+    assert sorted(path.name for path in files) == names
+    with tarfile.open(tmp_path / "out" / "report.tar.gz") as archive:
+        assert "report/report.html" in archive.getnames()
+        assert "runs/set-0.5-0/robustness.csv" in archive.getnames()
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    figures = {part["name"]: part["figures"] for part in found["parts"]}
+    assert figures["ceilings"]["copy_gb_s"] > 0
+    assert set(figures["study_0"]["scores"]) == set(study_runs.METHODS)
+    _, _, printed = call(*arguments, budget=600.0)
+    assert printed.count("kept from an earlier call") == 3
+
+
+# --- the packed folder
+
+
+def synthetic(split: str, count: int, where: Path) -> np.ndarray:
+    generator = np.random.default_rng(count)
+    images = generator.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    array_files.write(CIFAR10, split, images, np.arange(count) % 10, where)
+    return images
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("packed")
+    images = {
+        split: synthetic(split, count, root) for split, count in (("train", 96), ("test", 40))
+    }
+    text = pack.pack(root / "folder", ["cifar10"], str(root))
+    return root / "folder", images, text
+
+
+def test_a_packed_folder_has_sources_packages_licences_and_images(packed):
+    folder, _, text = packed
+    names = {path.name for path in folder.iterdir()}
+    assert {"dst_jax", "configs", "benchmarks", "run.py", "run.sh", "ml_collections", "clu"} < names
+    assert "cifar10: 96 train images" in text
+    for package in pack.PACKAGES:
+        (info,) = folder.glob(f"{package.replace('-', '_')}-*.dist-info")
+        assert list(info.rglob("LICENSE*")), package
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < pack.LIMIT
+    assert not [path for path in files if path.suffix in (".pyc", ".so", ".pkl")]
+    assert os.access(folder / "run.sh", os.X_OK)
+    with pytest.raises(UserError, match=r"--pack: found .*other files"):
+        pack.pack(folder.parent, ["cifar10"])
+
+
+def test_packed_images_are_the_same_pixels_in_the_same_order(packed, tmp_path):
+    folder, images, _ = packed
+    assert "96 train and 40 test images" in unpack.unpack(folder, "cifar10", tmp_path)
+    assert unpack.unpack(folder, "cifar10", tmp_path) == "cifar10: unpacked before"
+    for split, wanted in images.items():
+        found, labels = data.load_arrays(CIFAR10, split, tmp_path)
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(labels, np.arange(len(wanted)) % 10)
+
+
+def test_a_damaged_packed_file_is_told(packed, tmp_path):
+    folder, _, _ = packed
+    copy = tmp_path / "copy" / "data" / "cifar10"
+    copy.mkdir(parents=True)
+    whole = (folder / "data" / "cifar10" / "train.npz").read_bytes()
+    (copy / "train.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"train\.npz: found an unreadable file"):
+        unpack.unpack(tmp_path / "copy", "cifar10", tmp_path)
+    with pytest.raises(UserError, match="--data: found mnist; expected packed here: cifar10"):
+        unpack.choose(folder, "mnist")
+
+
+# Hides what a bare machine lacks, then does ceilings and a training with its evaluation.
+BARE = """
+import sys
+HIDDEN = ("tensorflow", "tensorflow_datasets", "tensorboard")
+class Hide:
+    def __init__(self, finder):
+        self._finder = finder
+    def find_spec(self, name, *rest):
+        hidden = name.partition(".")[0] in HIDDEN
+        return None if hidden else self._finder.find_spec(name, *rest)
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+sys.meta_path[:] = map(Hide, sys.meta_path)
+from pathlib import Path
+from benchmarks.accelerator import command, trainer
+out, work = sys.argv[1:]
+flags = ["--tiny", "--only=ceilings", "--budget_s=500", f"--out={out}", f"--work={work}"]
+assert command.main(flags) == 0
+from dst_jax import experiment
+from dst_jax.places import Places
+changes = {"data.name": "cifar10", "model.name": "mlp", "model.width": 8, "model.depth": 1}
+changes |= {"train.batch_size": 32, "train.steps": "6", "sparsity.algorithm": "rigl"}
+changes |= {"sparsity.update_freq": "2", "eval.corruptions": ("contrast",)}
+changes |= {"eval.severities": (3,), "eval.batch_size": 40, "eval.suite": "CIFAR10-C"}
+places = Places(Path(work) / "run", f"{work}/data", Path(work) / "cache")
+print(experiment.run(trainer.card(changes), places))
+assert not any(name in sys.modules for name in HIDDEN)
+here = Path.cwd()
+for name in ("dst_jax", "ml_collections", "clu", "benchmarks"):
+    assert Path(sys.modules[name].__file__).is_relative_to(here), sys.modules[name].__file__
+"""
+
+
+@pytest.mark.slow
+def test_a_packed_folder_trains_and_reports_with_what_a_bare_machine_has(packed, tmp_path):
+    folder, _, _ = packed
+    out, work = tmp_path / "out", tmp_path / "work"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BARE, str(out), str(work)],
+        cwd=folder,
+        env={key: value for key, value in runs.environment().items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    table = (out / "table.md").read_text()
+    assert "- data: cifar10" in table
+    assert "96 train and 40 test images decoded" in table
+    assert (work / "run" / "report.html").exists()
+    assert "rigl" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_real_test_images_of_cifar10_survive_packing(shared_dir, cache_dir, tmp_path):
+    pytest.importorskip("tensorflow", reason="CIFAR-10 lies in tfrecord files")
+    source = str(shared_dir / "tfds")
+    path = tmp_path / "folder" / "data" / "cifar10" / "test.npz"
+    path.parent.mkdir(parents=True)
+    facts = pack.pack_split(CIFAR10, "test", source, path)
+    assert facts["images"] == 10_000
+    assert 6 * facts["bytes"] < 20_000_000  # all 60,000 images
+    encoded, offsets, labels = unpack._open(path)
+    wanted, wanted_labels = data.load_arrays(CIFAR10, "test", source, cache_dir)
+    np.testing.assert_array_equal(labels, wanted_labels)
+    for index in range(0, 10_000, 10):
+        with Image.open(io.BytesIO(encoded[offsets[index] : offsets[index + 1]])) as image:
+            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), wanted[index])
+
+
+def test_one_line_of_an_exception():
+    assert records.one_line(ValueError("a\nb")) == "ValueError: a"
+    assert records.one_line(MemoryError()) == "MemoryError"
