@@ -30,13 +30,15 @@ from dst_jax.robustness.engine import Engine
 from dst_jax.robustness.records import Condition
 
 
-def network(dataset: data.Dataset) -> jax.tree_util.Partial:
-    """ResNet-20 with random weights, from uint8 images to logits."""
-    model = models.create("resnet20", dataset.num_classes, dtype=jnp.dtype("float32"))
-    variables = model.init(jax.random.key(0), jnp.zeros((1, *dataset.image_shape)), train=False)
+def network(
+    dataset: data.Dataset, name: str = "resnet20", dtype: str = "float32", **options: Any
+) -> jax.tree_util.Partial:
+    """A network with random weights, from uint8 images to logits; options as `models.create`'s."""
+    model = models.create(name, dataset.num_classes, dtype=jnp.dtype(dtype), **options)
+    variables = models.init(model, 0, dataset.image_shape)
 
     def logits(variables: Any, batch: jax.Array) -> Any:
-        normal = data.normalise(batch, dataset, jnp.dtype("float32"))
+        normal = data.normalise(batch, dataset, jnp.dtype(dtype))
         return model.apply(variables, normal, train=False)
 
     return jax.tree_util.Partial(logits, variables)

@@ -1,9 +1,9 @@
-"""How long a training step of VGG-16 takes: ours, plain Flax's and PyTorch's, on one device.
+"""How long a training step of VGG-16 takes: ours and plain Flax's, on one device.
 
     python -m benchmarks.models [--rounds 5] [--batch 64] [--out benchmarks/results]
 
-The three take turns. "plain" is our network with Flax's pooling and the convolutions of `lax`:
-what `convolution_cpu` and `max_pool` are for.
+Both take turns. "plain" is our network with Flax's pooling and the convolutions of `lax`: what
+`convolution_cpu` and `max_pool` are for. `benchmarks.train_step` compares ours with PyTorch's.
 """
 
 import argparse
@@ -79,12 +79,6 @@ def main() -> None:
         mock.patch.object(vgg, "max_pool", nn.max_pool),
     ):
         steps["plain"] = make_step(images, labels, 0.01)
-    try:
-        from benchmarks import pytorch_vgg16
-    except ModuleNotFoundError:
-        print("PyTorch is absent: not compared with it")
-    else:
-        steps["pytorch"] = pytorch_vgg16.training(images, labels, 0.01)
     measures = {name: lambda step=step: timing.seconds(step) for name, step in steps.items()}
     seconds = timing.in_turns(measures, options.rounds)
     ratios = {

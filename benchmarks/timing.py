@@ -58,6 +58,12 @@ def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(paired), "min": min(paired), "max": max(paired)}
 
 
+def spread(ratio: Mapping[str, float], digits: int = 3) -> str:
+    """What `ratios` returned as text: `1.02 (0.99 to 1.05)`."""
+    median, least, greatest = (f"{ratio[key]:.{digits}g}" for key in ("median", "min", "max"))
+    return f"{median} ({least} to {greatest})"
+
+
 def circumstances() -> dict[str, Any]:
     """Date, hardware and versions."""
     versions = {"python": platform.python_version()}

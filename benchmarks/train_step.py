@@ -1,34 +1,36 @@
 """What training costs: sparse against dense steps, many steps a dispatch, PyTorch, input, start.
 
-    python -m benchmarks.train_step [--data_dir DIR] [--rounds 8] [--json FILE]
+    python -m benchmarks.train_step [--data_dir DIR] [--only PART,PART] [--rounds 8] [--json FILE]
 
 Prints a table in Markdown. Each line compares ours with a named alternative, measured in turns in
 one process; a ratio is the median (least..greatest) of the rounds' ratios. The recipe is that of
-`configs/cifar10_resnet20.py`. Without `--data_dir`, where CIFAR-10 must be prepared for TFDS, the
-images are random and the line about input is missing; without PyTorch, the line about it.
+`configs/cifar10_resnet20.py`. PyTorch takes its steps in both of its memory formats, NCHW and
+channels_last. Without `--data_dir`, where CIFAR-10 must be prepared for TFDS, the images are random
+and the lines about input are missing; without PyTorch, the lines about it.
 """
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import os
 import runpy
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.comparison import Line
 from dst_jax import config as config_lib
 from dst_jax import data, models, optimizer, programs, saved_run, step, train
 from dst_jax.log import check_finite
@@ -42,56 +44,37 @@ RESIDENT_BATCHES, STREAM_BATCHES = 1600, 80  # batches of one figure: each takes
 DRAWN = 16  # resident batches drawn in one program; the default of train.steps_per_dispatch
 
 
-@dataclasses.dataclass
-class Line:
-    """One comparison: figures of both sides, a round each, or why there are none."""
+Options = argparse.Namespace
 
-    what: str
-    alternative: str
-    unit: str
-    aim: str
-    ours: Sequence[float] = ()
-    other: Sequence[float] = ()
-    inverse: bool = False  # the ratio is other / ours
-    missing: str = ""
 
-    def ratio(self) -> dict[str, float]:
-        """Median, least and greatest ratio."""
-        return timing.ratios(
-            *((self.other, self.ours) if self.inverse else (self.ours, self.other))
-        )
+class Network(NamedTuple):
+    """A network for 32x32 images and how many of them a step takes."""
 
-    def markdown(self) -> str:
-        """The line of the table."""
-        if self.missing:
-            return (
-                f"| {self.what} | {self.alternative} | | | missing: {self.missing} | {self.aim} |"
-            )
-        ours, other = (f"{statistics.median(side):.4g}" for side in (self.ours, self.other))
-        ratio = self.ratio()
-        spread = f"{ratio['median']:.3g} ({ratio['min']:.3g}..{ratio['max']:.3g})"
-        return (
-            f"| {self.what}, {self.unit} | {self.alternative} | {ours} | {other} | {spread} |"
-            f" {self.aim} |"
-        )
+    name: str
+    batch_size: int
+
+    def __str__(self) -> str:
+        return f"{self.name}, batch {self.batch_size}"
+
+
+NETWORKS = {network.name: network for network in (Network("resnet20", 128), Network("vgg16", 64))}
 
 
 class Training:
     """A training of the card's recipe on one pipeline, ready to take ordinary steps."""
 
-    def __init__(self, algorithm: str, options: argparse.Namespace, devices: Devices):
+    def __init__(self, network: Network, algorithm: str, options: Options, devices: Devices):
         dataset = data.get("cifar10")
-        card = runpy.run_path(str(CARD))["get_config"](
-            f"algorithm={algorithm},model={options.model}"
-        )
-        card.train.batch_size = options.batch_size
+        arguments = f"algorithm={algorithm},model={network.name}"
+        card = runpy.run_path(str(CARD))["get_config"](arguments)
+        card.train.batch_size = network.batch_size
         images, labels = _images(options)
         self.config = config_lib.resolve(card, len(labels))
         self.pipeline = data.ResidentPipeline(
             dataset,
             images,
             labels,
-            batch_size=options.batch_size,
+            batch_size=network.batch_size,
             seed=0,
             augment=self.config["data"]["augment"],
             put=devices.replicate,
@@ -118,7 +101,7 @@ class Training:
         return self.state
 
 
-def _images(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def _images(options: Options) -> tuple[np.ndarray, np.ndarray]:
     if options.data_dir:
         dataset = data.get("cifar10")
         return data.load_arrays(dataset, dataset.train_split, options.data_dir)
@@ -127,69 +110,66 @@ def _images(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     return images, random.integers(0, 10, SYNTHETIC, np.int32)
 
 
-def step_lines(options: argparse.Namespace) -> list[Line]:
-    """Sparse against dense steps, many steps a dispatch against one, ours against PyTorch."""
-    devices = Devices()
-    dense, rigl = (Training(algorithm, options, devices) for algorithm in ("dense", "rigl"))
+def _milliseconds(run: Callable[[], Any]) -> Callable[[], float]:
+    return lambda: 1e3 * timing.seconds(run) / CHUNK
 
-    def milliseconds(run: Callable[[], Any]) -> Callable[[], float]:
-        return lambda: 1e3 * timing.seconds(run) / CHUNK
 
+def step_lines(options: Options) -> list[Line]:
+    """Sparse against dense steps, many steps a dispatch against one."""
+    devices, network = Devices(), NETWORKS["resnet20"]
+    dense, rigl = (Training(network, name, options, devices) for name in ("dense", "rigl"))
     measures = {
-        "dense": milliseconds(lambda: dense.advance(1, CHUNK)),
-        "rigl": milliseconds(lambda: rigl.advance(1, CHUNK)),
-        "single": milliseconds(lambda: rigl.advance(CHUNK, 1)),
+        "dense": _milliseconds(functools.partial(dense.advance, 1, CHUNK)),
+        "rigl": _milliseconds(functools.partial(rigl.advance, 1, CHUNK)),
+        "single": _milliseconds(functools.partial(rigl.advance, CHUNK, 1)),
     }
     times = timing.in_turns(measures, options.rounds)
-    # PyTorch apart: its threads go on spinning for a while and would slow whatever comes next.
-    against: dict[str, list[float]] = {"dense": [], "pytorch": []}
-    missing = _why_no_pytorch(options)
-    if not missing:
-        from benchmarks import pytorch_resnet20
-
-        count = sum(leaf.size for leaf in jax.tree.leaves(dense.state.params))
-        assert count == pytorch_resnet20.parameter_count()
-        batch = dense.pipeline.draw(dense.pipeline.feed(0), 0)
-        advance = pytorch_resnet20.training(
-            np.asarray(batch["image"]),
-            np.asarray(batch["label"]),
-            learning_rate=dense.config["train"]["learning_rate"],
-            weight_decay=dense.config["train"]["weight_decay"],
-        )
-        pair = {"dense": measures["dense"], "pytorch": milliseconds(lambda: advance(CHUNK))}
-        against = timing.in_turns(pair, options.rounds)
     check_finite(dense.state)
     check_finite(rigl.state)
-    setting = f"{options.model}, batch {options.batch_size}"
+    several = f"step, {CHUNK} in one program, RigL, {network}"
     return [
-        Line(f"RigL step, {setting}", "dense step", "ms", "<= 1.03", times["rigl"], times["dense"]),
-        Line(
-            f"step, {CHUNK} in one program, RigL, {setting}",
-            "one dispatch a step",
-            "ms",
-            "<= 1.0",
-            times["rigl"],
-            times["single"],
-        ),
-        Line(
-            f"dense step, {setting}",
-            "PyTorch",
-            "ms",
-            "",
-            against["dense"],
-            against["pytorch"],
-            missing=missing,
-        ),
+        Line(f"RigL step, {network}", "dense step", "ms", "<= 1.03", times["rigl"], times["dense"]),
+        Line(several, "one dispatch a step", "ms", "<= 1.0", times["rigl"], times["single"]),
     ]
 
 
-def _why_no_pytorch(options: argparse.Namespace) -> str:
-    if options.model != "resnet20":
-        return "written for resnet20 only"
-    return "" if importlib.util.find_spec("torch") else "PyTorch is not installed"
+def pytorch_lines(options: Options) -> list[Line]:
+    """Our dense step against PyTorch's in both of its memory formats, on the same batch."""
+    formats = {"PyTorch, NCHW": "<= 1.0", "PyTorch, channels_last": "<= 1.2"}
+    lines = []
+    for network in NETWORKS.values():
+        blank = [Line(f"dense step, {network}", name, "ms", aim) for name, aim in formats.items()]
+        if not importlib.util.find_spec("torch"):
+            lines += [dataclasses.replace(line, missing="no PyTorch here") for line in blank]
+            continue
+        from benchmarks import pytorch_networks
+
+        ours = Training(network, "dense", options, Devices())
+        count = sum(leaf.size for leaf in jax.tree.leaves(ours.state.params))
+        assert count == pytorch_networks.parameter_count(network.name, 10)
+        batch = ours.pipeline.draw(ours.pipeline.feed(0), 0)
+        measures = {"ours": _milliseconds(functools.partial(ours.advance, 1, CHUNK))}
+        for name in formats:
+            advance = pytorch_networks.training(
+                network.name,
+                np.asarray(batch["image"]),
+                np.asarray(batch["label"]),
+                10,
+                learning_rate=ours.config["train"]["learning_rate"],
+                weight_decay=ours.config["train"]["weight_decay"],
+                channels_last=name.endswith("channels_last"),
+            )
+            measures[name] = _milliseconds(functools.partial(advance, CHUNK))
+        times = timing.in_turns(measures, options.rounds)
+        check_finite(ours.state)
+        lines += [
+            dataclasses.replace(line, ours=times["ours"], other=times[line.alternative])
+            for line in blank
+        ]
+    return lines
 
 
-def input_lines(options: argparse.Namespace) -> list[Line]:
+def input_lines(options: Options) -> list[Line]:
     """Images a second, cropped, flipped and normalised: resident on the device against tf.data.
 
     The loop of `train.train` takes resident batches many in one program, and so does the first
@@ -206,7 +186,7 @@ def input_lines(options: argparse.Namespace) -> list[Line]:
         missing = "TensorFlow is not installed"
     if missing:
         return [dataclasses.replace(line, missing=missing) for line in lines]
-    dataset, batch = data.get("cifar10"), options.batch_size
+    dataset, batch = data.get("cifar10"), NETWORKS["resnet20"].batch_size
     common: dict[str, Any] = {"batch_size": batch, "seed": 0, "augment": "crop_flip"}
     resident = data.ResidentPipeline(dataset, *_images(options), **common)
     stream = data.StreamPipeline(dataset, options.data_dir, **common)
@@ -247,7 +227,7 @@ def input_lines(options: argparse.Namespace) -> list[Line]:
     ]
 
 
-def start_lines(options: argparse.Namespace) -> list[Line]:
+def start_lines(options: Options) -> list[Line]:
     """A fresh process that trains one step on the digits, with compiled programs cached or not."""
     with tempfile.TemporaryDirectory() as directory:
         cache = Path(directory)
@@ -292,20 +272,29 @@ def _start(cache: Path, empty: bool = False) -> tuple[float, float]:
     return stepped - began, stepped - imported
 
 
+# Fresh processes first: later this one would hold the memory of an accelerator.
+PARTS: dict[str, Callable[[Options], list[Line]]] = {
+    "start": start_lines,
+    "steps": step_lines,
+    "pytorch": pytorch_lines,
+    "input": input_lines,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="where CIFAR-10 is prepared for TFDS")
-    parser.add_argument("--model", default="resnet20", help="a network for 32x32 images")
-    parser.add_argument("--batch_size", type=int, default=128, help="images a step")
+    parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}; default: all")
     parser.add_argument("--rounds", type=int, default=8, help="figures a measure")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     options = parser.parse_args()
 
+    chosen = options.only.split(",") if options.only else list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        parser.error(f"--only: found {', '.join(sorted(unknown))}, expected {', '.join(PARTS)}")
     load = round(os.getloadavg()[0], 2)
-    # Fresh processes first: later this one would hold the memory of an accelerator.
-    lines = start_lines(options)
+    lines = [line for name, part in PARTS.items() if name in chosen for line in part(options)]
     circumstances = timing.circumstances()
-    lines = [*step_lines(options), *input_lines(options), *lines]
 
     command = " ".join(["python -m benchmarks.train_step", *sys.argv[1:]])
     command = command.replace(options.data_dir or "DIR", "DIR")

@@ -79,9 +79,14 @@ class Devices:
         self._rows = NamedSharding(self.mesh, PartitionSpec(_DATA))
 
     @property
+    def platform(self) -> str:
+        """What the devices are: "cpu", "gpu" or "tpu"."""
+        return self.devices[0].platform
+
+    @property
     def is_host(self) -> bool:
         """Whether the only device is the host's own processor, so that NumPy sees its arrays."""
-        return self.count == 1 and not self._pmap and self.devices[0].platform == "cpu"
+        return self.count == 1 and not self._pmap and self.platform == "cpu"
 
     def check_batch(self, name: str, batch_size: int, parts: int = 1) -> None:
         """Raises UserError unless the devices can share each of the equal parts of a batch."""
@@ -97,7 +102,7 @@ class Devices:
         The states that go in are donated on accelerators, which saves a copy of them; XLA:CPU runs
         a donated optimizer update slower, so there they are not.
         """
-        donate = () if jax.default_backend() == "cpu" else (0,)
+        donate = () if self.platform == "cpu" else (0,)
         if self._pmap:
             axis = Axis(self.count, None)
             return jax.pmap(

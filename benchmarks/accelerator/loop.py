@@ -73,7 +73,8 @@ class Loop:
             epochs=flags.epochs,
             rounds=flags.rounds,
         )
-        self._context = Context(self._options, self.clock, say=self.say)
+        shares = {} if flags.only else stages.SHARES
+        self._context = Context(self._options, self.clock, say=self.say, shares=shares)
         self._records = Records(flags.work, flags.out)
         self._remarks = list(self._records.damaged)
         for remark in self._remarks:
@@ -165,9 +166,10 @@ class Loop:
                 self._keep(found)
                 return
             estimate = part.estimate(self._context)
-            if estimate > (left := self.clock.left()):
+            if estimate > (left := self._context.left(part.stage)):
+                of = f" for stage {part.stage}" if left < self.clock.left() else ""
                 self._leave_out(
-                    part, f"takes about {estimate:.0f} s, {max(left, 0):.0f} s are left"
+                    part, f"takes about {estimate:.0f} s, {max(left, 0):.0f} s are left{of}"
                 )
                 return
             self.say(f"{part.name}: {part.title} (about {estimate:.0f} s)")
@@ -183,6 +185,8 @@ class Loop:
             self.say(f"{part.name} failed: {reason}")
             record = {"status": "failed", "reason": reason, "figures": {}, "rows": []}
         self._left_out.pop(part.name, None)
+        spent = self._context.spent
+        spent[part.stage] = spent.get(part.stage, 0.0) + time.monotonic() - began
         self._keep(
             {
                 "name": part.name,

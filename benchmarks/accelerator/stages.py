@@ -15,7 +15,11 @@ from typing import Any, NotRequired, TypedDict
 from benchmarks.accelerator.clock import Clock
 
 # The modules of the stages, the most worthwhile first; the last one takes all time that is left.
-MODULES = ("ceilings", "agreement", "restart", "study")
+MODULES = ("ceilings", "agreement", "restart", "speed", "rendering", "study")
+
+# Stages that take at most this share of the budget in one call, where --only names none: the study
+# needs what is left. A later call goes on with their other parts.
+SHARES = {"b": 0.28, "c": 0.12}
 
 NOT_ASKED = "not asked for"  # a part of which nothing is told
 
@@ -79,12 +83,23 @@ class Context:
       clock: what is left of the budget.
       results: name of a part -> its figures, of all parts that are done, also by earlier calls.
       say: shows one line of progress, with the time left in front.
+      shares: of the budget, by stage; see `SHARES`.
+      spent: seconds that this call has spent in each stage.
     """
 
     options: Options
     clock: Clock
     results: dict[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     say: Callable[[str], None] = print
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    spent: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def left(self, stage: str) -> float:
+        """Seconds that a part of this stage may take."""
+        share = self.shares.get(stage)
+        if share is None:
+            return self.clock.left()
+        return min(self.clock.left(), share * self.clock.budget - self.spent.get(stage, 0.0))
 
     @property
     def cache_dir(self) -> Path:

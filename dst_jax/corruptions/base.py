@@ -32,7 +32,7 @@ class Corruption:
       group: 'noise', 'blur', 'weather' or 'digital': the 15 of the benchmark; 'extra': its 4
         validation corruptions; 'bar': ImageNet-C-bar and CIFAR-10-C-bar; '3d': 3D Common
         Corruptions; 'procedural': ours, in no benchmark.
-      constants: (rows, shape [H, W], severity, **options) -> dict. `rows` are the five published
+      constants: `(rows, shape [H, W], severity, **options)` -> dict. `rows` are the five published
         rows of a preset; `severity` may be traced.
       draw: (key, shape [H, W], constants) -> dict of arrays.
       apply: (image [H, W, 3] uint8, draws, constants) -> [H, W, 3] float32 in [0, 255].

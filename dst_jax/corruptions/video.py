@@ -208,8 +208,8 @@ def perturb(name: str, frames: jax.Array, key: jax.Array, severity: Any) -> jax.
       severity: 1..5, may be traced.
 
     Returns:
-      [T, H, W, 3] uint8; 'translation': [T, S, S, 3], S = 7/8 of the short side, as published 224
-      of 256.
+      [T, H, W, 3] uint8; of 'translation' [T, S, S, 3], S = 7/8 of the short side, as published
+      224 of 256.
 
     Raises:
       ValueError: if an argument is not one of those.

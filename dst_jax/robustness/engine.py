@@ -76,16 +76,20 @@ class Engine:
         if condition == CLEAN:
             return batch.rows["image"]
         name = condition.corruption
-        if name not in self._renderers:
-            self._renderers[name] = self._devices.map_rows(_renderer(name, self._plan))
         numbers = (np.int32(condition.severity), np.int32(self._plan.seed))
         rows = {"image": batch.rows["image"], "id": batch.rows["id"]}
         try:
-            return self._renderers[name](numbers, rows)
+            return self.renderer(name)(numbers, rows)
         except ValueError as error:  # `corruptions` stands alone and raises these
             raise UserError(
                 name, f"images it cannot be rendered from ({error})", "others"
             ) from None
+
+    def renderer(self, name: str) -> Callable[[Any, Any], jax.Array]:
+        """The program `((severity, seed), {"image", "id"}) -> images` of a corruption."""
+        if name not in self._renderers:
+            self._renderers[name] = self._devices.map_rows(_renderer(name, self._plan))
+        return self._renderers[name]
 
     def predict(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(class int32 [B], confidence float32 [B]) of images uint8 [B, H, W, 3]."""

@@ -1,7 +1,7 @@
 """The numbers that follow from accuracies and confidences: mCE and ECE.
 
 NumPy on the host, float64; no files and no JAX. Called by `result` and `evaluation`, and by whoever
-has accuracies of other origin. Intervals are in `dst_jax.bootstrap`.
+has accuracies of other origin. Intervals are in `dst_jax.statistics`.
 """
 
 import math
@@ -75,8 +75,8 @@ def _check_table(errors: Mapping[str, Sequence[float]]) -> None:
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """ECE with 15 bins of equal width (Naeini et al. 2015; Guo et al. 2017, equation 3).
 
-    sum over bins of n_bin / N * |accuracy of the bin - mean confidence of the bin|. The bins are
-    (0, 1/15], (1/15, 2/15], ...; confidence is the largest softmax probability.
+    The sum over bins of `n_bin / N * |accuracy of the bin - mean confidence of the bin|`. The bins
+    are (0, 1/15], (1/15, 2/15], ...; confidence is the largest softmax probability.
 
     Args:
       confidence: [N], in [0, 1].

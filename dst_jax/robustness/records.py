@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What was scored and how, without the images: "c, rendered (cifar32, seed 0)"."""
+        """What was scored and how, without the images, as "c, rendered (cifar32, seed 0)"."""
         text = ", ".join(filter(None, (self.suite, self.source)))
         return f"{text} ({self.preset}, seed {self.seed})" if self.preset else text
 

@@ -48,7 +48,7 @@ class Result:
 
     @property
     def setting(self) -> Setting:
-        """What was scored and how: suite, source, preset, seed and images."""
+        """What was scored and how, by suite, source, preset, seed and images."""
         return self.scores[0].setting
 
     @cached_property
@@ -163,7 +163,7 @@ class Result:
 
     @property
     def mean_ece(self) -> float | None:
-        """Mean over the benchmark's conditions of each one's calibration error: not pooled."""
+        """Mean over the benchmark's conditions of each one's calibration error, not pooled."""
         return _known(_mean(self._rows[condition].ece for condition in self.counted))
 
     # --- against AlexNet ---

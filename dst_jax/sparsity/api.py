@@ -162,20 +162,22 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
 
     Args:
       sparsity_config: an `ml_collections.ConfigDict` (or any mapping) with the keys
-        `algorithm`: one of `all_algorithm_names()`; 'no_prune' and 'dense' need no other key.
-        `dist_type`: 'uniform' or 'erk'. Global algorithms rank all layers together and ignore it.
-        `sparsity`: share of the maskable weights to remove, in [0, 1].
-        `filter_fn`: optional, (path, param) -> whether the layer is maskable.
-        `custom_sparsity_map`: optional, path (tuple of names) -> sparsity.
-        `sparsity_type`: optional, 'nm_N,M', 'block_H,W' or 'channel_AXIS', for algorithms whose
-        `patterns` hold it; '' and 'unstructured' are the default.
-        `update_start_step`, `update_end_step`, `update_freq`: in steps. No start: masks never
-        change; start equal to end: once; else at multiples of `update_freq` from start to end, both
-        included.
-        `drop_fraction`: for algorithms that drop and grow, the fraction at step 0 (default 0.1).
-        `drop_fraction_schedule`: 'cosine' (default): it falls until `update_end_step`, to
-        `drop_fraction_floor` (default 0); or 'constant'.
-        `rng_seed`: an integer or a PRNG key.
+
+        - `algorithm`: one of `all_algorithm_names()`; 'no_prune' and 'dense' need no other key.
+        - `dist_type`: 'uniform' or 'erk'. Global algorithms rank all layers together and ignore it.
+        - `sparsity`: share of the maskable weights to remove, in [0, 1].
+        - `filter_fn`: optional, (path, param) -> whether the layer is maskable.
+        - `custom_sparsity_map`: optional, path (tuple of names) -> sparsity.
+        - `sparsity_type`: optional, 'nm_N,M', 'block_H,W' or 'channel_AXIS', for algorithms whose
+          `patterns` hold it; '' and 'unstructured' are the default.
+        - `update_start_step`, `update_end_step`, `update_freq`: in steps. No start: masks never
+          change; start equal to end: once; else at multiples of `update_freq` from start to end,
+          both included.
+        - `drop_fraction`: for algorithms that drop and grow, the fraction at step 0 (default 0.1).
+        - `drop_fraction_schedule`: 'cosine' (default): it falls until `update_end_step`, to
+          `drop_fraction_floor` (default 0); or 'constant'.
+        - `rng_seed`: an integer or a PRNG key.
+
         All other keys go to the algorithm's constructor. The section `sparsity` of a config of
         dst_jax is taken too, once `dst_jax.config.resolve` has turned its durations into steps; see
         `config_keys.of_updater` for what becomes of its other keys. It holds no `rng_seed`.

@@ -347,7 +347,7 @@ class BaseUpdater(Traits):
           sparse_state: the state; `count` is the step of the forward pass.
 
         Returns:
-          A tree like the params: uint8 0/1 [shape of the param], None for layers without a mask.
+          A tree like the params of uint8 0/1 [shape of the param], None for layers without a mask.
         """
         return self._unpacked(sparse_state.masks, params)
 

@@ -30,7 +30,7 @@ def summarize_sparsity(param_tree: Any, only_total_sparsity: bool = False) -> di
       only_total_sparsity: leave the layers out.
 
     Returns:
-      float32 scalars: '/'-joined path -> fraction of zeros (None stays None), and
+      Float32 scalars by '/'-joined path, the fraction of zeros (None stays None), and
       `_total_sparsity`, `_nparams_nnz`, `_nparams` over all arrays.
     """
     nonzeros = jax.tree.map(jnp.count_nonzero, param_tree)
@@ -54,8 +54,8 @@ def summarize_intersection(
       only_total_intersection: leave the layers out.
 
     Returns:
-      float32 scalars: '/'-joined path -> |A and B| / max(|A|, 1) with A from the first tree (None
-      stays None), and `_total_intersection` over all layers.
+      Float32 scalars by '/'-joined path, `|A and B| / max(|A|, 1)` with A from the first tree
+      (None stays None), and `_total_intersection` over all layers.
     """
     both = jax.tree.map(lambda a, b: jnp.sum((a == 1) & (b == 1)), mask_tree1, mask_tree2)
     ones = jax.tree.map(lambda a: jnp.sum(a, dtype=jnp.int32), mask_tree1)

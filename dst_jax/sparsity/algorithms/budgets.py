@@ -56,7 +56,7 @@ class _Mest:
       memory_bound: 'soft' (EM&S): an update prunes to the target, then grows beyond it by the soft
         bound; until the last update new weights come on top. 'hard' (EM): an update prunes below
         the target by the soft bound, then grows to the target.
-      gradient_weight: lambda of the drop score |w| + lambda |gradient|.
+      gradient_weight: lambda of the drop score, `|w| + lambda |gradient|`.
     """
 
     soft_bound: float = 0.1
@@ -143,7 +143,7 @@ class _Gradual:
 
     The updates until `prune_end_step` are numbered j = 1..J, and after the j-th exactly
     round(d(j) * N) of all N maskable weights are active, d(j) = d_f + (d_i - d_f) (1 - j/J)^3 (Zhu
-    & Gupta 2017). The smallest |w| of the whole network go, without normalisation; no layer loses
+    & Gupta 2017). The smallest `|w|` of the whole network go, without normalisation; no layer loses
     its last weight, and no inactive weight comes back. Layers' shares are settled by that alone.
 
     Attributes:

@@ -53,7 +53,7 @@ def _share_out(total: jax.Array, shares: jax.Array, room: jax.Array) -> jax.Arra
 class SNFS(sparse_trainers.SET):
     """Sparse momentum (Dettmers & Zettlemoyer 2019): grows where the momentum is largest.
 
-    What all layers together dropped is shared out in proportion to the mean |momentum| of their
+    What all layers together dropped is shared out in proportion to the mean `|momentum|` of their
     active weights, so layers change their density while the total stays exact. The optimizer sees
     dense gradients and its momentum is never reset. With Adam the momentum is m / sqrt(v).
     """
@@ -78,7 +78,7 @@ class SNFS(sparse_trainers.SET):
         return jax.tree.map(abs, found)
 
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
-        """Returns |momentum|."""
+        """Returns `|momentum|`."""
         del grads
         return self._momentum(sparse_state, params)
 
@@ -104,10 +104,10 @@ class SNFS(sparse_trainers.SET):
 class TopKAST(base_updater.BaseUpdater):
     """Top-KAST (Jayakumar et al. 2020): uses the largest weights, trains more, keeps all.
 
-    The params stay dense. The forward pass uses the weights A with the largest |w| of each layer
-    (`pre_forward_update`), and a larger set B trains; the rest waits with its last value until |w|
-    of others has fallen below it. `masks` holds A, `backward_masks` holds B. Both are chosen anew
-    at every mask update. Evaluate with `pre_forward_update(params, state)`.
+    The params stay dense. The forward pass uses the weights A with the largest `|w|` of each layer
+    (`pre_forward_update`), and a larger set B trains; the rest waits with its last value until
+    `|w|` of others has fallen below it. `masks` holds A, `backward_masks` holds B. Both are chosen
+    anew at every mask update. Evaluate with `pre_forward_update(params, state)`.
 
     Attributes:
       backward_ratio: size of B over that of A, per layer and at most all its weights.
@@ -146,7 +146,7 @@ class TopKAST(base_updater.BaseUpdater):
         return forward, backward
 
     def init_state(self, params: Any) -> base_updater.SparseState:
-        """Returns the first state: A and B by the initial |w|."""
+        """Returns the first state: A and B by the initial `|w|`."""
         state = super().init_state(params)
         forward, backward = self._choose(params)
         return state._replace(masks=forward, backward_masks=backward)
@@ -207,7 +207,7 @@ class TopKAST(base_updater.BaseUpdater):
 
 
 def snip_masks(params: Any, grads: Any, masks: Any) -> Any:
-    """Initial masks by connection sensitivity, |w * gradient| (SNIP, Lee et al. 2019).
+    """Initial masks by connection sensitivity, `|w * gradient|` (SNIP, Lee et al. 2019).
 
     All layers are ranked together, but each keeps at least one weight.
 

@@ -25,7 +25,7 @@ from dst_jax.sparsity.algorithms import pruners
 class ACDC(pruners.MagnitudePruning):
     """Alternates sparse and dense phases (Peste et al. 2021), sparse in the end.
 
-    A sparse phase keeps the largest |w| of each layer; in a dense phase all weights train, those
+    A sparse phase keeps the largest `|w|` of each layer; in a dense phase all weights train, those
     that were pruned from zero on, with moments of zero.
 
     Attributes:

@@ -108,4 +108,4 @@ class GlobalMagnitudePruning(GlobalPruningMixin, pruners.MagnitudePruning):
 
 @dataclasses.dataclass
 class GlobalSaliencyPruning(GlobalPruningMixin, pruners.SaliencyPruning):
-    """Keeps the weights with the largest (normalised) |w * gradient| of the whole network."""
+    """Keeps the weights with the largest (normalised) `|w * gradient|` of the whole network."""

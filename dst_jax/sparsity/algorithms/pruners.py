@@ -49,7 +49,7 @@ class MagnitudePruning(base_updater.BaseUpdater):
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
     ) -> Any:
-        """Returns |w|."""
+        """Returns `|w|`."""
         del sparse_state, grads, kwargs
         return jax.tree.map(abs, params)
 
@@ -61,7 +61,7 @@ class SaliencyPruning(base_updater.BaseUpdater):
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
     ) -> Any:
-        """Returns |w * gradient|.
+        """Returns `|w * gradient|`.
 
         Raises:
           ValueError: without gradients.
@@ -80,8 +80,8 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
       rng_seed: a PRNG key.
 
     Returns:
-      A tree of float32 arrays, whatever the dtype of the params: 16-bit scores would tie by the
-      thousand and tied weights are not chosen at random.
+      A tree of float32 arrays, whatever the dtype of the params, as 16-bit scores would tie by
+      the thousand and tied weights are not chosen at random.
     """
     treedef: Any
     leaves, treedef = jax.tree.flatten(params)

@@ -76,11 +76,11 @@ def _ones(mask: Any) -> Any:
 class SET(random_masks.StaticRandomSparse):
     """Drops the smallest weights and grows random ones (Mocanu et al. 2018).
 
-    Per layer with n active weights and drop fraction a: the round(n * (1 - a)) largest |w| stay (at
-    least one), then the growth scores choose among all other positions until n are active again,
-    those just dropped included. Counts are int32 and never drift; layers without a mask are never
-    touched. Ties among drop scores go to the lower index; ties among growth scores are broken at
-    random, because a dead unit's gradients are all exactly 0 and growth would clump.
+    Per layer with n active weights and drop fraction a: the round(n * (1 - a)) largest `|w|` stay
+    (at least one), then the growth scores choose among all other positions until n are active
+    again, those just dropped included. Counts are int32 and never drift; layers without a mask are
+    never touched. Ties among drop scores go to the lower index; ties among growth scores are broken
+    at random, because a dead unit's gradients are all exactly 0 and growth would clump.
 
     Afterwards moments are 0 at every position that is not active both before and after. New
     weights are 0 because inactive weights are 0.
@@ -133,7 +133,7 @@ class SET(random_masks.StaticRandomSparse):
         return masks
 
     def _get_drop_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
-        """Returns the tree of scores whose lowest are dropped: |w|."""
+        """Returns the tree of scores whose lowest are dropped: `|w|`."""
         del sparse_state, grads
         return mask_trees.magnitudes(params)
 
@@ -144,7 +144,7 @@ class SET(random_masks.StaticRandomSparse):
         return pruners.generate_random_scores(params, key)
 
     def _scores(self, sparse_state: Any, params: Any, grads: Any) -> tuple[Any, Any]:
-        """Returns both trees of scores; |w| and |gradient| lazily if only ranking reads them."""
+        """Returns both trees of scores, `|w|` and `|gradient|` lazily where only ranking reads."""
         drop, grow = self._get_drop_scores, self._get_grow_scores
         only_ranked = self._is_unstructured() and all(
             _is_method(getattr(self, name), getattr(SET, name))
@@ -336,6 +336,6 @@ class RigL(SET):
     """Drops the smallest weights and grows where the gradient is largest (Evci et al. 2020)."""
 
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
-        """Returns |gradient|."""
+        """Returns `|gradient|`."""
         del sparse_state, params
         return mask_trees.magnitudes(grads)

@@ -1,0 +1,332 @@
+"""What a program is after JAX lowered it for a platform that this machine need not have.
+
+Lowering writes StableHLO, the compiler's input; nothing is compiled or run. `lower` does it,
+`Facts` reads the module, and `complaints` says what in it should not go to an accelerator. Called
+by `lowering_cases` and by `tests/test_lowering.py`, which also shows that each check can fail.
+"""
+
+import collections
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+from jaxlib.mlir import ir
+
+PLATFORMS = ("cuda", "tpu")
+
+# The targets of custom calls that a program may hold: none is needed. A callback to Python would be
+# one, and so are the linear algebra libraries and kernels of a platform. Lowering itself refuses a
+# callback where the platform is not there ("the platform for the specified backend cpu is ...").
+ALLOWED_CALLS: frozenset[str] = frozenset()
+# Operations that meet the host, or draw random bits that differ from platform to platform.
+_REFUSED = ("send", "recv", "infeed", "outfeed", "rng", "rng_bit_generator")
+_PRODUCTS = ("stablehlo.convolution", "stablehlo.dot_general", "stablehlo.dot")
+_COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "collective_permute", "all_to_all")
+_DONATED = ("jax.buffer_donor", "tf.aliasing_output")
+
+
+def lower(program: Callable[..., Any], arguments: tuple[Any, ...], platform: str) -> Any:
+    """The StableHLO module of a jitted or pmapped program for a platform.
+
+    Args:
+      program: what `jax.jit` or `jax.pmap` returned.
+      arguments: arrays or `jax.ShapeDtypeStruct`s.
+      platform: "cuda", "tpu" or "cpu".
+    """
+    plain = jax.stages.Traced.lower
+
+    def elsewhere(traced: Any, **options: Any) -> Any:
+        return plain(traced, **{**options, "lowering_platforms": (platform,)})
+
+    # `lower` of a pmapped program takes no platform, and hands over to that of the traced program.
+    with mock.patch.object(jax.stages.Traced, "lower", elsewhere):
+        return program.lower(*arguments).compiler_ir("stablehlo")  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A convolution or a product of matrices.
+
+    Attributes:
+      kind: "convolution", "dot_general" or "dot".
+      operands: element types, such as ("bf16", "bf16").
+      layout: dimension numbers of a convolution, such as "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]".
+      is_exact: whether both operands ask for the highest precision.
+    """
+
+    kind: str
+    operands: tuple[str, ...]
+    layout: str
+    is_exact: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the checks need to know of a module. A function called twice counts twice.
+
+    Attributes:
+      custom_calls: target -> how often.
+      refused: operations that meet the host, or draw a platform's own random bits.
+      wide: operations with a 64-bit floating-point operand or result.
+      products: how often each kind is there, where its result is used.
+      not_inlined: operations with the mark that only the CPU form of a convolution has.
+      collectives: such as "all_reduce" -> how often.
+      row_constraints: how often rows are said to lie over the devices.
+      donated: name of each argument that is read -> whether results may take its memory.
+      untaken: types and shardings of donated arguments that no result has: their memory is lost.
+      devices: number of devices that the program is for.
+    """
+
+    custom_calls: collections.Counter[str]
+    refused: collections.Counter[str]
+    wide: collections.Counter[str]
+    products: collections.Counter[Product]
+    not_inlined: int
+    collectives: collections.Counter[str]
+    row_constraints: int
+    donated: dict[str, bool]
+    untaken: collections.Counter[str]
+    devices: int
+
+    @classmethod
+    def of(cls, module: Any) -> "Facts":
+        """Reads a module."""
+        functions = {
+            ir.StringAttr(op.attributes["sym_name"]).value: op
+            for op in module.body.operations
+            if op.operation.name == "func.func"
+        }
+        counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+        for name, times in _calls("main", functions).items():
+            for key, found in _read(functions[name]).items():
+                for what, number in found.items():
+                    counts[key][what] += times * number
+        main = functions["main"]
+        arguments = main.regions[0].blocks[0].arguments
+        attributes = main.attributes.get("arg_attrs", [{}] * len(arguments))
+        donated, untaken = {}, collections.Counter[str]()
+        for argument, of_one in zip(arguments, attributes, strict=True):
+            donated[_name(argument)] = any(kind in of_one for kind in _DONATED)
+            untaken[_placed(argument.type, of_one)] += donated[_name(argument)]
+        results = ir.FunctionType(ir.TypeAttr(main.attributes["function_type"]).value).results
+        attributes = main.attributes.get("res_attrs", [{}] * len(results))
+        for kind, of_one in zip(results, attributes, strict=True):
+            untaken[_placed(kind, of_one)] -= 1
+        return cls(
+            custom_calls=counts["custom_calls"],
+            refused=counts["refused"],
+            wide=counts["wide"],
+            products=counts["products"],
+            not_inlined=counts["not_inlined"].total(),
+            collectives=counts["collectives"],
+            row_constraints=counts["row_constraints"].total(),
+            donated=donated,
+            untaken=+untaken,
+            devices=_number(module, "mhlo.num_partitions") * _number(module, "mhlo.num_replicas"),
+        )
+
+    def convolutions(self, layout: str) -> int:
+        """How many convolutions have a layout that matches a regular expression."""
+        return sum(
+            number for product, number in self.products.items() if re.search(layout, product.layout)
+        )
+
+
+def _name(argument: Any) -> str:
+    """An argument's name in Python: "states[0].step"; of a pmapped program "flat_args[3]"."""
+    return str(argument.location).removeprefix('loc("').removesuffix('")')
+
+
+def _placed(kind: Any, attributes: Any) -> str:
+    """The type of an argument or result, and how it lies over the devices."""
+    # `get` of an MLIR dictionary is no look-up.
+    sharding = attributes["sdy.sharding"] if "sdy.sharding" in attributes else ""  # noqa: SIM401
+    return f"{kind} {sharding}"
+
+
+def _number(module: Any, name: str) -> int:
+    return ir.IntegerAttr(module.operation.attributes[name]).value
+
+
+def _operations(top: Any) -> Iterator[Any]:
+    """All operations below one, in order."""
+    for region in top.operation.regions:
+        for block in region.blocks:
+            for op in block.operations:
+                yield op.operation
+                yield from _operations(op)
+
+
+def _calls(main: str, functions: dict[str, Any]) -> collections.Counter[str]:
+    """How often each function runs in one pass through the text of `main`; loops count once."""
+
+    @functools.cache
+    def called(name: str) -> collections.Counter[str]:
+        found = collections.Counter({name: 1})
+        for op in _operations(functions[name]):
+            if op.name in ("func.call", "call"):
+                target = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
+                for inner, number in called(target).items():
+                    found[inner] += number
+        return found
+
+    return called(main)
+
+
+def _read(function: Any) -> dict[str, collections.Counter]:
+    found: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
+    for op in _operations(function):
+        name, kind = op.name, op.name.rpartition(".")[2]
+        types = [_element(value.type) for value in (*op.operands, *op.results)]
+        if "f64" in types or "complex<f64>" in types:
+            found["wide"][name] += 1
+        if name == "stablehlo.custom_call":
+            target = ir.StringAttr(op.attributes["call_target_name"]).value
+            found["custom_calls"][target] += 1
+        if name.startswith("stablehlo.") and kind in _REFUSED:
+            found["refused"][name] += 1
+        if kind in _COLLECTIVES:
+            found["collectives"][kind] += 1
+        if name == "sdy.sharding_constraint" and '{"' in str(op.attributes["sharding"]):
+            found["row_constraints"][name] += 1
+        if "inlineable" in str(op.attributes.get("mhlo.frontend_attributes", "")):
+            found["not_inlined"][name] += 1
+        if name in _PRODUCTS and any(True for result in op.results for _ in result.uses):
+            precision = str(op.attributes.get("precision_config", ""))
+            layout = str(op.attributes.get("dimension_numbers", "")).partition("<")[2][:-1]
+            operands = tuple(_element(value.type) for value in op.operands)
+            found["products"][Product(kind, operands, layout, precision.count("HIGHEST") == 2)] += 1
+    return found
+
+
+def _element(kind: Any) -> str:
+    """The element type of a tensor: "tensor<4x3xbf16>" -> "bf16"; "" for other types."""
+    found = re.fullmatch(r"tensor<(?:[\d?]+x)*([^,]+?)(?:, .*)?>", str(kind))
+    return found[1] if found else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a program is to hold, besides what no program may hold.
+
+    Attributes:
+      products: element type of the operands of all products; "": any.
+      exact: whether all products ask for the highest precision, as the default of GPUs and TPUs is
+        lower.
+      exact_input: whether products of float32 in the highest precision may come on top: those of
+        the augmentation, which work on grey levels.
+      convolutions: number of convolution layers; None: not looked at.
+      is_trained: whether there are the two convolutions that `jax.grad` writes for each of them.
+      networks: number of networks in the program; the first layer of each needs no gradient of its
+        input.
+      devices: number of devices that the program is for; None: not looked at.
+      donated: number of leaves of the states, which come first; all that the program reads are to
+        be donated, and nothing else; None: not looked at.
+      reductions: least number of sums over devices that are written out; 0: none is asked for.
+      rows: whether the rows of the batch are to be laid over the devices.
+    """
+
+    products: str = ""
+    exact: bool = False
+    exact_input: bool = False
+    convolutions: int | None = None
+    is_trained: bool = True
+    networks: int = 1
+    devices: int | None = None
+    donated: int | None = None
+    reductions: int = 0
+    rows: bool = False
+
+    def checked(self) -> list[str]:
+        """What is checked, in words."""
+        found = ["no callback", "no float64"]
+        if self.products:
+            more = ", those of the augmentation in exact f32" * self.exact_input
+            found.append(f"products in {self.products}{more}")
+        if self.exact:
+            found.append("products in full precision")
+        if self.convolutions is not None:
+            form = "with the gradients of `jax.grad`" if self.is_trained else "of `lax`"
+            found.append(f"{self.convolutions} convolutions {form}")
+        if self.donated is not None:
+            found.append("states donated")
+        if self.reductions:
+            found.append("sums over devices")
+        if self.rows:
+            found.append("rows over devices")
+        return found
+
+
+def complaints(facts: Facts, expected: Expected) -> list[str]:
+    """What of a module should not go to an accelerator; empty if nothing."""
+    found = [
+        f"calls {target} {number} times"
+        for target, number in facts.custom_calls.items()
+        if target not in ALLOWED_CALLS
+    ]
+    found += [f"{name} {number} times" for name, number in facts.refused.items()]
+    found += [f"float64 in {name} {number} times" for name, number in facts.wide.items()]
+    for product, number in facts.products.items():
+        input_ = expected.exact_input and product.is_exact and product.kind == "dot_general"
+        if expected.products and set(product.operands) != {expected.products} and not input_:
+            found.append(f"{product.kind} of {product.operands} {number} times")
+        if expected.exact and not product.is_exact:
+            found.append(f"{product.kind} in the default precision {number} times")
+    if expected.convolutions is not None:
+        found += _of_forms(facts, expected, expected.convolutions)
+    if expected.devices is not None and facts.devices != expected.devices:
+        found.append(f"for {facts.devices} devices, not {expected.devices}")
+    if expected.donated is not None:
+        found += _of_donation(facts, expected.donated)
+    if (sums := facts.collectives["all_reduce"]) < expected.reductions:
+        found.append(f"{sums} sums over devices, at least {expected.reductions} expected")
+    if expected.rows and not facts.row_constraints:
+        found.append("no rows laid over the devices")
+    return found
+
+
+def _of_donation(facts: Facts, leaves: int) -> list[str]:
+    """Complaints about which arguments are donated.
+
+    A leaf that is not read (SNIP replaces the first masks, an update its own step) is no argument
+    of the compiled program: JAX leaves it out.
+    """
+
+    def is_state(name: str) -> bool:
+        place = re.match(r"flat_args\[(\d+)\]", name)
+        return int(place[1]) < leaves if place else name.startswith("states[")
+
+    read = [name for name in facts.donated if is_state(name)]
+    found = [f"{name} is not donated" for name in read if not facts.donated[name]]
+    found += [f"{name} is donated" for name in facts.donated.keys() - read if facts.donated[name]]
+    found += [f"no result takes {number} {what}" for what, number in facts.untaken.items()]
+    if not leaves // 2 < len(read) <= leaves:
+        found.append(f"of {leaves} leaves of the states, {len(read)} are arguments")
+    return found
+
+
+def _of_forms(facts: Facts, expected: Expected, layers: int) -> list[str]:
+    """Complaints about convolutions that are not those of `lax` and `jax.grad`.
+
+    Channels come last in a forward convolution, input and output channels change places in the
+    gradient of the input, and space comes first in that of the kernel.
+    """
+    kinds = {
+        "forward": r"i, o\]->\[b, ",
+        "input gradient": r"o, i\]->\[b, ",
+        "kernel gradient": r"->\[0, ",
+    }
+    counts = {kind: facts.convolutions(layout) for kind, layout in kinds.items()}
+    found = []
+    if facts.not_inlined:
+        found.append(f"the CPU form of a convolution {facts.not_inlined} times")
+    for kind, number in counts.items():
+        most = layers if expected.is_trained or kind == "forward" else 0
+        least = max(0, most - expected.networks * (kind == "input gradient"))
+        if not least <= number <= most:
+            found.append(f"{number} convolutions of the form {kind} for {layers} layers")
+    return found
