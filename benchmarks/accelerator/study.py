@@ -41,7 +41,7 @@ def _pilot(context: Context) -> Outcome:
     if options.tiny:
         epochs = 1
     elif not options.epochs:
-        compiling = 1.5 * figures["compile_s"]  # the methods' programs, several at a time
+        compiling = 2 * figures["compile_s"]  # the methods' programs, several at a time
         epochs = _most_epochs(figures, context.clock.left() - compiling)
     figures["epochs"] = epochs
     if jax.default_backend() != "cpu":  # there the masks are updated on the host
