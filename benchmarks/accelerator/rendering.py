@@ -198,7 +198,10 @@ def _run(size: int, context: Context) -> Outcome:
 
 
 def _workers() -> int:
-    return max(1, min(16, os.cpu_count() or 1))
+    import jax
+
+    # For a CPU one at a time (`Context.workers` says why).
+    return 1 if jax.default_backend() == "cpu" else max(1, min(16, os.cpu_count() or 1))
 
 
 def _compile(engine: Any, names: Sequence[str], batch: Any) -> tuple[dict[str, float], float]:
