@@ -270,7 +270,7 @@ def test_a_round_that_does_not_fit_for_all_methods_is_not_begun(fake_runs, call)
     patch.setattr(study, "_round_estimate", None)
     real = study.PARTS[2].estimate
     context = stages.Context(stages.Options(Path(), Path()), clock.Clock(1, 0))
-    context.results = {"study_0": {"round_s": 100.0}}
+    context.results = {"study_pilot": {"epochs": 10}, "study_0": {"round_s": 100.0}}
     assert 100 < real(context) < 130  # by the round before
     _, table, _ = call("--rounds=3", budget=50.0)  # the first round needs about 170 s
     assert (done, reports) == ([], [])

@@ -5,6 +5,8 @@ steps are compared in numbers: random draws are the same, sums and functions are
 Called by `command`.
 """
 
+import contextlib
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +161,9 @@ def _corruption_run(context: Context) -> Outcome:
     ids = np.arange(count, dtype=np.int32)
     device, cpu = _both()
 
+    # Several at a time for the accelerator, one for the CPU (`Context.workers`).
+    on_cpu = threading.Lock()
+
     def render(name: str) -> tuple[dict[str, Any], float]:
         @jax.jit
         def program(images: Any, ids: Any) -> Any:
@@ -167,16 +172,17 @@ def _corruption_run(context: Context) -> Outcome:
                 name, images, keys, SEVERITY, "cifar32", frost_dir=frost or None
             )
 
-        began = time.perf_counter()
-        found = [np.asarray(program(*jax.device_put((images, ids), d))) for d in (device, cpu)]
-        seconds = time.perf_counter() - began
+        found, seconds = [], []
+        for where in (device, cpu):
+            with on_cpu if where.platform == "cpu" else contextlib.nullcontext():
+                began = time.perf_counter()
+                found.append(np.asarray(program(*jax.device_put((images, ids), where))))
+                seconds.append(time.perf_counter() - began)
         apart = np.abs(found[0].astype(int) - found[1].astype(int))
         share = float((apart.max(-1) > 0).mean())
-        return {"pixels": share, "levels": int(apart.max())}, seconds
+        return {"pixels": share, "levels": int(apart.max())}, seconds[0]
 
-    # Tracing takes turns, compilation does not: as many at a time as there are cores.
-    workers = max(1, min(8, jax.local_device_count() if context.options.tiny else 8))
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(context.workers) as pool:
         results = dict(zip(names, pool.map(render, names), strict=True))
     found = {name: result for name, (result, _) in results.items()}
     equal = [name for name, result in found.items() if not result["levels"]]
@@ -258,7 +264,7 @@ def _step_run(context: Context) -> Outcome:
     }
     if device.platform == "cpu":  # it has one precision only
         del cases["default"]
-    with ThreadPoolExecutor(len(cases)) as pool:
+    with ThreadPoolExecutor(min(context.workers, len(cases))) as pool:
         done = dict(zip(cases, pool.map(lambda case: train(*case), cases.values()), strict=True))
     reference = done.pop("cpu")
     figures: dict[str, Any] = {"compile_s": max(run["seconds"] for run in done.values())}

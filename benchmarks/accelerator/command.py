@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--rounds", type=int, default=5, help="most seeds of the study")
     flags.add_argument(
+        "--jobs", type=int, default=4, help="programs compiled at a time on an accelerator"
+    )
+    flags.add_argument(
         "--pack", type=Path, metavar="DIR", help="make the folder to take along, and end"
     )
     flags.add_argument("--list", action="store_true", help="print the parts, and end")

@@ -20,6 +20,7 @@ from benchmarks.accelerator import pack, stages, table, unpack
 from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_start
 from benchmarks.accelerator.records import Record, Records, one_line
 from benchmarks.accelerator.stages import Context, Options, Part
+from dst_jax import data
 from dst_jax.errors import UserError
 from dst_jax.interrupt import InterruptedRunError
 from dst_jax.workdir import write_text
@@ -52,21 +53,26 @@ class Loop:
                 raise UserError(str(directory), error.strerror or "", "a directory") from None
         self.clock = Clock(flags.budget_s, process_start())
         name, data_dir = flags.data, flags.data_dir
-        if (packed := unpack.packed_dir()) and not data_dir:
-            name = unpack.choose(packed, name)
-            data_dir = str(flags.work / "data") if name != "digits" else None
-        self._packed = packed
+        self._packed = unpack.packed_dir()
+        self._to_unpack = self._packed if not data_dir else None
+        if self._to_unpack:
+            name = unpack.choose(self._to_unpack, name)
+            data_dir = str(flags.work / "data")
         self._options = Options(
             out=flags.out,
             work=flags.work,
             tiny=flags.tiny,
             data=name or "digits",
             data_dir=data_dir,
-            frost_dir=flags.frost_dir or unpack.frost_dir(packed),
+            frost_dir=flags.frost_dir or unpack.frost_dir(self._packed),
             seed=flags.seed,
             epochs=flags.epochs,
             rounds=flags.rounds,
+            jobs=flags.jobs,
         )
+        shape = data.get(self._options.data).image_shape
+        if shape != (32, 32, 3):
+            raise UserError("--data", f"{self._options.data}, {list(shape)}", "images of 32x32x3")
         shares = {} if flags.only else stages.SHARES
         self._context = Context(self._options, self.clock, say=self.say, shares=shares)
         self._records = Records(flags.work, flags.out)
@@ -109,13 +115,15 @@ class Loop:
     def _prepare(self) -> None:
         """Images where the library finds them, the compilation cache, and what hardware it is."""
         for part in self._parts:
-            self._left_out[part.name] = "not reached"
+            if part.missing(self._context) != stages.NOT_ASKED:
+                self._left_out[part.name] = "not reached"
         if self.clock.left() <= 0:
-            for part in self._parts:
-                self._left_out[part.name] = f"the budget, {self.clock.budget:g} s, is over"
+            for name in self._left_out:
+                self._left_out[name] = f"the budget, {self.clock.budget:g} s, is over"
             return
-        if self._packed and self._options.data_dir:
-            note = unpack.unpack(self._packed, self._options.data, Path(self._options.data_dir))
+        if self._to_unpack:
+            target = self._options.work / "data"
+            note = unpack.unpack(self._to_unpack, self._options.data, target)
             self.say(note)
             self._remarks.append(note)
         _use_compilation_cache(self._context.cache_dir)
@@ -212,16 +220,17 @@ class Loop:
         """What every record must have been made with to be kept."""
         import jax
 
+        hardware = "not looked at: another process needs it"
         if not (part.own_processes and _one_process_only()):
-            from dst_jax.parallel import hardware
+            from dst_jax import parallel
 
-            self._hardware = hardware()
+            hardware = self._hardware = parallel.hardware()
         options = self._options
         return {
             "tiny": options.tiny,
             "data": options.data,
             "seed": options.seed,
-            "hardware": self._hardware or "not looked at: another process needs it",
+            "hardware": hardware,
             "jax": jax.__version__,
             "dst_jax": dst_jax.__version__,
         }

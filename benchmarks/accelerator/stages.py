@@ -59,6 +59,7 @@ class Options:
       seed: of random inputs, and the first of the study's seeds.
       epochs: of the study's runs; 0: as many up to 30 as let three seeds of every method fit.
       rounds: most seeds of the study.
+      jobs: programs for an accelerator that are compiled at the same time, at most.
     """
 
     out: Path
@@ -70,6 +71,7 @@ class Options:
     seed: int = 0
     epochs: int = 0
     rounds: int = 5
+    jobs: int = 4
 
 
 @dataclasses.dataclass
@@ -103,6 +105,17 @@ class Context:
     def cache_dir(self) -> Path:
         """`dst_jax`'s cache: compiled programs, decoded images."""
         return self.options.work / "cache"
+
+    @property
+    def workers(self) -> int:
+        """Threads that may compile at a time.
+
+        One for a CPU: XLA's compiler for it shares one pool of threads, and with eight programs at
+        a time it was seen to stand still.
+        """
+        import jax
+
+        return 1 if jax.default_backend() == "cpu" else max(1, self.options.jobs)
 
     @functools.cached_property
     def dataset(self) -> Any:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.accelerator import study_runs, trainer
+from benchmarks.accelerator.records import one_line
 from benchmarks.accelerator.stages import NOT_ASKED, Context, Outcome, Part
 
 MOST_ROUNDS = 8
@@ -44,7 +45,7 @@ def _pilot(context: Context) -> Outcome:
         epochs = _most_epochs(figures, context.clock.left() - compiling)
     figures["epochs"] = epochs
     if jax.default_backend() != "cpu":  # there the masks are updated on the host
-        figures["compile_all_s"] = _compile(context, epochs)
+        figures |= _compile(context, epochs)
     chosen = f"{epochs} epochs: given by --epochs"
     if options.tiny:
         chosen = "24 steps, a toy"
@@ -130,7 +131,7 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     names = list(dict.fromkeys(c.corruption for c in plan.conditions[1:]))
     severity = plan.conditions[1].severity
     began = time.perf_counter()
-    with ThreadPoolExecutor(2 if context.options.tiny else 8) as pool:
+    with ThreadPoolExecutor(context.workers) as pool:
         rendered = pool.map(lambda n: scorer.render(Condition(n, severity), batch), names)
         jax.block_until_ready([scorer.predict(batch.rows["image"]), *rendered])
     compile_all = time.perf_counter() - began
@@ -160,27 +161,34 @@ def _most_epochs(figures: Mapping[str, Any], left: float) -> int:
     return fitting[0] if fitting else EPOCHS[-1]
 
 
-def _compile(context: Context, epochs: int) -> float:
-    """Compiles the programs of all methods into JAX's cache on disk, several at a time."""
+def _compile(context: Context, epochs: int) -> dict[str, Any]:
+    """Compiles the programs of all methods into JAX's cache on disk, several at a time.
+
+    What fails is noted only: the runs compile what they do not find.
+    """
     images, labels = context.train_images
     began = time.perf_counter()
 
-    def programs(job: tuple[str, bool]) -> None:
+    def program(job: tuple[str, bool]) -> str:
         method, update = job
         card = study_runs.card(context, method, context.options.seed, epochs)
-        run = trainer.Trainer(trainer.resolve(card, len(labels)), images, labels)
         try:
-            run.compile(update=update)
-        finally:
-            run.close()
+            run = trainer.Trainer(trainer.resolve(card, len(labels)), images, labels)
+            try:
+                run.compile(update=update)
+            finally:
+                run.close()
+        except Exception as error:  # such as too little memory for all of them together
+            return f"{method}: {one_line(error)}"
+        return ""
 
     # The ordinary step is one program for all sparse methods. Static has steps of updates too, in
     # which nothing changes, so that it takes as many steps of the optimizer as the others.
     sparse = [method for method in study_runs.METHODS if method != "dense"]
     jobs = [("dense", False), (sparse[0], False), *((method, True) for method in sparse)]
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(programs, jobs))
-    return time.perf_counter() - began
+    with ThreadPoolExecutor(context.workers) as pool:
+        failed = list(filter(None, pool.map(program, jobs)))
+    return {"compile_all_s": time.perf_counter() - began, "not_compiled": failed}
 
 
 # --- a round
@@ -198,13 +206,19 @@ def _epochs(context: Context) -> int:
 
 
 def _round_estimate(context: Context, number: int) -> float:
-    """From the round before; of the first one, from the pilot."""
+    """From the round before, of the first one from the pilot; less for runs that are trained."""
+    epochs, seed = _epochs(context), context.options.seed + number
     if number:
-        return 5 + 1.1 * context.figure(f"study_{number - 1}", "round_s", 0.0)
-    if context.options.tiny:
-        return 60.0
-    each = run_seconds(context.results["study_pilot"], _epochs(context))
-    return len(study_runs.METHODS) * each + 15
+        seconds = 1.1 * context.figure(f"study_{number - 1}", "round_s", 0.0)
+    elif context.options.tiny:
+        seconds = 55.0
+    else:
+        seconds = 10 + len(study_runs.METHODS) * run_seconds(context.results["study_pilot"], epochs)
+    trained = sum(
+        (study_runs.path(context, method, seed, epochs) / "summary.json").exists()
+        for method in study_runs.METHODS
+    )
+    return 5 + seconds * (1 - 0.5 * trained / len(study_runs.METHODS))
 
 
 def _round(context: Context, number: int) -> Outcome:

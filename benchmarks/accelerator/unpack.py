@@ -34,15 +34,15 @@ def choose(folder: Path, name: str) -> str:
     """The packed dataset of that name, or the first one.
 
     Raises:
-      UserError: there is none of that name, or the folder's list is damaged.
+      UserError: there is none of that name or none at all, or the folder's list is damaged.
     """
     try:
         known = list(json.loads((folder / MARK).read_text())["data"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(str(folder / MARK), f"a damaged file ({error})", "pack.json") from None
-    if name and name not in known:
-        raise UserError("--data", name, "packed here: " + (", ".join(known) or "nothing"))
-    return name or (known[0] if known else "digits")
+    if not known or (name and name not in known):
+        raise UserError("--data", name or "none", "packed here: " + (", ".join(known) or "nothing"))
+    return name or known[0]
 
 
 def frost_dir(folder: Path | None) -> str:
