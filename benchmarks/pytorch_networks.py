@@ -162,7 +162,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 def parameter_count(name: str, num_classes: int, **options: Any) -> int:
     """Weights of a network; ours must have as many. `options`: see `training`."""
     with torch.device("meta"):  # shapes only
-        network = NETWORKS[name](num_classes, **options)
+        network: Any = NETWORKS[name](num_classes, **options)
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -205,8 +205,8 @@ def training(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = NETWORKS[name](num_classes, **options)
-    model: Any = network.to(device, memory_format=layout).train()
+    network: Any = NETWORKS[name](num_classes, **options)
+    model = network.to(device, memory_format=layout).train()
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     batch = batch.to(device).contiguous(memory_format=layout)
     targets = torch.from_numpy(labels.astype(np.int64)).to(device)
