@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 CONSTRAINTS = constraints/$$($(BIN)/python -c \
   "import sys; print('oldest' if sys.version_info < (3, 12) else 'newest')").txt
 
+ifneq ($(words $(VENV)),1)
+$(error VENV=$(VENV) must be one path without spaces)
+endif
+
 # A Python that was named must be the one in the environment that is already there.
 ifneq ($(origin PYTHON),file)
 ifneq ($(wildcard $(BIN)/python),)
@@ -40,7 +44,7 @@ docs: $(VENV)/.docs
 
 $(VENV)/.core: pyproject.toml constraints/oldest.txt constraints/newest.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with PYTHON=')"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e .
 	touch $@
 

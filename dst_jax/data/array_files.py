@@ -117,7 +117,10 @@ def write(
 
 def _open(path: pathlib.Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("an archive of several arrays")
+        return found
     except FileNotFoundError:
         raise UserError(str(path), "no such file", "images and labels of the split") from None
     except (OSError, ValueError, EOFError) as error:

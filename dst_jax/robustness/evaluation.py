@@ -256,7 +256,7 @@ class _Book:
 
         Args:
           clean: the outcome of the clean images.
-          pixels: checksum of the caller's own images, 0 for those of a named dataset.
+          pixels: checksum of the images that their pixels identify, else 0; see `images.Source`.
         """
         plan, images_ = self._plan, f"{checksum(clean.id, clean.label) ^ pixels:08x}"
         n = len(clean.id)

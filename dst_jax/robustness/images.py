@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from dst_jax import corruptions, data
+from dst_jax.data import array_files
 from dst_jax.errors import UserError
 from dst_jax.parallel import Devices
 
@@ -49,6 +50,7 @@ class Source(NamedTuple):
       side: (height, width), of clips (frames, height, width).
       total: number of images, None where only reading tells.
       read: global batch size -> batches in the format of `data.eval_batches`.
+      by_pixels: whether the pixels identify the images; else names, numbers and labels do.
       repeatable: whether `read` may be called again.
     """
 
@@ -57,6 +59,7 @@ class Source(NamedTuple):
     side: tuple[int, ...]
     total: int | None
     read: Callable[[int], Iterable[HostBatch]]
+    by_pixels: bool = True
     repeatable: bool = True
 
     @property
@@ -121,7 +124,9 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
         images, labels = data.load_arrays(dataset, dataset.test_split, data_dir, cache_dir, count)
         return data.eval_batches(images, labels, size)
 
-    return Source(name, dataset, side, count, read)
+    # Anybody's images may lie there as NumPy files under the name.
+    by_pixels = array_files.directory(dataset, data_dir) is not None
+    return Source(name, dataset, side, count, read, by_pixels)
 
 
 def _batches(given: Iterable[Any], name: str, limit: int | None) -> Source:
@@ -136,7 +141,7 @@ def _batches(given: Iterable[Any], name: str, limit: int | None) -> Source:
     def read(size: int) -> Iterable[HostBatch]:
         return rebatch(remaining.pop() if remaining else given, size, limit)
 
-    return Source(name, None, side, None, read, repeatable)
+    return Source(name, None, side, None, read, repeatable=repeatable)
 
 
 def _parts(batch: Any, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -233,10 +238,11 @@ class CleanImages:
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of the pixels in the order of the ids, once all were read; 0 for named datasets.
+        """CRC-32 of the pixels in the order of the ids, once all were read; 0 for those of TFDS.
 
-        Ids and labels identify the images of a named dataset, whose decoded pixels may differ by a
-        level between machines; of the caller's own images only the pixels do.
+        Ids and labels identify the images of a dataset that TFDS prepared, whose decoded pixels may
+        differ by a level between machines; of the caller's own images, and of NumPy files, only
+        the pixels do.
         """
         found = self._pixels
         if not found:
@@ -255,7 +261,7 @@ class CleanImages:
             return
         kept: list[Batch] | None = []
         used = 0
-        own = self._source.dataset is None and not self._pixels
+        own = self._source.by_pixels and not self._pixels
         for host in self._source.read(self._size):
             batch = put(host, self._devices)
             if own:

@@ -4,10 +4,11 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dst_jax import data
+from dst_jax import data, robustness
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
 
@@ -114,3 +115,30 @@ def test_neither_tfds_nor_tensorflow_is_imported(written):
     command = [sys.executable, "-W", "ignore", "-c", ALONE, str(written)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_other_images_under_the_same_name_are_another_score(tmp_path):
+    """Same name, numbers and labels: only the pixels tell these apart."""
+    images, labels = images_of(20)
+    found = []
+    for number, pixels in enumerate((images, 255 - images, images)):
+        root = tmp_path / str(number)
+        array_files.write(CIFAR10, "test", pixels, labels, root)
+        result = robustness.evaluate(
+            lambda images: jnp.zeros((len(images), 10)),
+            "cifar10",
+            "brightness",
+            severities=(1,),
+            data_dir=root,
+            quiet=True,
+        )
+        found.append(result.setting.images)
+    assert found[0] == found[2] != found[1]
+
+
+def test_an_archive_is_no_array(tmp_path):
+    array_files.write(CIFAR10, "test", *images_of(5), tmp_path)
+    with (tmp_path / "cifar10" / "test.images.npy").open("wb") as file:
+        np.savez(file, images=images_of(5)[0])
+    with pytest.raises(UserError, match=r"images\.npy: found an unreadable file"):
+        data.load_arrays(CIFAR10, "test", tmp_path)
