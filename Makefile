@@ -16,7 +16,7 @@ ifneq ($(wildcard $(BIN)/python),)
 ifneq ($(MAKECMDGOALS),clean)
 version = $(shell $(1) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
-$(error $(VENV) holds Python $(call version,$(BIN)/python), and PYTHON=$(PYTHON) is another:   `make clean` first, or name a second environment with VENV=)
+$(error $(VENV) holds Python $(call version,$(BIN)/python), and PYTHON=$(PYTHON) is another: `make clean` first, or name a second environment with VENV=)
 endif
 endif
 endif

@@ -64,8 +64,8 @@ _MODE = flags.DEFINE_enum(
     "all",
     experiment.MODES,
     "all: train, evaluate, analyze, report. The others do one of them; describe prints the "
-    "network's layers, densities and FLOPs, without training or data; plan says how far a sweep "
-    "is. An existing --workdir needs no --config: it holds its own.",
+    "network's layers, densities and FLOPs, without training or data; plan says how far a sweep is "
+    "and what it takes. An existing --workdir needs no --config: it holds its own.",
 )
 _PREDICT = flags.DEFINE_string(
     "predict",
