@@ -246,7 +246,7 @@ def test_it_runs_from_top_to_bottom_and_again(place, tmp_path, cache_dir, monkey
     notebook.cells.insert(notebook.cells.index(train) + 1, again)
     client = nbclient.NotebookClient(
         notebook,
-        timeout=240,
+        timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
     )
