@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -108,9 +109,10 @@ def prepare_jax(places: Places) -> None:
 
     from dst_jax import parallel
 
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+    config: Any = jax.config  # not every version declares its options
+    if config.jax_compilation_cache_dir is None:
         cache = places.cache_dir / "xla"
-        if jax.config.jax_compilation_cache_max_size == -1:  # type: ignore[attr-defined]
+        if config.jax_compilation_cache_max_size == -1:
             _shrink(cache, CACHE_BYTES)
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

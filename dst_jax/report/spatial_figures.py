@@ -139,9 +139,9 @@ def _dead(run: Arrays) -> np.ndarray:
 
 def _totals(name: str, runs: Sequence[Arrays]) -> str:
     """The numbers that sum a method up."""
-    explored = np.mean([run["explored"].sum() / run["size"].sum() for run in runs])
+    explored = np.mean([float(run["explored"].sum()) / float(run["size"].sum()) for run in runs])
     score = np.mean([mean_stripes(run) for run in runs])
-    dead = np.mean([_dead(run) @ run["outputs"] / run["outputs"].sum() for run in runs])
+    dead = np.mean([float(_dead(run) @ run["outputs"] / run["outputs"].sum()) for run in runs])
     return (
         f"{name}: mean stripe score {score:.3f}, {dead:.2f} % of the outputs dead, "
         f"{100 * explored:.1f} % of the weights explored"

@@ -220,7 +220,7 @@ def _choose(
     threshold = _kth_largest(keys, missing)
     tied = [scan.inside[scan.keys == threshold] for scan in scans]
     ranks = [_tie_ranks(t + start, salt) for t, start in zip(tied, starts, strict=True)]
-    surplus = np.count_nonzero(keys >= threshold) - missing
+    surplus = int(np.count_nonzero(keys >= threshold)) - int(missing)
     lowest = np.partition(np.concatenate(ranks), surplus)[surplus]
     for layer, scan, tie, rank in zip(layers, scans, tied, ranks, strict=True):
         layer.chosen[scan.inside[scan.keys > threshold]] = True

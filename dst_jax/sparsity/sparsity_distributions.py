@@ -97,7 +97,7 @@ def get_n_zeros(size: int, sparsity: float) -> int:
 
 def _raw_probability(shape: tuple[int, ...], include_kernel: bool, power: float) -> float:
     if include_kernel:
-        return float((np.sum(shape) / np.prod(shape, dtype=np.int64)) ** power)
+        return float(np.float64(sum(shape) / math.prod(shape)) ** power)
     n_in, n_out = shape[-2:]
     return (n_in + n_out) / (n_in * n_out)
 
