@@ -1,5 +1,6 @@
 """`python -m benchmarks.accelerator`: loop, records and budget, the packed folder, the study."""
 
+import hashlib
 import io
 import json
 import os
@@ -391,8 +392,27 @@ def test_a_packed_folder_has_sources_packages_licences_and_images(packed):
     assert sum(path.stat().st_size for path in files) < pack.LIMIT
     assert not [path for path in files if path.suffix in (".pyc", ".so", ".pkl")]
     assert os.access(folder / "run.sh", os.X_OK)
-    with pytest.raises(UserError, match=r"--pack: found .*other files"):
-        pack.pack(folder.parent, ["cifar10"])
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+def test_packing_deletes_nothing(packed, tmp_path, capfd):
+    folder, _, _ = packed
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in ("pack.json", "thesis.tex"):
+        (foreign / name).write_text("{}")
+    file = tmp_path / "file"
+    file.write_text("mine")
+    before = {where: listing(where) for where in (folder, foreign, tmp_path)}
+    for where in (folder, foreign, file, file / "below"):
+        assert command.main([f"--pack={where}"]) == 2
+        printed = capfd.readouterr().err
+        assert printed.startswith("benchmarks.accelerator: --pack: found ")
+        assert printed.count("\n") == 1
+    assert before == {where: listing(where) for where in before}
 
 
 def test_packed_images_are_the_same_pixels_in_the_same_order(packed, tmp_path):
@@ -415,6 +435,53 @@ def test_a_damaged_packed_file_is_told(packed, tmp_path):
         unpack.unpack(tmp_path / "copy", "cifar10", tmp_path)
     with pytest.raises(UserError, match="--data: found mnist; expected packed here: cifar10"):
         unpack.choose(folder, "mnist")
+
+
+def packed_by_hand(folder: Path, contents, labels, **promised) -> None:
+    """A packed folder of which each file is written here; both splits are the same."""
+    path = folder / "data" / "cifar10"
+    path.mkdir(parents=True, exist_ok=True)
+    joined = b"".join(contents)
+    arrays = {
+        "encoded": np.frombuffer(joined, np.uint8),
+        "lengths": np.array([len(content) for content in contents], np.int32),
+        "labels": np.array(labels, np.int32),
+    }
+    facts = {
+        "sha256": hashlib.sha256(joined).hexdigest(),
+        "labels_sha256": hashlib.sha256(arrays["labels"].tobytes()).hexdigest(),
+        **promised,
+    }
+    for split in ("train", "test"):
+        np.savez_compressed(path / f"{split}.npz", allow_pickle=False, **arrays)
+    listed = {"cifar10": {"train": facts, "test": facts}}
+    (folder / "pack.json").write_text(json.dumps({"data": listed}))
+
+
+def png(colour: int, side: int = 32) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (side, side), (colour, 0, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_other_packed_images_are_unpacked_again_and_bad_ones_are_refused(tmp_path):
+    folder, target = tmp_path / "folder", tmp_path / "data"
+    for colour, labels in ((1, [0, 1]), (2, [0, 1]), (2, [1, 0])):  # the count stays
+        packed_by_hand(folder, [png(colour), png(9)], labels)
+        assert "2 train" in unpack.unpack(folder, "cifar10", target)
+        images, found = data.load_arrays(CIFAR10, "test", target)
+        assert images[0, 5, 5].tolist() == [colour, 0, 0]
+        assert found.tolist() == labels
+    assert unpack.unpack(folder, "cifar10", target) == "cifar10: unpacked before"
+    for promised in ({"sha256": "0"}, {"labels_sha256": "0"}):
+        packed_by_hand(folder, [png(2), png(9)], [1, 0], **promised)
+        with pytest.raises(UserError, match=r"train\.npz: found images or labels other than"):
+            unpack.unpack(folder, "cifar10", target)
+    whole = png(3)
+    for bad in (png(3, 1), png(3, 64), whole[:-20], whole[:60], b"none"):
+        packed_by_hand(folder, [png(2), bad], [1, 0])
+        with pytest.raises(UserError, match="image 1 that cannot be decoded"):
+            unpack.unpack(folder, "cifar10", target)
 
 
 # Hides what a bare machine lacks, then does ceilings and a training with its evaluation.
