@@ -23,11 +23,13 @@ from benchmarks.accelerator import (
     clock,
     command,
     loop,
+    identity,
     pack,
     records,
     stages,
     study,
     study_runs,
+    table,
     trainer,
     unpack,
 )
@@ -106,12 +108,14 @@ def test_parts_are_done_once_and_their_table_stays_whole(fakes, call, tmp_path):
     code, table, printed = call()
     assert (code, fakes.ran) == (0, ["two", "one"])
     assert "two: kept from an earlier call" in printed
-    assert rows_of(table) == ["| a | what one | 1 | 2 | 3 |", "| b | what two | 1 | 2 | 3 |"]
+    one, two = rows_of(table)
+    assert one == "| a | what one | 1 | 2 | 3 |"
+    assert re.fullmatch(r"\| b \| what two \| 1 \| 2 \| 3; kept, of 20\S+ \|", two)
     _, table, _ = call("--only=one")  # what the call does not ask for stays in the table
     assert len(rows_of(table)) == 2
     assert fakes.ran == ["two", "one"]
     found = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [part["figures"] for part in found["parts"]] == [{"of": "one"}, {"of": "two"}]
+    assert [part["figures"] for part in found["parts"]] == [{"of": "two"}, {"of": "one"}]
 
 
 def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call, tmp_path):
@@ -120,15 +124,21 @@ def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call,
     fakes.setting = 2
     _, _, printed = call()
     assert "one was done with other settings (setting): it is run again" in printed
-    path = tmp_path / "work" / "parts" / "one.json"
+    path = max((tmp_path / "work" / "parts").glob("one-*.json"), key=os.path.getmtime)
     whole = path.read_text()
-    for damage in (whole[:40], "[]", whole.replace('"rows"', '"row"'), whole.replace("one", "two")):
+    record = json.loads(whole)
+    changes = ({"seconds": "x"}, {"text": 5}, {"notes": 7}, {"rows": [], "figures": {}})
+    changes += ({"seconds": float("nan")}, {"settings": {}})
+    damages = [json.dumps({**record, **change}) for change in changes]
+    damages += [whole.replace('"stage"', '"stag"'), whole.replace('"rows"', '"row"')]
+    damages += [whole[:40], "[]", whole.replace("one", "two")]
+    for damage in damages:
         before = len(fakes.ran)
         path.write_text(damage)
         code, table, printed = call()
         assert code == 0
         assert len(fakes.ran) == before + 1
-        assert re.search(r"one\.json is damaged .*: one is run again", printed)
+        assert re.search(r"one-\w+\.json is damaged .*: one is run again", printed)
         assert "is damaged" in table
         assert path.read_text().startswith("{")
 
@@ -136,15 +146,107 @@ def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call,
 def test_results_brought_from_another_machine_count(fakes, call, tmp_path):
     fakes.add("one")
     call()
-    (tmp_path / "work" / "parts" / "one.json").unlink()
+    (record,) = (tmp_path / "work" / "parts").iterdir()
+    record.unlink()
     call()
     assert fakes.ran == ["one"]
-    (tmp_path / "work" / "parts" / "one.json").unlink(missing_ok=True)
     (tmp_path / "out" / "results.json").write_text('{"parts": [')
     _, table, printed = call()
     assert fakes.ran == ["one", "one"]
     assert "results.json is damaged" in printed
     assert "results.json is damaged" in table
+    assert (tmp_path / "out" / "results.damaged.json").read_text() == '{"parts": ['
+
+
+def test_no_call_drops_what_another_has_done(fakes, call, tmp_path):
+    def figures():
+        found = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
+        return sorted((part["name"], part["settings"]["setting"]) for part in found)
+
+    fails = []
+    fakes.add("one", action=lambda context: [][0] if fails else None)
+    fakes.add("two")
+    call()
+    fakes.setting = 2
+    _, table, _ = call("--only=two")
+    assert figures() == [("one", 1), ("two", 1), ("two", 2)]
+    assert "results.json holds 2 more records" in table
+    _, table, _ = call(budget=clock.RESERVE)
+    assert len(figures()) == 3
+    assert not [row for row in rows_of(table) if "what" in row]
+    fakes.setting = 1
+    fails.append(True)
+    for path in (tmp_path / "work" / "parts").glob("one-*.json"):
+        path.write_text("{")  # so that it is run again, in vain
+    code, table, _ = call()
+    assert code == 1
+    assert "failed" in table
+    parts = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
+    assert [part["status"] for part in parts] == ["done"] * 3
+    fails.clear()
+    (tmp_path / "work" / "parts" / "one.json").unlink(missing_ok=True)
+    call()
+    assert len(figures()) == 3
+
+
+@pytest.mark.parametrize("change", ["code", "versions", "xla_flags", "data"])
+def test_what_a_record_depends_on_is_in_its_settings(fakes, call, monkeypatch, change):
+    fakes.add("one")
+    call()
+    monkeypatch.setattr(loop.identity, change, lambda *a: {"of": "another"})
+    _, _, printed = call()
+    name = {"data": "images"}.get(change, change)
+    assert f"one was done with other settings ({name}): it is run again" in printed
+    assert fakes.ran == ["one", "one"]
+
+
+def test_digests_follow_the_files(tmp_path):
+    synthetic("train", 900, tmp_path)  # larger than what is read whole
+    first = identity.data("cifar10", str(tmp_path))
+    assert identity.data("cifar10", str(tmp_path)) == first
+    images, labels = data.load_arrays(CIFAR10, "train", tmp_path)
+    images = np.array(images)
+    images[-1] = 0
+    array_files.write(CIFAR10, "train", images, labels, tmp_path)
+    assert identity.data("cifar10", str(tmp_path)) != first
+    assert identity.frost("") == ""
+    (tmp_path / "frost1.png").write_bytes(b"1")
+    first = identity.frost(str(tmp_path))
+    (tmp_path / "frost1.png").write_bytes(b"2")
+    assert identity.frost(str(tmp_path)) != first
+
+
+def test_flags_that_nothing_can_be_done_with_are_one_line(fakes, call, tmp_path):
+    fakes.add("one")
+    for value in ("nan", "inf", "1e300", "0", "-1"):
+        code, _, printed = call(budget=value)
+        assert code == 2
+        assert re.fullmatch(r"benchmarks\.accelerator: --budget_s: found .*\n", printed)
+    for flag in ("--seed=-1", "--epochs=-1", "--rounds=-1"):
+        code, _, printed = call(flag)
+        assert (code, printed.count("\n")) == (2, 1)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out" / "results.json").mkdir(parents=True)
+    code, _, printed = call()
+    assert (code, fakes.ran) == (2, [])
+    assert printed.count("\n") == 1
+
+
+def test_the_last_files_are_written_whole_whatever_signal_comes(fakes, call, monkeypatch):
+    fakes.add("one")
+    real = loop.write_text
+
+    def slow(path, text):
+        if "begun" not in text:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # longer than the clock of a budget that is over waits
+        real(path, text)
+
+    monkeypatch.setattr(loop, "write_text", slow)
+    code, table, _ = call(budget=1)
+    assert code == 0
+    assert "the budget, 1 s, is over" in table
 
 
 def test_what_does_not_fit_is_left_out_with_the_reason_and_the_rest_is_done(fakes, call):
@@ -266,6 +368,37 @@ def test_rounds_are_whole_and_balanced(fake_runs, call):
     assert "left out" not in table
 
 
+def test_the_archive_belongs_to_the_table(fake_runs, call, tmp_path):
+    _, _, patch = fake_runs
+    archive = tmp_path / "out" / "report.tar.gz"
+    patch.setattr(
+        study_runs, "report", lambda c, seeds, e: archive.write_text(f"{len(seeds)}") and "text"
+    )
+    _, text, _ = call("--rounds=2", budget=600.0)
+    assert archive.read_text() == "2"
+    assert "report.tar.gz" not in text
+    archive.unlink()
+    _, text, _ = call("--rounds=2", budget=600.0)
+    assert "report.tar.gz is absent from --out" in text
+    archive.write_text("other")
+    _, text, _ = call("--rounds=2", budget=600.0)
+    assert "report.tar.gz in --out is of another call and not of this table" in text
+    patch.setattr(study_runs, "all_there", lambda *a: True)
+    for before in ("other", "2"):
+        archive.write_text(before)
+        _, text, _ = call("--rounds=2", budget=600.0)
+        assert archive.read_text() == "2"
+        assert "report.tar.gz" not in text
+
+
+def test_the_title_says_where():
+    for hardware, words in (
+        ("1 x cpu (x86_64, 2 cores)", "on a CPU, without an accelerator"),
+        ("1 x NVIDIA H100", "on an accelerator"),
+    ):
+        assert table.markdown({"hardware": hardware}, [], []).startswith(f"# One command {words}\n")
+
+
 def test_a_round_that_does_not_fit_for_all_methods_is_not_begun(fake_runs, call):
     done, reports, patch = fake_runs
     patch.setattr(study, "_round_estimate", None)
@@ -344,7 +477,7 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
     assert "**A toy**" in table
     assert "left out" not in table
     assert "toy: no statement" in table  # the report judges nothing by it
-    study_dir = tmp_path / "work" / "study" / "digits-toy"
+    (study_dir,) = (tmp_path / "work" / "study").glob("digits-toy-*")
     assert len(list(study_dir.glob("*-0/robustness.csv"))) == len(study_runs.METHODS)
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     names = ["report.tar.gz", "results.json", "table.md"]
@@ -356,8 +489,12 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
     figures = {part["name"]: part["figures"] for part in found["parts"]}
     assert figures["ceilings"]["copy_gb_s"] > 0
     assert set(figures["study_0"]["scores"]) == set(study_runs.METHODS)
-    _, _, printed = call(*arguments, budget=600.0)
+    (tmp_path / "out" / "report.tar.gz").write_bytes(b"of another call")
+    _, table, printed = call(*arguments, budget=600.0)
     assert printed.count("kept from an earlier call") == 3
+    with tarfile.open(tmp_path / "out" / "report.tar.gz") as archive:  # written again
+        assert "report/report.html" in archive.getnames()
+    assert "report.tar.gz" not in table
 
 
 # --- the packed folder

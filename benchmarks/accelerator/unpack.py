@@ -125,7 +125,7 @@ def unpack(folder: Path, name: str, target: Path) -> str:
 
 
 def _decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """The pixels of one encoded image, uint8 [H, W, 3]; raises if it is cut off or of other size."""
+    """The pixels of one encoded image, uint8 [H, W, 3]; raises if cut off or of other size."""
     with Image.open(io.BytesIO(content)) as image:
         image.verify()  # checksums of a PNG; the file must be opened again after it
     with Image.open(io.BytesIO(content)) as image:
