@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow", "torch")
-_PACKAGES += ("jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu")
+_PACKAGES = (
+    *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
+    *("flax", "optax", "orbax-checkpoint", "numpy", "pillow", "torch"),
+)
 _WHOLE = 1 << 20  # bytes of a file that is read whole
 _SAMPLES, _SAMPLE = 16, 1 << 16  # of a larger one: places, evenly apart, and bytes at each
 
