@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import datetime
 import importlib.util
-import math
 import os
 import signal
 import sys
@@ -30,7 +29,6 @@ PROGRAM = "benchmarks.accelerator"
 TABLE = "table.md"
 FILES = 8  # at the top of --out, at most; a machine may give no more back
 FILE_BYTES = 16 << 20
-MOST_BUDGET, MOST_SEED = 86_400, 2**31 - 1000
 
 
 class Loop:
@@ -45,7 +43,6 @@ class Loop:
     def __init__(
         self, flags: argparse.Namespace, parts: Sequence[Part], known: Sequence[Part] = ()
     ):
-        _check(flags)
         flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
         for directory in (flags.out, flags.work):
             try:
@@ -300,13 +297,8 @@ class Loop:
         found = []
         if count := self._records.beside(done):
             found.append(f"results.json holds {count} more records, of other settings or parts")
-        with contextlib.suppress(OSError):
-            if not study_runs.archive_is_of(self._options.out, done):
-                found.append(
-                    f"{study_runs.ARCHIVE} in --out is of another call and not of this table"
-                )
-        if study_runs.archive_is_missing(self._options.out, done):
-            found.append(f"{study_runs.ARCHIVE} is absent from --out")
+        if remark := study_runs.archive_remark(self._options.out, done):
+            found.append(remark)
         return found
 
     def _circumstances(self) -> dict[str, Any]:
@@ -324,16 +316,6 @@ class Loop:
             "cores": os.cpu_count(),
             **{name: facts[name] for name in ("hardware", "processor", "versions") if facts},
         }
-
-
-def _check(flags: argparse.Namespace) -> None:
-    """Refuses numbers that nothing can be done with, before anything is touched."""
-    if not (math.isfinite(flags.budget_s) and 0 < flags.budget_s <= MOST_BUDGET):
-        raise UserError("--budget_s", flags.budget_s, f"seconds, above 0, at most {MOST_BUDGET}")
-    for name, most in (("seed", MOST_SEED), ("epochs", 10_000), ("rounds", 1000)):
-        value = getattr(flags, name)
-        if not 0 <= value <= most:
-            raise UserError(f"--{name}", value, f"a whole number, 0 to {most}")
 
 
 def _now() -> str:

@@ -170,20 +170,14 @@ def archive_digest(out: Path) -> str:
     """SHA-256 of the archive in `--out`; "" where there is none."""
     try:
         return hashlib.sha256((out / ARCHIVE).read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 
-def archive_is_of(out: Path, records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether an archive in `--out`, if there is one, belongs to the last round of the records."""
-    return archive_digest(out) in ("", _archive(records))
-
-
-def archive_is_missing(out: Path, records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the records speak of an archive and `--out` has none."""
-    return bool(_archive(records)) and not (out / ARCHIVE).exists()
-
-
-def _archive(records: Sequence[Mapping[str, Any]]) -> str:
+def archive_remark(out: Path, records: Sequence[Mapping[str, Any]]) -> str:
+    """What is to be told where the archive in `--out` is not that of the last round's record."""
     found = [r["figures"]["archive_sha256"] for r in records if "archive_sha256" in r["figures"]]
-    return found[-1] if found else ""
+    wanted, there = (found[-1] if found else ""), archive_digest(out)
+    if there and there != wanted:
+        return f"{ARCHIVE} in --out is of another call and not of this table"
+    return f"{ARCHIVE} is absent from --out" if wanted and not there else ""
