@@ -1,43 +1,32 @@
-"""`python -m benchmarks.accelerator`: loop, records and budget, the packed folder, the study."""
+"""`python -m benchmarks.accelerator`: loop, records and budget, the study."""
 
-import io
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
-import runs
 from jax.experimental.compilation_cache import compilation_cache
-from PIL import Image
 
 from benchmarks.accelerator import (
     clock,
     command,
     loop,
-    pack,
     records,
     stages,
     study,
     study_runs,
+    table,
     trainer,
-    unpack,
 )
 from benchmarks.accelerator.stages import Part
 from dst_jax import data, experiment, run_configs, updaters
-from dst_jax.data import array_files
-from dst_jax.errors import UserError
 from dst_jax.parallel import Devices
 from dst_jax.places import Places
-
-CIFAR10 = data.get("cifar10")
 
 
 class Fakes:
@@ -105,12 +94,14 @@ def test_parts_are_done_once_and_their_table_stays_whole(fakes, call, tmp_path):
     code, table, printed = call()
     assert (code, fakes.ran) == (0, ["two", "one"])
     assert "two: kept from an earlier call" in printed
-    assert rows_of(table) == ["| a | what one | 1 | 2 | 3 |", "| b | what two | 1 | 2 | 3 |"]
+    one, two = rows_of(table)
+    assert one == "| a | what one | 1 | 2 | 3 |"
+    assert re.fullmatch(r"\| b \| what two \| 1 \| 2 \| 3; kept, of 20\S+ \|", two)
     _, table, _ = call("--only=one")  # what the call does not ask for stays in the table
     assert len(rows_of(table)) == 2
     assert fakes.ran == ["two", "one"]
     found = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [part["figures"] for part in found["parts"]] == [{"of": "one"}, {"of": "two"}]
+    assert [part["figures"] for part in found["parts"]] == [{"of": "two"}, {"of": "one"}]
 
 
 def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call, tmp_path):
@@ -119,15 +110,21 @@ def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call,
     fakes.setting = 2
     _, _, printed = call()
     assert "one was done with other settings (setting): it is run again" in printed
-    path = tmp_path / "work" / "parts" / "one.json"
+    path = max((tmp_path / "work" / "parts").glob("one-*.json"), key=os.path.getmtime)
     whole = path.read_text()
-    for damage in (whole[:40], "[]", whole.replace('"rows"', '"row"'), whole.replace("one", "two")):
+    record = json.loads(whole)
+    changes = ({"seconds": "x"}, {"text": 5}, {"notes": 7}, {"rows": [], "figures": {}})
+    changes += ({"seconds": float("nan")}, {"settings": {}})
+    damages = [json.dumps({**record, **change}) for change in changes]
+    damages += [whole.replace('"stage"', '"stag"'), whole.replace('"rows"', '"row"')]
+    damages += [whole[:40], "[]", whole.replace("one", "two")]
+    for damage in damages:
         before = len(fakes.ran)
         path.write_text(damage)
         code, table, printed = call()
         assert code == 0
         assert len(fakes.ran) == before + 1
-        assert re.search(r"one\.json is damaged .*: one is run again", printed)
+        assert re.search(r"one-\w+\.json is damaged .*: one is run again", printed)
         assert "is damaged" in table
         assert path.read_text().startswith("{")
 
@@ -135,15 +132,90 @@ def test_other_settings_and_damaged_records_are_told_and_done_again(fakes, call,
 def test_results_brought_from_another_machine_count(fakes, call, tmp_path):
     fakes.add("one")
     call()
-    (tmp_path / "work" / "parts" / "one.json").unlink()
+    (record,) = (tmp_path / "work" / "parts").iterdir()
+    record.unlink()
     call()
     assert fakes.ran == ["one"]
-    (tmp_path / "work" / "parts" / "one.json").unlink(missing_ok=True)
     (tmp_path / "out" / "results.json").write_text('{"parts": [')
     _, table, printed = call()
     assert fakes.ran == ["one", "one"]
     assert "results.json is damaged" in printed
     assert "results.json is damaged" in table
+    assert (tmp_path / "out" / "results.damaged.json").read_text() == '{"parts": ['
+
+
+def test_no_call_drops_what_another_has_done(fakes, call, tmp_path):
+    def figures():
+        found = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
+        return sorted((part["name"], part["settings"]["setting"]) for part in found)
+
+    fails = []
+    fakes.add("one", action=lambda context: [][0] if fails else None)
+    fakes.add("two")
+    call()
+    fakes.setting = 2
+    _, table, _ = call("--only=two")
+    assert figures() == [("one", 1), ("two", 1), ("two", 2)]
+    assert "results.json holds 2 more records" in table
+    _, table, _ = call(budget=clock.RESERVE)
+    assert len(figures()) == 3
+    assert not [row for row in rows_of(table) if "what" in row]
+    fakes.setting = 1
+    fails.append(True)
+    for path in (tmp_path / "work" / "parts").glob("one-*.json"):
+        path.write_text("{")  # so that it is run again, in vain
+    code, table, _ = call()
+    assert code == 1
+    assert "failed" in table
+    parts = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
+    assert [part["status"] for part in parts] == ["done"] * 3
+    fails.clear()
+    call()
+    assert len(figures()) == 3
+
+
+@pytest.mark.parametrize("change", ["code", "versions", "xla_flags", "data"])
+def test_what_a_record_depends_on_is_in_its_settings(fakes, call, monkeypatch, change):
+    fakes.add("one")
+    call()
+    monkeypatch.setattr(loop.identity, change, lambda *a: {"of": "another"})
+    _, _, printed = call()
+    name = {"data": "images"}.get(change, change)
+    assert f"one was done with other settings ({name}): it is run again" in printed
+    assert fakes.ran == ["one", "one"]
+
+
+def test_flags_that_nothing_can_be_done_with_are_one_line(fakes, call, tmp_path):
+    fakes.add("one")
+    for value in ("nan", "inf", "1e300", "0", "-1"):
+        code, _, printed = call(budget=value)
+        assert code == 2
+        assert re.fullmatch(r"benchmarks\.accelerator: --budget_s: found .*\n", printed)
+    for flag in ("--seed=-1", "--epochs=-1", "--rounds=-1"):
+        code, _, printed = call(flag)
+        assert (code, printed.count("\n")) == (2, 1)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out" / "results.json").mkdir(parents=True)
+    code, _, printed = call()
+    assert (code, fakes.ran) == (2, [])
+    assert printed.count("\n") == 1
+
+
+def test_the_last_files_are_written_whole_whatever_signal_comes(fakes, call, monkeypatch):
+    fakes.add("one")
+    real = loop.write_text
+
+    def slow(path, text):
+        if "begun" not in text:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # longer than the clock of a budget that is over waits
+        real(path, text)
+
+    monkeypatch.setattr(loop, "write_text", slow)
+    code, table, _ = call(budget=1)
+    assert code == 0
+    assert "the budget, 1 s, is over" in table
 
 
 def test_what_does_not_fit_is_left_out_with_the_reason_and_the_rest_is_done(fakes, call):
@@ -265,6 +337,37 @@ def test_rounds_are_whole_and_balanced(fake_runs, call):
     assert "left out" not in table
 
 
+def test_the_archive_belongs_to_the_table(fake_runs, call, tmp_path):
+    _, _, patch = fake_runs
+    archive = tmp_path / "out" / "report.tar.gz"
+    patch.setattr(
+        study_runs, "report", lambda c, seeds, e: archive.write_text(f"{len(seeds)}") and "text"
+    )
+    _, text, _ = call("--rounds=2", budget=600.0)
+    assert archive.read_text() == "2"
+    assert "report.tar.gz" not in text
+    archive.unlink()
+    _, text, _ = call("--rounds=2", budget=600.0)
+    assert "report.tar.gz is absent from --out" in text
+    archive.write_text("other")
+    _, text, _ = call("--rounds=2", budget=600.0)
+    assert "report.tar.gz in --out is of another call and not of this table" in text
+    patch.setattr(study_runs, "all_there", lambda *a: True)
+    for before in ("other", "2"):
+        archive.write_text(before)
+        _, text, _ = call("--rounds=2", budget=600.0)
+        assert archive.read_text() == "2"
+        assert "report.tar.gz" not in text
+
+
+def test_the_title_says_where():
+    for hardware, words in (
+        ("1 x cpu (x86_64, 2 cores)", "on a CPU, without an accelerator"),
+        ("1 x NVIDIA H100", "on an accelerator"),
+    ):
+        assert table.markdown({"hardware": hardware}, [], []).startswith(f"# One command {words}\n")
+
+
 def test_a_round_that_does_not_fit_for_all_methods_is_not_begun(fake_runs, call):
     done, reports, patch = fake_runs
     patch.setattr(study, "_round_estimate", None)
@@ -343,7 +446,7 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
     assert "**A toy**" in table
     assert "left out" not in table
     assert "toy: no statement" in table  # the report judges nothing by it
-    study_dir = tmp_path / "work" / "study" / "digits-toy"
+    (study_dir,) = (tmp_path / "work" / "study").glob("digits-toy-*")
     assert len(list(study_dir.glob("*-0/robustness.csv"))) == len(study_runs.METHODS)
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     names = ["report.tar.gz", "results.json", "table.md"]
@@ -355,136 +458,12 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
     figures = {part["name"]: part["figures"] for part in found["parts"]}
     assert figures["ceilings"]["copy_gb_s"] > 0
     assert set(figures["study_0"]["scores"]) == set(study_runs.METHODS)
-    _, _, printed = call(*arguments, budget=600.0)
+    (tmp_path / "out" / "report.tar.gz").write_bytes(b"of another call")
+    _, table, printed = call(*arguments, budget=600.0)
     assert printed.count("kept from an earlier call") == 3
-
-
-# --- the packed folder
-
-
-def synthetic(split: str, count: int, where: Path) -> np.ndarray:
-    generator = np.random.default_rng(count)
-    images = generator.integers(0, 256, (count, 32, 32, 3), np.uint8)
-    array_files.write(CIFAR10, split, images, np.arange(count) % 10, where)
-    return images
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    root = tmp_path_factory.mktemp("packed")
-    images = {
-        split: synthetic(split, count, root) for split, count in (("train", 96), ("test", 40))
-    }
-    text = pack.pack(root / "folder", ["cifar10"], str(root))
-    return root / "folder", images, text
-
-
-def test_a_packed_folder_has_sources_packages_licences_and_images(packed):
-    folder, _, text = packed
-    names = {path.name for path in folder.iterdir()}
-    assert {"dst_jax", "configs", "benchmarks", "run.py", "run.sh", "ml_collections", "clu"} < names
-    assert "cifar10: 96 train images" in text
-    for package in pack.PACKAGES:
-        (info,) = folder.glob(f"{package.replace('-', '_')}-*.dist-info")
-        assert list(info.rglob("LICENSE*")), package
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < pack.LIMIT
-    assert not [path for path in files if path.suffix in (".pyc", ".so", ".pkl")]
-    assert os.access(folder / "run.sh", os.X_OK)
-    with pytest.raises(UserError, match=r"--pack: found .*other files"):
-        pack.pack(folder.parent, ["cifar10"])
-
-
-def test_packed_images_are_the_same_pixels_in_the_same_order(packed, tmp_path):
-    folder, images, _ = packed
-    assert "96 train and 40 test images" in unpack.unpack(folder, "cifar10", tmp_path)
-    assert unpack.unpack(folder, "cifar10", tmp_path) == "cifar10: unpacked before"
-    for split, wanted in images.items():
-        found, labels = data.load_arrays(CIFAR10, split, tmp_path)
-        np.testing.assert_array_equal(found, wanted)
-        np.testing.assert_array_equal(labels, np.arange(len(wanted)) % 10)
-
-
-def test_a_damaged_packed_file_is_told(packed, tmp_path):
-    folder, _, _ = packed
-    copy = tmp_path / "copy" / "data" / "cifar10"
-    copy.mkdir(parents=True)
-    whole = (folder / "data" / "cifar10" / "train.npz").read_bytes()
-    (copy / "train.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"train\.npz: found an unreadable file"):
-        unpack.unpack(tmp_path / "copy", "cifar10", tmp_path)
-    with pytest.raises(UserError, match="--data: found mnist; expected packed here: cifar10"):
-        unpack.choose(folder, "mnist")
-
-
-# Hides what a bare machine lacks, then does ceilings and a training with its evaluation.
-BARE = """
-import sys
-HIDDEN = ("tensorflow", "tensorflow_datasets", "tensorboard")
-class Hide:
-    def __init__(self, finder):
-        self._finder = finder
-    def find_spec(self, name, *rest):
-        hidden = name.partition(".")[0] in HIDDEN
-        return None if hidden else self._finder.find_spec(name, *rest)
-    def __getattr__(self, name):
-        return getattr(self._finder, name)
-sys.meta_path[:] = map(Hide, sys.meta_path)
-from pathlib import Path
-from benchmarks.accelerator import command, trainer
-out, work = sys.argv[1:]
-flags = ["--tiny", "--only=ceilings", "--budget_s=500", f"--out={out}", f"--work={work}"]
-assert command.main(flags) == 0
-from dst_jax import experiment
-from dst_jax.places import Places
-changes = {"data.name": "cifar10", "model.name": "mlp", "model.width": 8, "model.depth": 1}
-changes |= {"train.batch_size": 32, "train.steps": "6", "sparsity.algorithm": "rigl"}
-changes |= {"sparsity.update_freq": "2", "eval.corruptions": ("contrast",)}
-changes |= {"eval.severities": (3,), "eval.batch_size": 40, "eval.suite": "CIFAR10-C"}
-places = Places(Path(work) / "run", f"{work}/data", Path(work) / "cache")
-print(experiment.run(trainer.card(changes), places))
-assert not any(name in sys.modules for name in HIDDEN)
-here = Path.cwd()
-for name in ("dst_jax", "ml_collections", "clu", "benchmarks"):
-    assert Path(sys.modules[name].__file__).is_relative_to(here), sys.modules[name].__file__
-"""
-
-
-@pytest.mark.slow
-def test_a_packed_folder_trains_and_reports_with_what_a_bare_machine_has(packed, tmp_path):
-    folder, _, _ = packed
-    out, work = tmp_path / "out", tmp_path / "work"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BARE, str(out), str(work)],
-        cwd=folder,
-        env={key: value for key, value in runs.environment().items() if key != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    table = (out / "table.md").read_text()
-    assert "- data: cifar10" in table
-    assert "96 train and 40 test images decoded" in table
-    assert (work / "run" / "report.html").exists()
-    assert "rigl" in done.stdout
-
-
-@pytest.mark.slow
-def test_the_real_test_images_of_cifar10_survive_packing(shared_dir, cache_dir, tmp_path):
-    pytest.importorskip("tensorflow", reason="CIFAR-10 lies in tfrecord files")
-    source = str(shared_dir / "tfds")
-    path = tmp_path / "folder" / "data" / "cifar10" / "test.npz"
-    path.parent.mkdir(parents=True)
-    facts = pack.pack_split(CIFAR10, "test", source, path)
-    assert facts["images"] == 10_000
-    assert 6 * facts["bytes"] < 20_000_000  # all 60,000 images
-    encoded, offsets, labels = unpack._open(path)
-    wanted, wanted_labels = data.load_arrays(CIFAR10, "test", source, cache_dir)
-    np.testing.assert_array_equal(labels, wanted_labels)
-    for index in range(0, 10_000, 10):
-        with Image.open(io.BytesIO(encoded[offsets[index] : offsets[index + 1]])) as image:
-            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), wanted[index])
+    with tarfile.open(tmp_path / "out" / "report.tar.gz") as archive:  # written again
+        assert "report/report.html" in archive.getnames()
+    assert "report.tar.gz" not in table
 
 
 def test_one_line_of_an_exception():

@@ -304,7 +304,7 @@ PARTS = (
         "corruptions on the accelerator and on the CPU",
         _corruption_estimate,
         _corruption_run,
-        settings=lambda context: {"frost": bool(context.options.frost_dir)},
+        settings=lambda context: {"frost": context.frost_digest},
     ),
     Part(
         "steps", "a", "training steps on the accelerator and on the CPU", _step_estimate, _step_run

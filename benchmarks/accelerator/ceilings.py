@@ -60,7 +60,10 @@ def _run(context: Context) -> Outcome:
     host = np.ones(array.nbytes // (1 if tiny else 8), np.uint8)
     rates = [host.nbytes / s / 1e9 for s in _seconds(lambda: jax.device_put(host))]
     figures |= {"host_to_device_gb_s": statistics.median(rates), "compile_s": max(compile_s)}
-    spread = _spread(figures["matmul_bf16_tflops_all"])
+    spread = "; ".join(
+        f"{name} {_spread(figures[f'matmul_{short}_tflops_all'])}"
+        for name, short in (("bfloat16", "bf16"), ("float32", "fp32"))
+    )
     return {
         "figures": figures,
         "rows": [

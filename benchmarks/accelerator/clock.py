@@ -54,10 +54,34 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Which signal came, and whether it was the clock's own."""
+    """Which signal came, and whether it was the clock's own.
+
+    `Stopped` is raised once, by the first signal, and only between `listen` and `finish`: what is
+    written at the end is written whole.
+    """
 
     number = 0
     over = False
+    _listening = False
+
+    def listen(self) -> None:
+        """From now on a signal is raised; one that came before is raised here."""
+        self._listening = True
+        if self.number:
+            self.finish()
+            raise Stopped
+
+    def finish(self) -> None:
+        """From now on signals are noted only."""
+        self._listening = False
+
+    def note(self, number: int, frame: FrameType | None = None) -> None:
+        """The handler of both signals."""
+        del frame
+        self.number = self.number or number
+        if self._listening:
+            self._listening = False
+            raise Stopped
 
 
 @contextlib.contextmanager
@@ -69,13 +93,8 @@ def ends_with(clock: Clock) -> Iterator[Signals]:
     """
     signals = Signals()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        del frame
-        signals.number = signals.number or number
-        raise Stopped
-
     def over() -> None:
-        signals.over = True
+        signals.over = not signals.number
         os.kill(os.getpid(), signal.SIGTERM)
 
     def end() -> None:
@@ -89,13 +108,16 @@ def ends_with(clock: Clock) -> Iterator[Signals]:
         threading.Timer(max(0.1, clock.left()), over),
         threading.Timer(max(RESERVE, clock.left() + RESERVE), end),
     ]
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {
+        number: signal.signal(number, signals.note) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     for timer in timers:
         timer.daemon = True
         timer.start()
     try:
         yield signals
     finally:
+        signals.finish()
         for timer in timers:
             timer.cancel()
         for number, handler in previous.items():

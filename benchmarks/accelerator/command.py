@@ -6,6 +6,7 @@ are written at once. Exit codes: 0 the list was gone through, 1 a part failed, 2
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from benchmarks.accelerator import pack, stages
 from benchmarks.accelerator.loop import PROGRAM, Loop
 from benchmarks.accelerator.stages import Part
 from dst_jax.errors import UserError
+
+MOST_BUDGET, MOST_SEED = 86_400, 2**31 - 1000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,10 +77,21 @@ def main(arguments: Sequence[str]) -> int:
         if flags.list:
             print("\n".join(f"{part.stage}  {part.name}  {part.title}" for part in parts))
             return 0
+        _check(flags)
         return Loop(flags, parts, known).run()
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuses numbers that nothing can be done with, before anything is touched."""
+    if not (math.isfinite(flags.budget_s) and 0 < flags.budget_s <= MOST_BUDGET):
+        raise UserError("--budget_s", flags.budget_s, f"seconds, above 0, at most {MOST_BUDGET}")
+    for name, most in (("seed", MOST_SEED), ("epochs", 10_000), ("rounds", 1000)):
+        value = getattr(flags, name)
+        if not 0 <= value <= most:
+            raise UserError(f"--{name}", value, f"a whole number, 0 to {most}")
 
 
 def chosen(parts: Sequence[Part], only: str) -> list[Part]:

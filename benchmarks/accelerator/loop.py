@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import dst_jax
-from benchmarks.accelerator import pack, stages, table, unpack
+from benchmarks.accelerator import identity, pack, stages, study_runs, table, unpack
 from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_start
-from benchmarks.accelerator.records import Record, Records, one_line
+from benchmarks.accelerator.records import Record, Records, key, one_line
 from benchmarks.accelerator.stages import Context, Options, Part
 from dst_jax import data
 from dst_jax.errors import UserError
@@ -43,14 +43,15 @@ class Loop:
     def __init__(
         self, flags: argparse.Namespace, parts: Sequence[Part], known: Sequence[Part] = ()
     ):
-        if flags.budget_s <= 0:
-            raise UserError("--budget_s", flags.budget_s, "seconds, above 0")
         flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
         for directory in (flags.out, flags.work):
             try:
                 directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(str(directory), error.strerror or "", "a directory") from None
+        if (flags.out / TABLE).is_dir():
+            raise UserError(str(flags.out / TABLE), "a directory", "a file")
+        self._records = Records(flags.work, flags.out)
         self.clock = Clock(flags.budget_s, process_start())
         name, data_dir = flags.data, flags.data_dir
         self._packed = unpack.packed_dir()
@@ -75,13 +76,13 @@ class Loop:
         )
         shares = {} if flags.only else stages.SHARES
         self._context = Context(self._options, self.clock, say=self.say, shares=shares)
-        self._records = Records(flags.work, flags.out)
         self._remarks = list(self._records.damaged)
         for remark in self._remarks:
             self.say(remark)
         self._parts = _processes_first(parts)
         self._table = [*known, *(part for part in parts if part not in known)]
         self._done: dict[str, Record] = {}
+        self._kept: set[str] = set()  # of those done, by earlier calls
         self._left_out: dict[str, str] = {}
         self._hardware = ""
         self._arguments = " ".join(sys.argv[1:])
@@ -92,25 +93,37 @@ class Loop:
 
     def run(self) -> int:
         """Goes through the parts; returns the exit code."""
+        stop: BaseException | None = None
         with ends_with(self.clock) as signals:
             try:
-                self._prepare()
-                alone = [p for p in self._parts if p.own_processes and _one_process_only()]
-                for part in alone:
-                    self._one(part)
-                self._take_earlier()
-                for part in self._parts:
-                    if part not in alone:
-                        self._one(part)
-            except (Stopped, InterruptedRunError) as stop:
+                try:
+                    signals.listen()
+                    self._all()
+                except InterruptedRunError as error:
+                    stop = error
+                signals.finish()  # the last files are written whole
+            except Stopped as error:  # is raised once
+                stop = error
+            if stop is not None:
                 number = signals.number or getattr(stop, "exit_code", 143) - 128
                 why = "the budget's end" if signals.over else signal.Signals(number).name
                 self._stopped(f"stopped by {why}")
-                self.write()
-                return 0 if signals.over else 128 + number
             self.write()
+        if stop is not None:
+            return 0 if signals.over else 128 + number
         self.say(f"done: {self._options.out / TABLE}")
         return int(any(record["status"] == "failed" for record in self._done.values()))
+
+    def _all(self) -> None:
+        self._prepare()
+        alone = [part for part in self._parts if part.own_processes and _one_process_only()]
+        for part in alone:
+            self._one(part)
+        self._take_earlier()
+        for part in self._parts:
+            if part not in alone:
+                self._one(part)
+        self._bring_files()
 
     def _prepare(self) -> None:
         """Images where the library finds them, the compilation cache, and what hardware it is."""
@@ -140,7 +153,7 @@ class Loop:
                 settings = {**self.common_settings(part), **part.settings(self._context)}
                 found, _ = self._records.read(part.name, settings)
                 if found:
-                    self._keep(found)
+                    self._keep(found, kept=True)
 
     def _one(self, part: Part) -> None:
         """One part: kept, left out, done or failed."""
@@ -163,7 +176,7 @@ class Loop:
                 self._remarks.append(why)
             if found:
                 self.say(f"{part.name}: kept from an earlier call")
-                self._keep(found)
+                self._keep(found, kept=True)
                 return
             estimate = part.estimate(self._context)
             if estimate > (left := self._context.left(part.stage)):
@@ -193,6 +206,7 @@ class Loop:
                 "stage": part.stage,
                 "title": part.title,
                 "settings": settings,
+                "date": _now(),
                 "seconds": round(time.monotonic() - began, 3),
                 "estimated_s": round(estimate, 1),
                 **record,
@@ -201,8 +215,33 @@ class Loop:
         self._records.write(self._done[part.name])
         self.write()
 
-    def _keep(self, record: Record) -> None:
+    def _bring_files(self) -> None:
+        """Writes again what belongs to a kept part and is not in `--out`, if it can be."""
+        for part in self._table:
+            record = self._done.get(part.name)
+            if not record or record["status"] != "done" or self.clock.left() <= 0:
+                continue
+            later = any(
+                other.stage == part.stage and self._done.get(other.name, {}).get("text")
+                for other in self._table[self._table.index(part) + 1 :]
+            )
+            if later or part.name not in self._kept:
+                continue
+            try:
+                figures = part.bring(self._context, record["figures"])
+            except InterruptedRunError:
+                raise
+            except Exception as error:
+                self._remarks.append(f"{part.name}: its files are not here: {one_line(error)}")
+                continue
+            if figures != record["figures"]:
+                record["figures"] = figures
+                self._records.write(record)
+
+    def _keep(self, record: Record, *, kept: bool = False) -> None:
         self._done[record["name"]] = record
+        if kept:
+            self._kept.add(record["name"])
         if record["status"] == "done":
             self._context.results[record["name"]] = record["figures"]
 
@@ -218,22 +257,25 @@ class Loop:
 
     def common_settings(self, part: Part) -> dict[str, Any]:
         """What every record must have been made with to be kept."""
-        import jax
-
         hardware = "not looked at: another process needs it"
         if not (part.own_processes and _one_process_only()):
             from dst_jax import parallel
 
             hardware = self._hardware = parallel.hardware()
         options = self._options
-        return {
+        found = {
             "tiny": options.tiny,
             "data": options.data,
-            "seed": options.seed,
+            "images": self._context.images_digest,
             "hardware": hardware,
-            "jax": jax.__version__,
+            "versions": identity.versions(),
+            "xla_flags": identity.xla_flags(),
+            "code": identity.code(),
             "dst_jax": dst_jax.__version__,
         }
+        if hardware == self._hardware:
+            self._context.identity = key({**found, "frost": self._context.frost_digest})
+        return {**found, "seed": options.seed}
 
     def write(self) -> None:
         """Writes `results.json` and the table; refuses none: too many files are told."""
@@ -246,10 +288,18 @@ class Loop:
         ]
         listed = [{"stage": s, "title": t, "reason": r} for s, t, r in left_out]
         self._records.write_results({**circumstances, "left_out": listed}, done)
-        remarks = [*self._remarks, *_too_much(self._options.out)]
-        write_text(
-            self._options.out / TABLE, table.markdown(circumstances, done, left_out, remarks)
-        )
+        remarks = [*self._remarks, *self._of_other_calls(done), *_too_much(self._options.out)]
+        text = table.markdown(circumstances, done, left_out, remarks, self._kept)
+        write_text(self._options.out / TABLE, text)
+
+    def _of_other_calls(self, done: Sequence[Record]) -> list[str]:
+        """What lies in `--out` and is not of this table."""
+        found = []
+        if count := self._records.beside(done):
+            found.append(f"results.json holds {count} more records, of other settings or parts")
+        if remark := study_runs.archive_remark(self._options.out, done):
+            found.append(remark)
+        return found
 
     def _circumstances(self) -> dict[str, Any]:
         from benchmarks import timing
@@ -260,12 +310,16 @@ class Loop:
             "tiny": self._options.tiny,
             "data": self._options.data,
             "commit": pack.commit(self._packed),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": _now(),
             "budget_s": self.clock.budget,
             "used_s": round(self.clock.used(), 1),
             "cores": os.cpu_count(),
             **{name: facts[name] for name in ("hardware", "processor", "versions") if facts},
         }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _processes_first(parts: Sequence[Part]) -> list[Part]:

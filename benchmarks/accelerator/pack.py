@@ -1,14 +1,14 @@
 """`--pack=DIR`: the folder to take to a bare machine, which needs nothing else of ours.
 
 It holds our sources, the small packages in pure Python that such a machine lacks, and data sets as
-the encoded bytes of their images, compressed without loss (`unpack` reads them). Nothing is copied
-into a folder that holds anything else. Called by `command`.
+the encoded bytes of their images, compressed without loss (`unpack` reads them). Nothing is ever
+deleted or replaced: the folder must be new or empty. Called by `command`.
 """
 
-import hashlib
 import importlib.metadata
 import io
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("dst_jax", "configs", "benchmarks", "run.py", "LICENSE", "docs/accelerator.md")
 # What our code imports that JAX, Flax, Optax, Orbax, PyTorch and friends do not bring along.
 PACKAGES = ("ml-collections", "clu")
+_EXPECTED = "a new or an empty folder"
 LIMIT = 60_000_000  # bytes of the whole folder
 
 _RUN = """#!/bin/sh
@@ -47,7 +48,7 @@ def pack(
     """Makes the folder.
 
     Args:
-      folder: where; it must not exist, or be empty, or be such a folder, which is replaced.
+      folder: where; it must not exist, or be an empty directory.
       names: of data sets; `digits` needs no packing where scikit-learn is installed, but TFDS, so
         it is packed like the others.
       data_dir: where they are prepared; None: TFDS's default.
@@ -57,17 +58,18 @@ def pack(
       What lies in it, with sizes, as text.
 
     Raises:
-      UserError: the folder holds something else, a data set is not there, or it becomes too large.
+      UserError: the folder holds something, a data set is not there, or it becomes too large.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / unpack.MARK).exists():
-        raise UserError("--pack", f"{folder}, which holds other files", "a new or an empty folder")
+    folder = Path(os.path.abspath(folder))
+    _refuse_what_is_there(folder)
     if unpack.packed_dir() is not None:
         raise UserError("--pack", "a packed folder", "a checkout to pack from")
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        partial.mkdir()
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise UserError("--pack", f"{folder} ({error.strerror})", _EXPECTED) from None
         for name in SOURCES:
             _copy(ROOT / name, partial / name)
         packages = {name: _copy_package(name, partial) for name in PACKAGES}
@@ -90,9 +92,10 @@ def pack(
             raise UserError(
                 "--pack", f"{total:,} bytes", f"at most {LIMIT:,}", "Name fewer data sets in --data"
             )
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        try:
+            partial.replace(folder)  # the system refuses it where something lies there by now
+        except OSError as error:
+            raise UserError("--pack", f"{folder} ({error.strerror})", _EXPECTED) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     lines = [f"{size:12,}  {name}" for name, size in sizes.items()]
@@ -102,6 +105,17 @@ def pack(
         for split, part in splits.items()
     ]
     return "\n".join([*lines, f"{total:12,}  bytes in {folder}"])
+
+
+def _refuse_what_is_there(folder: Path) -> None:
+    """Also a folder that was packed before is refused: results may lie in it."""
+    try:
+        taken = os.path.lexists(folder) and any(folder.iterdir())
+    except OSError as error:
+        raise UserError("--pack", f"{folder} ({error.strerror})", _EXPECTED) from None
+    if taken:
+        mend = "Pack into another folder, or move that one away first"
+        raise UserError("--pack", f"{folder}, which is not empty", _EXPECTED, mend)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -172,7 +186,7 @@ def pack_split(dataset: Dataset, split: str, data_dir: str | None, path: Path) -
         "bytes": path.stat().st_size,
         "bytes_of_files": sum(map(len, encoded)),
         "coding": "JPEG" if encoded[0][:2] == b"\xff\xd8" else "PNG",
-        "sha256": hashlib.sha256(arrays["encoded"].tobytes()).hexdigest(),
+        **unpack.digests(arrays["encoded"].tobytes(), arrays["labels"]),
     }
 
 

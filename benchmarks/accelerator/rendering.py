@@ -272,7 +272,7 @@ PARTS = tuple(
         f"corruptions rendered and scored at {size} px",
         functools.partial(_estimate, size),
         functools.partial(_run, size),
-        settings=lambda context: {"frost": bool(context.options.frost_dir)},
+        settings=lambda context: {"frost": context.frost_digest},
     )
     for size in SETUPS
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from benchmarks.accelerator import identity
 from benchmarks.accelerator.clock import Clock
 
 # The modules of the stages, the most worthwhile first; the last one takes all time that is left.
@@ -85,6 +86,7 @@ class Context:
       say: shows one line of progress, with the time left in front.
       shares: of the budget, by stage; see `SHARES`.
       spent: seconds that this call has spent in each stage.
+      identity: six digits that stand for the code, versions, hardware, images and photographs.
     """
 
     options: Options
@@ -93,6 +95,7 @@ class Context:
     say: Callable[[str], None] = print
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
     spent: dict[str, float] = dataclasses.field(default_factory=dict)
+    identity: str = ""
 
     def left(self, stage: str) -> float:
         """Seconds that a part of this stage may take."""
@@ -116,6 +119,16 @@ class Context:
         import jax
 
         return 1 if jax.default_backend() == "cpu" else max(1, self.options.jobs)
+
+    @functools.cached_property
+    def images_digest(self) -> str:
+        """Which images these are; see `identity.data`."""
+        return identity.data(self.options.data, self.options.data_dir)
+
+    @functools.cached_property
+    def frost_digest(self) -> str:
+        """Which photographs of frost these are; "" where there are none."""
+        return identity.frost(self.options.frost_dir)
 
     @functools.cached_property
     def dataset(self) -> Any:
@@ -158,7 +171,7 @@ class Part:
     """One piece of work that is started whole or not at all.
 
     Attributes:
-      name: unique, of [a-z0-9_]; its record is `parts/NAME.json`.
+      name: unique, of [a-z0-9_]; its records are `parts/NAME-SETTINGS.json`.
       stage: the letter of its stage.
       title: what it is, for the table's list of what was left out.
       estimate: seconds that `run` will take; from what earlier parts measured where there is
@@ -169,6 +182,9 @@ class Part:
         same for all parts (`loop.Loop.common_settings`); plain JSON.
       missing: why it cannot be run whatever time is left, such as a part that it needs and that is
         not done; "" if nothing is missing. `NOT_ASKED` leaves it out without a word.
+      bring: called at the end of a call that kept the part's record, where no later part of the
+        stage has a text: brings the part's files in `--out` again if they are not there; returns
+        the figures, changed where files are named by them.
       own_processes: starts processes that need the accelerator, so on machines where only one
         process may hold it (TPU) it comes before the parts that take it.
     """
@@ -180,6 +196,7 @@ class Part:
     run: Callable[[Context], Outcome]
     settings: Callable[[Context], Mapping[str, Any]] = lambda context: {}
     missing: Callable[[Context], str] = lambda context: ""
+    bring: Callable[[Context, dict[str, Any]], dict[str, Any]] = lambda context, figures: figures
     own_processes: bool = False
 
 

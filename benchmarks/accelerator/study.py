@@ -235,7 +235,10 @@ def _round(context: Context, number: int) -> Outcome:
         f"{method} {100 * s['clean']:.1f} / {100 * s['robust']:.1f}" for method, s in scores.items()
     )
     return {
-        "figures": {"seed": seed, "epochs": epochs, "round_s": seconds, "scores": scores},
+        "figures": {
+            **{"seed": seed, "epochs": epochs, "round_s": seconds, "scores": scores},
+            "archive_sha256": study_runs.archive_digest(context.options.out),
+        },
         "rows": [
             [
                 f"study: seed {seed} of {len(scores)} methods, sparsity {study_runs.SPARSITY:g}",
@@ -249,8 +252,20 @@ def _round(context: Context, number: int) -> Outcome:
     }
 
 
+def _bring(context: Context, figures: dict[str, Any], number: int) -> dict[str, Any]:
+    """Writes the archive of a kept round again, from its run directories, where it is not there."""
+    digest = study_runs.archive_digest(context.options.out)
+    seeds, epochs = [context.options.seed + n for n in range(number + 1)], int(figures["epochs"])
+    if digest and digest == figures.get("archive_sha256"):
+        return figures
+    if not study_runs.all_there(context, seeds, epochs):
+        return figures  # the table says so
+    study_runs.report(context, seeds, epochs)
+    return {**figures, "archive_sha256": study_runs.archive_digest(context.options.out)}
+
+
 def _settings(context: Context) -> dict[str, Any]:
-    return {"epochs": context.options.epochs, "frost": bool(context.options.frost_dir)}
+    return {"epochs": context.options.epochs, "frost": context.frost_digest}
 
 
 PARTS = (
@@ -272,6 +287,7 @@ PARTS = (
             functools.partial(_round, number=number),
             settings=lambda context: {**_settings(context), "chosen_epochs": _epochs(context)},
             missing=functools.partial(_missing, number=number),
+            bring=functools.partial(_bring, number=number),
         )
         for number in range(MOST_ROUNDS)
     ),

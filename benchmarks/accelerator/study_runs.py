@@ -5,9 +5,10 @@ they are the same for all methods. Called by `study`.
 """
 
 import contextlib
+import hashlib
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def _is_cpu() -> bool:
 def directory(context: Context, epochs: int) -> Path:
     """Where the run directories of so many epochs are."""
     length = "toy" if context.options.tiny else f"{epochs}epochs"
-    return context.options.work / "study" / f"{context.options.data}-{length}"
+    # Runs of other code, images or hardware are not gone on with.
+    name = "-".join(filter(None, (context.options.data, length, context.identity)))
+    return context.options.work / "study" / name
 
 
 def path(context: Context, method: str, seed: int, epochs: int) -> Path:
@@ -151,3 +154,30 @@ def report(context: Context, seeds: Sequence[int], epochs: int) -> str:
                 archive.add(file, name, recursive=False)
     write_bytes(context.options.out / ARCHIVE, content.getvalue())
     return written.markdown_path.read_text()
+
+
+def all_there(context: Context, seeds: Sequence[int], epochs: int) -> bool:
+    """Whether the report over these rounds can be written without training anything."""
+    return all(
+        (path(context, method, seed, epochs) / name).exists()
+        for seed in seeds
+        for method in METHODS
+        for name in ("summary.json", "robustness.csv")
+    )
+
+
+def archive_digest(out: Path) -> str:
+    """SHA-256 of the archive in `--out`; "" where there is none."""
+    try:
+        return hashlib.sha256((out / ARCHIVE).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def archive_remark(out: Path, records: Sequence[Mapping[str, Any]]) -> str:
+    """What is to be told where the archive in `--out` is not that of the last round's record."""
+    found = [r["figures"]["archive_sha256"] for r in records if "archive_sha256" in r["figures"]]
+    wanted, there = (found[-1] if found else ""), archive_digest(out)
+    if there and there != wanted:
+        return f"{ARCHIVE} in --out is of another call and not of this table"
+    return f"{ARCHIVE} is absent from --out" if wanted and not there else ""

@@ -1,6 +1,6 @@
 """`table.md`: what was measured, what was left out and why. Called by `loop`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from benchmarks.accelerator.records import Record
@@ -17,6 +17,7 @@ def markdown(
     records: Sequence[Record],
     left_out: Sequence[tuple[str, str, str]],
     remarks: Sequence[str] = (),
+    kept: Collection[str] = (),
 ) -> str:
     """The whole file.
 
@@ -25,8 +26,9 @@ def markdown(
       records: of the parts that were run or kept, in the order of the list.
       left_out: (stage, title, reason) of the parts that were not.
       remarks: sentences on the call, such as damaged records.
+      kept: names of the records that are of an earlier call.
     """
-    lines = ["# One command on an accelerator", ""]
+    lines = [f"# One command {_where(circumstances.get('hardware'))}", ""]
     if circumstances.get("tiny"):
         lines += [TOY, ""]
     lines += [f"- {name}: {_text(value)}" for name, value in circumstances.items()]
@@ -35,7 +37,10 @@ def markdown(
     failed = [record for record in records if record["status"] != "done"]
     lines += ["", _row(["stage", *COLUMNS]), _row(["---"] * (len(COLUMNS) + 1))]
     for record in done:
-        lines += [_row([record["stage"], *_padded(row)]) for row in record["rows"]]
+        of = f"kept, of {record['date']}" if record["name"] in kept else ""
+        for row in map(_padded, record["rows"]):
+            last = "; ".join(filter(None, (row[-1], of)))
+            lines.append(_row([record["stage"], *row[:-1], last]))
     for record in failed:
         lines.append(_row([record["stage"], record["title"], "failed", "", record["reason"]]))
     for stage, title, reason in left_out:
@@ -43,16 +48,28 @@ def markdown(
     lines.append("")
     for record in done:
         lines += [f"- {record['name']}: {note}" for note in record.get("notes", ())]
-    last = {record["stage"]: record for record in done if record.get("text")}
-    for record in last.values():
+    texts = {record["stage"]: record for record in done if record.get("text")}
+    for record in texts.values():
         lines += ["", f"## {record['title']}", "", record["text"].strip()]
     lines += ["", "## Time", "", _row(["part", "seconds", "estimated"]), _row(["---"] * 3)]
     lines += [
-        _row([r["name"], f"{r['seconds']:.1f}", f"{r['estimated_s']:.0f}"])
+        _row(
+            [
+                r["name"] + " (kept)" * (r["name"] in kept),
+                f"{r['seconds']:.1f}",
+                f"{r['estimated_s']:.0f}",
+            ]
+        )
         for r in records
         if "seconds" in r
     ]
     return "\n".join(lines) + "\n"
+
+
+def _where(hardware: str | None) -> str:
+    if not hardware:
+        return "for an accelerator"
+    return "on a CPU, without an accelerator" if " x cpu" in hardware else "on an accelerator"
 
 
 def _padded(row: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@
 by `command`; `pack` writes what is read here.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -19,15 +20,32 @@ import dst_jax
 from dst_jax import data
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
+from dst_jax.workdir import write_json
 
 MARK = "pack.json"  # lies in a packed folder only
+_KEYS = ("dst_jax", "data", "packages")  # what tells ours from any other file of that name
+_DIGESTS = ("sha256", "labels_sha256")
 _PORTION = 1000  # images that a thread decodes at a time
 
 
 def packed_dir() -> Path | None:
     """The packed folder that this code runs from, or None."""
     folder = Path(dst_jax.__file__).resolve().parents[1]
-    return folder if (folder / MARK).exists() else None
+    try:
+        facts = json.loads((folder / MARK).read_text())
+    except (OSError, ValueError):
+        # A damaged list is told by `choose`.
+        return folder if (folder / MARK).is_file() else None
+    return folder if isinstance(facts, dict) and all(key in facts for key in _KEYS) else None
+
+
+def digests(encoded: bytes, labels: np.ndarray) -> dict[str, str]:
+    """SHA-256 of a split's encoded images, one after the other, and of its labels as int32."""
+    content = np.asarray(labels, "<i4").tobytes()
+    return {
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+        "labels_sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def choose(folder: Path, name: str) -> str:
@@ -52,7 +70,7 @@ def frost_dir(folder: Path | None) -> str:
 
 
 def unpack(folder: Path, name: str, target: Path) -> str:
-    """Decodes a packed dataset into `target / name`, unless it is there.
+    """Decodes a packed dataset into `target / name`, unless the same images are there.
 
     Args:
       folder: the packed folder.
@@ -70,7 +88,12 @@ def unpack(folder: Path, name: str, target: Path) -> str:
     for split in (dataset.train_split, dataset.test_split):
         path = folder / "data" / name / f"{split}.npz"
         encoded, offsets, labels = _open(path)
-        if _is_there(dataset, split, target, len(labels)):
+        found = digests(encoded, labels)
+        if found != _promised(folder, name, split):
+            text = "images or labels other than those that were packed"
+            raise UserError(str(path), text, f"those of {MARK}", "Pack it again")
+        mark = target / name / f"{split}.packed.json"
+        if _is_there(dataset, split, target, len(labels)) and _content(mark) == found:
             continue
         images = np.empty((len(labels), *dataset.image_shape), np.uint8)
 
@@ -84,20 +107,51 @@ def unpack(folder: Path, name: str, target: Path) -> str:
             for index in range(start, min(start + _PORTION, len(images))):
                 content = encoded[offsets[index] : offsets[index + 1]]
                 try:
-                    with Image.open(io.BytesIO(content)) as image:
-                        images[index] = np.asarray(image.convert("RGB"))
-                except (OSError, ValueError) as error:
+                    images[index] = _decode(content, images.shape[1:])
+                except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three
                     text = f"image {index} that cannot be decoded ({error})"
                     raise UserError(str(path), text, "intact images", "Pack it again") from None
 
         # Pillow lets go of the interpreter while it decodes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(decode, range(0, len(labels), _PORTION)))
+        mark.unlink(missing_ok=True)
         array_files.write(dataset, split, images, labels, target)
+        write_json(mark, found)  # last: it vouches for both arrays
         done.append(f"{len(labels):,} {split}")
     if not done:
         return f"{name}: unpacked before"
     return f"{name}: {' and '.join(done)} images decoded in {time.perf_counter() - began:.1f} s"
+
+
+def _decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The pixels of one encoded image, uint8 [H, W, 3]; raises if cut off or of other size."""
+    with Image.open(io.BytesIO(content)) as image:
+        image.verify()  # checksums of a PNG; the file must be opened again after it
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        pixels = np.asarray(image.convert("RGB"))
+    if pixels.shape != shape:  # an assignment would spread a single pixel over the image
+        raise ValueError(f"{list(pixels.shape)} in place of {list(shape)}")
+    return pixels
+
+
+def _promised(folder: Path, name: str, split: str) -> dict[str, str]:
+    """The digests that were written down when the folder was packed."""
+    path = folder / MARK
+    try:
+        facts = json.loads(path.read_text())["data"][name][split]
+        return {key: str(facts[key]) for key in _DIGESTS}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        text = f"no digests of {name}, {split} ({type(error).__name__})"
+        raise UserError(str(path), text, "a packed folder's list", "Pack it again") from None
+
+
+def _content(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _open(path: Path) -> tuple[bytes, np.ndarray, np.ndarray]:

@@ -1,0 +1,233 @@
+"""`python -m benchmarks.accelerator --pack`: the folder, what is unpacked, digests of files."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runs
+from PIL import Image
+
+from benchmarks.accelerator import (
+    command,
+    identity,
+    pack,
+    unpack,
+)
+from dst_jax import data
+from dst_jax.data import array_files
+from dst_jax.errors import UserError
+
+CIFAR10 = data.get("cifar10")
+
+
+def synthetic(split: str, count: int, where: Path) -> np.ndarray:
+    generator = np.random.default_rng(count)
+    images = generator.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    array_files.write(CIFAR10, split, images, np.arange(count) % 10, where)
+    return images
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    root = tmp_path_factory.mktemp("packed")
+    images = {
+        split: synthetic(split, count, root) for split, count in (("train", 96), ("test", 40))
+    }
+    text = pack.pack(root / "folder", ["cifar10"], str(root))
+    return root / "folder", images, text
+
+
+def test_a_packed_folder_has_sources_packages_licences_and_images(packed):
+    folder, _, text = packed
+    names = {path.name for path in folder.iterdir()}
+    assert {"dst_jax", "configs", "benchmarks", "run.py", "run.sh", "ml_collections", "clu"} < names
+    assert "cifar10: 96 train images" in text
+    for package in pack.PACKAGES:
+        (info,) = folder.glob(f"{package.replace('-', '_')}-*.dist-info")
+        assert list(info.rglob("LICENSE*")), package
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < pack.LIMIT
+    assert not [path for path in files if path.suffix in (".pyc", ".so", ".pkl")]
+    assert os.access(folder / "run.sh", os.X_OK)
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+def test_packing_deletes_nothing(packed, tmp_path, capfd):
+    folder, _, _ = packed
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in ("pack.json", "thesis.tex"):
+        (foreign / name).write_text("{}")
+    file = tmp_path / "file"
+    file.write_text("mine")
+    before = {where: listing(where) for where in (folder, foreign, tmp_path)}
+    for where in (folder, foreign, file, file / "below"):
+        assert command.main([f"--pack={where}"]) == 2
+        printed = capfd.readouterr().err
+        assert printed.startswith("benchmarks.accelerator: --pack: found ")
+        assert printed.count("\n") == 1
+    assert before == {where: listing(where) for where in before}
+
+
+def test_packed_images_are_the_same_pixels_in_the_same_order(packed, tmp_path):
+    folder, images, _ = packed
+    assert "96 train and 40 test images" in unpack.unpack(folder, "cifar10", tmp_path)
+    assert unpack.unpack(folder, "cifar10", tmp_path) == "cifar10: unpacked before"
+    for split, wanted in images.items():
+        found, labels = data.load_arrays(CIFAR10, split, tmp_path)
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(labels, np.arange(len(wanted)) % 10)
+
+
+def test_a_damaged_packed_file_is_told(packed, tmp_path):
+    folder, _, _ = packed
+    copy = tmp_path / "copy" / "data" / "cifar10"
+    copy.mkdir(parents=True)
+    whole = (folder / "data" / "cifar10" / "train.npz").read_bytes()
+    (copy / "train.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"train\.npz: found an unreadable file"):
+        unpack.unpack(tmp_path / "copy", "cifar10", tmp_path)
+    with pytest.raises(UserError, match="--data: found mnist; expected packed here: cifar10"):
+        unpack.choose(folder, "mnist")
+
+
+def packed_by_hand(folder: Path, contents, labels, **promised) -> None:
+    """A packed folder of which each file is written here; both splits are the same."""
+    path = folder / "data" / "cifar10"
+    path.mkdir(parents=True, exist_ok=True)
+    joined = b"".join(contents)
+    arrays = {
+        "encoded": np.frombuffer(joined, np.uint8),
+        "lengths": np.array([len(content) for content in contents], np.int32),
+        "labels": np.array(labels, np.int32),
+    }
+    facts = {
+        "sha256": hashlib.sha256(joined).hexdigest(),
+        "labels_sha256": hashlib.sha256(arrays["labels"].tobytes()).hexdigest(),
+        **promised,
+    }
+    for split in ("train", "test"):
+        np.savez_compressed(path / f"{split}.npz", allow_pickle=False, **arrays)
+    listed = {"cifar10": {"train": facts, "test": facts}}
+    (folder / "pack.json").write_text(json.dumps({"data": listed}))
+
+
+def png(colour: int, side: int = 32) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (side, side), (colour, 0, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_other_packed_images_are_unpacked_again_and_bad_ones_are_refused(tmp_path):
+    folder, target = tmp_path / "folder", tmp_path / "data"
+    for colour, labels in ((1, [0, 1]), (2, [0, 1]), (2, [1, 0])):  # the count stays
+        packed_by_hand(folder, [png(colour), png(9)], labels)
+        assert "2 train" in unpack.unpack(folder, "cifar10", target)
+        images, found = data.load_arrays(CIFAR10, "test", target)
+        assert images[0, 5, 5].tolist() == [colour, 0, 0]
+        assert found.tolist() == labels
+    assert unpack.unpack(folder, "cifar10", target) == "cifar10: unpacked before"
+    for promised in ({"sha256": "0"}, {"labels_sha256": "0"}):
+        packed_by_hand(folder, [png(2), png(9)], [1, 0], **promised)
+        with pytest.raises(UserError, match=r"train\.npz: found images or labels other than"):
+            unpack.unpack(folder, "cifar10", target)
+    whole = png(3)
+    for bad in (png(3, 1), png(3, 64), whole[:-20], whole[:60], b"none"):
+        packed_by_hand(folder, [png(2), bad], [1, 0])
+        with pytest.raises(UserError, match="image 1 that cannot be decoded"):
+            unpack.unpack(folder, "cifar10", target)
+
+
+# Hides what a bare machine lacks, then does ceilings and a training with its evaluation.
+BARE = """
+import sys
+HIDDEN = ("tensorflow", "tensorflow_datasets", "tensorboard")
+class Hide:
+    def __init__(self, finder):
+        self._finder = finder
+    def find_spec(self, name, *rest):
+        hidden = name.partition(".")[0] in HIDDEN
+        return None if hidden else self._finder.find_spec(name, *rest)
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+sys.meta_path[:] = map(Hide, sys.meta_path)
+from pathlib import Path
+from benchmarks.accelerator import command, trainer
+out, work = sys.argv[1:]
+flags = ["--tiny", "--only=ceilings", "--budget_s=500", f"--out={out}", f"--work={work}"]
+assert command.main(flags) == 0
+from dst_jax import experiment
+from dst_jax.places import Places
+changes = {"data.name": "cifar10", "model.name": "mlp", "model.width": 8, "model.depth": 1}
+changes |= {"train.batch_size": 32, "train.steps": "6", "sparsity.algorithm": "rigl"}
+changes |= {"sparsity.update_freq": "2", "eval.corruptions": ("contrast",)}
+changes |= {"eval.severities": (3,), "eval.batch_size": 40, "eval.suite": "CIFAR10-C"}
+places = Places(Path(work) / "run", f"{work}/data", Path(work) / "cache")
+print(experiment.run(trainer.card(changes), places))
+assert not any(name in sys.modules for name in HIDDEN)
+here = Path.cwd()
+for name in ("dst_jax", "ml_collections", "clu", "benchmarks"):
+    assert Path(sys.modules[name].__file__).is_relative_to(here), sys.modules[name].__file__
+"""
+
+
+@pytest.mark.slow
+def test_a_packed_folder_trains_and_reports_with_what_a_bare_machine_has(packed, tmp_path):
+    folder, _, _ = packed
+    out, work = tmp_path / "out", tmp_path / "work"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BARE, str(out), str(work)],
+        cwd=folder,
+        env={key: value for key, value in runs.environment().items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    table = (out / "table.md").read_text()
+    assert "- data: cifar10" in table
+    assert "96 train and 40 test images decoded" in table
+    assert (work / "run" / "report.html").exists()
+    assert "rigl" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_real_test_images_of_cifar10_survive_packing(shared_dir, cache_dir, tmp_path):
+    pytest.importorskip("tensorflow", reason="CIFAR-10 lies in tfrecord files")
+    source = str(shared_dir / "tfds")
+    path = tmp_path / "folder" / "data" / "cifar10" / "test.npz"
+    path.parent.mkdir(parents=True)
+    facts = pack.pack_split(CIFAR10, "test", source, path)
+    assert facts["images"] == 10_000
+    assert 6 * facts["bytes"] < 20_000_000  # all 60,000 images
+    encoded, offsets, labels = unpack._open(path)
+    wanted, wanted_labels = data.load_arrays(CIFAR10, "test", source, cache_dir)
+    np.testing.assert_array_equal(labels, wanted_labels)
+    for index in range(0, 10_000, 10):
+        with Image.open(io.BytesIO(encoded[offsets[index] : offsets[index + 1]])) as image:
+            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), wanted[index])
+
+
+def test_digests_follow_the_files(tmp_path):
+    synthetic("train", 900, tmp_path)  # larger than what is read whole
+    first = identity.data("cifar10", str(tmp_path))
+    assert identity.data("cifar10", str(tmp_path)) == first
+    images, labels = data.load_arrays(CIFAR10, "train", tmp_path)
+    images = np.array(images)
+    images[-1] = 0
+    array_files.write(CIFAR10, "train", images, labels, tmp_path)
+    assert identity.data("cifar10", str(tmp_path)) != first
+    assert identity.frost("") == ""
+    (tmp_path / "frost1.png").write_bytes(b"1")
+    first = identity.frost(str(tmp_path))
+    (tmp_path / "frost1.png").write_bytes(b"2")
+    assert identity.frost(str(tmp_path)) != first
