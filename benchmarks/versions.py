@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from dst_jax.errors import UserError
+
 Recorded = Iterator[tuple[str, np.ndarray]]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow", "scikit-learn")
 
@@ -108,7 +110,7 @@ def record(options: argparse.Namespace) -> None:
     if options.state:
         chosen = {"state": lambda: state(options.state)}
     if unknown := set(options.only) - set(chosen):
-        sys.exit(f"--only: found {', '.join(unknown)}; expected some of {', '.join(chosen)}")
+        raise UserError("--only", ", ".join(unknown), f"some of {', '.join(chosen)}")
     arrays: dict[str, np.ndarray] = {}
     for name in options.only or chosen:
         before = len(arrays)
@@ -119,10 +121,27 @@ def record(options: argparse.Namespace) -> None:
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "processor": _processor(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "--only": " ".join(options.only),
+        "--algorithms": " ".join(options.algorithms),
+        "--networks": " ".join(options.networks),
+        "--frost_dir": _digest_of_files(options.frost_dir),
         "digests": {name: digest(array) for name, array in arrays.items()},
     }
     options.json.write_text(json.dumps(about, indent=1) + "\n")
     np.savez_compressed(options.json.with_suffix(".npz"), allow_pickle=False, **arrays)
+
+
+def _digest_of_files(directory: str | None) -> str:
+    """The first 8 digits of the SHA-256 of a directory's files; "" without one.
+
+    Its place differs from machine to machine, the photographs in it should not.
+    """
+    if directory is None or not os.path.isdir(directory):
+        return ""
+    found = hashlib.sha256()
+    for path in sorted(path for path in Path(directory).iterdir() if path.is_file()):
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:8]
 
 
 def _processor() -> str:
@@ -148,6 +167,15 @@ def main(arguments: list[str] | None = None) -> Any:
     parser.add_argument("--compare", type=Path, nargs="+", help="records; the first is the measure")
     parser.add_argument("--names", action="store_true", help="list every array that differs")
     options = parser.parse_args(arguments)
+    if not (options.compare or options.begin or options.json):
+        parser.error("expected --json, --begin or --compare")
+    try:
+        _run(options)
+    except UserError as error:
+        parser.exit(2, f"benchmarks.versions: {error}\n")
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.compare:
         from benchmarks import versions_compare
 
@@ -156,10 +184,8 @@ def main(arguments: list[str] | None = None) -> Any:
         from benchmarks import versions_rounded
 
         versions_rounded.begin(options.begin)
-    elif options.json:
-        record(options)
     else:
-        parser.error("expected --json, --begin or --compare")
+        record(options)
 
 
 if __name__ == "__main__":
