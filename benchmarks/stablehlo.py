@@ -6,6 +6,7 @@ by `lowering_cases` and by `tests/test_lowering.py`, which also shows that each 
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import re
@@ -183,7 +184,7 @@ def _calls(main: str, functions: dict[str, Any]) -> collections.Counter[str]:
     def called(name: str) -> collections.Counter[str]:
         found = collections.Counter({name: 1})
         for op in _operations(functions[name]):
-            for target in _symbols(*op.attributes.values()):
+            for target in _symbols(op.attributes, op.attributes):
                 # Meshes have names, too.
                 for inner, number in called(target).items() if target in functions else ():
                     found[inner] += number
@@ -192,15 +193,18 @@ def _calls(main: str, functions: dict[str, Any]) -> collections.Counter[str]:
     return called(main)
 
 
-def _symbols(*attributes: Any) -> Iterator[str]:
-    """The names that attributes refer to, those within lists and dictionaries as well."""
-    for attribute in attributes:
-        if isinstance(attribute, ir.FlatSymbolRefAttr):
-            yield attribute.value
-        elif isinstance(attribute, ir.ArrayAttr):
-            yield from _symbols(*attribute)
-        elif isinstance(attribute, ir.DictAttr):
-            yield from _symbols(*(entry.attr for entry in attribute))
+def _symbols(attribute: Any, keys: Any = ()) -> Iterator[str]:
+    """The names that an attribute refers to; of a list or dictionary, those at its keys."""
+    if isinstance(attribute, ir.FlatSymbolRefAttr):
+        yield attribute.value
+    elif isinstance(attribute, ir.ArrayAttr):
+        keys = range(len(attribute))
+    elif isinstance(attribute, ir.DictAttr):
+        keys = [attribute[number].name for number in range(len(attribute))]
+    for key in keys:
+        # Python has no class for some constants, as complex ones; they name nothing.
+        with contextlib.suppress(TypeError):
+            yield from _symbols(attribute[key])
 
 
 def _read(function: Any) -> dict[str, collections.Counter]:

@@ -134,6 +134,14 @@ def test_what_a_composite_holds_is_found(platform, is_jitted):
     assert found == ["stablehlo.rng_bit_generator 1 times"]
 
 
+def test_names_within_lists_and_dictionaries_are_followed():
+    module = lower(jax.jit(lambda x: x), (MATRIX,), "tpu")
+    with module.context:
+        text = "{a = @x, b = [@y, {c = @z}], d = dense<(2.0, 0.0)> : tensor<complex<f32>>, e = 1}"
+        found = list(stablehlo._symbols(stablehlo.ir.Attribute.parse(text)))
+    assert found == ["x", "y", "z"]
+
+
 def test_a_composite_that_is_called_twice_counts_twice():
     square = lax.composite(lambda x: x @ x, "tests.square")
     facts = Facts.of(lower(jax.jit(lambda x: square(square(x))), (MATRIX,), "tpu"))
