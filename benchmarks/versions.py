@@ -14,7 +14,6 @@ second prints a table in Markdown of what differs from the first file. XLA_FLAGS
 import argparse
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from dst_jax import workdir
 from dst_jax.errors import UserError
 
 Recorded = Iterator[tuple[str, np.ndarray]]
@@ -96,16 +96,18 @@ def packages() -> Recorded:
     yield "pillow/jpeg_written", np.frombuffer(file.getvalue(), np.uint8)
 
 
-def state(workdir: Path) -> Recorded:
+def state(run: Path) -> Recorded:
     """The state in the latest checkpoint of a run directory."""
     from benchmarks.versions_exact import leaves
     from dst_jax import checkpoint
 
-    yield from leaves(checkpoint.read(workdir / "checkpoints"), "state")
+    yield from leaves(checkpoint.read(run / "checkpoints"), "state")
 
 
 def record(options: argparse.Namespace) -> None:
     """Writes the JSON file and the arrays beside it."""
+    if not options.json.parent.is_dir():
+        raise UserError("--json", str(options.json), "a file in a directory that is there")
     chosen = parts(options)
     if options.state:
         chosen = {"state": lambda: state(options.state)}
@@ -127,8 +129,8 @@ def record(options: argparse.Namespace) -> None:
         "--frost_dir": _digest_of_files(options.frost_dir),
         "digests": {name: digest(array) for name, array in arrays.items()},
     }
-    options.json.write_text(json.dumps(about, indent=1) + "\n")
-    np.savez_compressed(options.json.with_suffix(".npz"), allow_pickle=False, **arrays)
+    workdir.write_arrays(options.json.with_suffix(".npz"), arrays)
+    workdir.write_json(options.json, about)
 
 
 def _digest_of_files(directory: str | None) -> str:
@@ -160,7 +162,10 @@ def main(arguments: list[str] | None = None) -> Any:
     )
     parser.add_argument("--only", nargs="*", default=[], help="parts to record; default: all")
     parser.add_argument("--algorithms", nargs="*", default=[], help="to train; default: all")
-    parser.add_argument("--networks", nargs="*", default=["mlp", "conv"], help="to train")
+    networks = ["mlp", "conv"]
+    parser.add_argument(
+        "--networks", nargs="*", default=networks, choices=networks, help="to train"
+    )
     parser.add_argument("--frost_dir", help="photographs of frost; without them frost is left out")
     parser.add_argument("--begin", type=Path, help="new run directory, to be stopped half-way")
     parser.add_argument("--state", type=Path, help="record the latest checkpoint of a run instead")

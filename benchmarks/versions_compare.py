@@ -165,7 +165,8 @@ def _told(names: Sequence[str], found: dict[str, dict[str, Any]]) -> str:
     size = sum(value["size"] for value in alike)
     count = sum(value["count"] for value in alike)
     if size:
-        told.append(f"{100 * count / size:.2g} % of their values")
+        share = 100 * count / size
+        told.append(f"{f'{share:.0f}' if share >= 10 else f'{share:.2g}'} % of their values")
     if lost := sum(value.get("not_finite", 0) for value in alike):
         told.append(f"{lost} values NaN or infinite in one and not the same in the other")
     if relative := [value["relative"] for value in alike if "relative" in value]:

@@ -48,7 +48,7 @@ def test_what_one_record_lacks_is_told(write):
         "corruptions_32": [
             "8",
             "equal (1 of 8 recorded)",
-            "1 of 1 differ: 1e+02 % of their values, by at most 4 (1 of 8 recorded)",
+            "1 of 1 differ: 100 % of their values, by at most 4 (1 of 8 recorded)",
         ],
         "random": ["0", "not recorded", "not compared (1 not in the first)"],
     }
@@ -91,7 +91,7 @@ def test_not_a_number_in_both_is_the_same():
 def test_arrays_of_another_shape_or_type(write):
     a = write("A", {"data/x": np.zeros((0, 3)), "data/y": np.zeros(2), "data/z": ["a"]})
     b = write("B", {"data/x": np.zeros((0, 4)), "data/y": np.zeros(2), "data/z": ["b"]})
-    expected = "2 of 3 differ: 1 of another shape or type, 1e+02 % of their values"
+    expected = "2 of 3 differ: 1 of another shape or type, 100 % of their values"
     assert cells(a, b, list_names=True) == {"data": ["3", expected]}
     assert "| data/x | all | float64(0, 4) |  |" in versions_compare.table([a, b], True)
     c = write("C", {"data/x": np.zeros((0, 4))})
@@ -142,6 +142,11 @@ def test_arrays_that_were_damaged_are_told_in_one_line(write, capsys):
 def test_a_part_that_is_unknown_is_told_in_one_line(tmp_path, capsys):
     error = refused_arguments(["--json", str(tmp_path / "A.json"), "--only", "dice"], capsys)
     assert "--only: found dice; expected some of draws, " in error
+
+
+def test_a_place_that_is_not_there_is_told_before_anything_is_recorded(tmp_path, capsys):
+    error = refused_arguments(["--json", str(tmp_path / "no" / "A.json")], capsys)
+    assert "--json: found " in error
 
 
 def refused(paths, capsys):
