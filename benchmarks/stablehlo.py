@@ -6,6 +6,7 @@ by `lowering_cases` and by `tests/test_lowering.py`, which also shows that each 
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import re
@@ -24,7 +25,19 @@ PLATFORMS = ("cuda", "tpu")
 ALLOWED_CALLS: frozenset[str] = frozenset()
 # Operations that meet the host, or draw random bits that differ from platform to platform.
 _REFUSED = ("send", "recv", "infeed", "outfeed", "rng", "rng_bit_generator")
-_PRODUCTS = ("stablehlo.convolution", "stablehlo.dot_general", "stablehlo.dot")
+_PRODUCTS = (
+    *("stablehlo.convolution", "stablehlo.dynamic_conv", "stablehlo.dot_general", "stablehlo.dot"),
+    "chlo.ragged_dot",
+)
+# What JAX writes that is not StableHLO itself: calls, shardings, and of CHLO, which a compiler
+# writes out as StableHLO, what computes number by number or sorts. The rest was not looked at.
+_DIALECTS = ("stablehlo", "func", "sdy")
+_KNOWN = {
+    *("acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i1e", "conj", "constant"),
+    *("constant_like", "cosh", "digamma", "erf", "erf_inv", "erfc", "is_inf", "is_neg_inf"),
+    *("is_pos_inf", "lgamma", "mulhi", "next_after", "polygamma", "ragged_dot", "sinh", "square"),
+    *("tan", "top_k", "zeta"),
+}
 _COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "collective_permute", "all_to_all")
 _DONATED = ("jax.buffer_donor", "tf.aliasing_output")
 
@@ -52,7 +65,7 @@ class Product:
     """A convolution or a product of matrices.
 
     Attributes:
-      kind: "convolution", "dot_general" or "dot".
+      kind: "convolution", "dynamic_conv", "dot_general", "dot" or "ragged_dot".
       operands: element types, such as ("bf16", "bf16").
       layout: dimension numbers of a convolution, such as "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]".
       is_exact: whether both operands ask for the highest precision.
@@ -68,9 +81,12 @@ class Product:
 class Facts:
     """What the checks need to know of a module. A function called twice counts twice.
 
+    A function counts as called wherever an operation names it: also the decomposition of a
+    composite, which a compiler may replace by a kernel of its own.
+
     Attributes:
       custom_calls: target -> how often.
-      refused: operations that meet the host, or draw a platform's own random bits.
+      refused: operations that meet the host, draw a platform's own random bits or are unknown here.
       wide: operations with a 64-bit floating-point operand or result.
       products: how often each kind is there, where its result is used.
       not_inlined: operations with the mark that only the CPU form of a convolution has.
@@ -168,13 +184,27 @@ def _calls(main: str, functions: dict[str, Any]) -> collections.Counter[str]:
     def called(name: str) -> collections.Counter[str]:
         found = collections.Counter({name: 1})
         for op in _operations(functions[name]):
-            if op.name in ("func.call", "call"):
-                target = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
-                for inner, number in called(target).items():
+            for target in _symbols(op.attributes, op.attributes):
+                # Meshes have names, too.
+                for inner, number in called(target).items() if target in functions else ():
                     found[inner] += number
         return found
 
     return called(main)
+
+
+def _symbols(attribute: Any, keys: Any = ()) -> Iterator[str]:
+    """The names that an attribute refers to; of a list or dictionary, those at its keys."""
+    if isinstance(attribute, ir.FlatSymbolRefAttr):
+        yield attribute.value
+    elif isinstance(attribute, ir.ArrayAttr):
+        keys = range(len(attribute))
+    elif isinstance(attribute, ir.DictAttr):
+        keys = [attribute[number].name for number in range(len(attribute))]
+    for key in keys:
+        # Python has no class for some constants, as complex ones; they name nothing.
+        with contextlib.suppress(TypeError):
+            yield from _symbols(attribute[key])
 
 
 def _read(function: Any) -> dict[str, collections.Counter]:
@@ -187,7 +217,11 @@ def _read(function: Any) -> dict[str, collections.Counter]:
         if name == "stablehlo.custom_call":
             target = ir.StringAttr(op.attributes["call_target_name"]).value
             found["custom_calls"][target] += 1
-        if name.startswith("stablehlo.") and kind in _REFUSED:
+        dialect = name.partition(".")[0]
+        is_known = dialect in _DIALECTS or (
+            dialect == "chlo" and kind.removeprefix("broadcast_") in _KNOWN
+        )
+        if not is_known or (dialect == "stablehlo" and kind in _REFUSED):
             found["refused"][name] += 1
         if kind in _COLLECTIVES:
             found["collectives"][kind] += 1
@@ -198,7 +232,8 @@ def _read(function: Any) -> dict[str, collections.Counter]:
         if name in _PRODUCTS and any(True for result in op.results for _ in result.uses):
             precision = str(op.attributes.get("precision_config", ""))
             layout = str(op.attributes.get("dimension_numbers", "")).partition("<")[2][:-1]
-            operands = tuple(_element(value.type) for value in op.operands)
+            # What comes after the factors are counts and paddings, in integers.
+            operands = tuple(_element(value.type) for value in list(op.operands)[:2])
             found["products"][Product(kind, operands, layout, precision.count("HIGHEST") == 2)] += 1
     return found
 

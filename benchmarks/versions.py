@@ -14,7 +14,6 @@ second prints a table in Markdown of what differs from the first file. XLA_FLAGS
 import argparse
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -23,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dst_jax import workdir
+from dst_jax.errors import UserError
 
 Recorded = Iterator[tuple[str, np.ndarray]]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow", "scikit-learn")
@@ -94,21 +96,23 @@ def packages() -> Recorded:
     yield "pillow/jpeg_written", np.frombuffer(file.getvalue(), np.uint8)
 
 
-def state(workdir: Path) -> Recorded:
+def state(run: Path) -> Recorded:
     """The state in the latest checkpoint of a run directory."""
     from benchmarks.versions_exact import leaves
     from dst_jax import checkpoint
 
-    yield from leaves(checkpoint.read(workdir / "checkpoints"), "state")
+    yield from leaves(checkpoint.read(run / "checkpoints"), "state")
 
 
 def record(options: argparse.Namespace) -> None:
     """Writes the JSON file and the arrays beside it."""
+    if not options.json.parent.is_dir():
+        raise UserError("--json", str(options.json), "a file in a directory that is there")
     chosen = parts(options)
     if options.state:
         chosen = {"state": lambda: state(options.state)}
     if unknown := set(options.only) - set(chosen):
-        sys.exit(f"--only: found {', '.join(unknown)}; expected some of {', '.join(chosen)}")
+        raise UserError("--only", ", ".join(unknown), f"some of {', '.join(chosen)}")
     arrays: dict[str, np.ndarray] = {}
     for name in options.only or chosen:
         before = len(arrays)
@@ -119,10 +123,27 @@ def record(options: argparse.Namespace) -> None:
         **{name: importlib.metadata.version(name) for name in PACKAGES},
         "processor": _processor(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "--only": " ".join(options.only),
+        "--algorithms": " ".join(options.algorithms),
+        "--networks": " ".join(options.networks),
+        "--frost_dir": _digest_of_files(options.frost_dir),
         "digests": {name: digest(array) for name, array in arrays.items()},
     }
-    options.json.write_text(json.dumps(about, indent=1) + "\n")
-    np.savez_compressed(options.json.with_suffix(".npz"), allow_pickle=False, **arrays)
+    workdir.write_arrays(options.json.with_suffix(".npz"), arrays)
+    workdir.write_json(options.json, about)
+
+
+def _digest_of_files(directory: str | None) -> str:
+    """The first 8 digits of the SHA-256 of a directory's files; "" without one.
+
+    Its place differs from machine to machine, the photographs in it should not.
+    """
+    if directory is None or not os.path.isdir(directory):
+        return ""
+    found = hashlib.sha256()
+    for path in sorted(path for path in Path(directory).iterdir() if path.is_file()):
+        found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:8]
 
 
 def _processor() -> str:
@@ -141,13 +162,25 @@ def main(arguments: list[str] | None = None) -> Any:
     )
     parser.add_argument("--only", nargs="*", default=[], help="parts to record; default: all")
     parser.add_argument("--algorithms", nargs="*", default=[], help="to train; default: all")
-    parser.add_argument("--networks", nargs="*", default=["mlp", "conv"], help="to train")
+    networks = ["mlp", "conv"]
+    parser.add_argument(
+        "--networks", nargs="*", default=networks, choices=networks, help="to train"
+    )
     parser.add_argument("--frost_dir", help="photographs of frost; without them frost is left out")
     parser.add_argument("--begin", type=Path, help="new run directory, to be stopped half-way")
     parser.add_argument("--state", type=Path, help="record the latest checkpoint of a run instead")
     parser.add_argument("--compare", type=Path, nargs="+", help="records; the first is the measure")
     parser.add_argument("--names", action="store_true", help="list every array that differs")
     options = parser.parse_args(arguments)
+    if not (options.compare or options.begin or options.json):
+        parser.error("expected --json, --begin or --compare")
+    try:
+        _run(options)
+    except UserError as error:
+        parser.exit(2, f"benchmarks.versions: {error}\n")
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.compare:
         from benchmarks import versions_compare
 
@@ -156,10 +189,8 @@ def main(arguments: list[str] | None = None) -> Any:
         from benchmarks import versions_rounded
 
         versions_rounded.begin(options.begin)
-    elif options.json:
-        record(options)
     else:
-        parser.error("expected --json, --begin or --compare")
+        record(options)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,78 @@ def test_a_custom_call_that_is_not_on_the_list_is_refused(platform):
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("is_jitted", [False, True])
+def test_what_a_composite_holds_is_found(platform, is_jitted):
+    def of(program):
+        inner = jax.jit(program) if is_jitted else program
+        return jax.jit(lambda x: lax.composite(inner, "tests.composite")(x) + 1)
+
+    harmless = of(lambda x: x * 2)
+    assert "stablehlo.composite" in str(lower(harmless, (MATRIX,), platform))
+    assert found_in(harmless, MATRIX, platform=platform, products="bf16") == []
+    (text,) = found_in(of(lambda x: x @ x), MATRIX, platform=platform, products="bf16")
+    assert text == "dot_general of ('f32', 'f32') 1 times"
+    qr = of(lambda x: jnp.linalg.qr(x)[1])
+    found = found_in(qr, MATRIX, platform=platform)
+    assert found
+    assert all(text.startswith("calls ") for text in found)
+    with jax.enable_x64(True):
+        wide = of(lambda x: x.astype(jnp.float64).sum().astype(jnp.float32))
+        found = found_in(wide, MATRIX, platform=platform)
+    assert found
+    assert all("float64" in text for text in found)
+    rbg = of(lambda x: x + jax.random.uniform(jax.random.key(0, impl="rbg"), (4, 4)))
+    found = found_in(rbg, MATRIX, platform=platform)
+    assert found == ["stablehlo.rng_bit_generator 1 times"]
+
+
+def test_names_within_lists_and_dictionaries_are_followed():
+    module = lower(jax.jit(lambda x: x), (MATRIX,), "tpu")
+    with module.context:
+        text = "{a = @x, b = [@y, {c = @z}], d = dense<(2.0, 0.0)> : tensor<complex<f32>>, e = 1}"
+        found = list(stablehlo._symbols(stablehlo.ir.Attribute.parse(text)))
+    assert found == ["x", "y", "z"]
+
+
+def test_a_composite_that_is_called_twice_counts_twice():
+    square = lax.composite(lambda x: x @ x, "tests.square")
+    facts = Facts.of(lower(jax.jit(lambda x: square(square(x))), (MATRIX,), "tpu"))
+    assert facts.products.total() == 2
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_ragged_product_is_a_product(platform):
+    def operands(dtype):
+        return jnp.ones((8, 4), dtype), jnp.ones((2, 4, 4), dtype), jnp.array([3, 5])
+
+    program = jax.jit(lax.ragged_dot)
+    narrow, wide = operands(jnp.bfloat16), operands(jnp.float32)
+    assert "chlo.ragged_dot" in str(lower(program, wide, platform))
+    assert found_in(program, *narrow, platform=platform, products="bf16") == []
+    (text,) = found_in(program, *wide, platform=platform, products="bf16")
+    assert text == "ragged_dot of ('f32', 'f32') 1 times"
+    exact = jax.jit(lambda *of: lax.ragged_dot(*of, precision=lax.Precision.HIGHEST))
+    assert found_in(exact, *wide, platform=platform, exact=True) == []
+    assert found_in(program, *wide, platform=platform, exact=True) == [
+        "ragged_dot in the default precision 1 times"
+    ]
+
+
+def test_an_operation_that_is_unknown_is_refused(monkeypatch):
+    module = lower(jax.jit(lambda x: lax.erf_inv(x) + lax.top_k(x, 4)[0]), (MATRIX,), "tpu")
+    assert complaints(Facts.of(module), Expected()) == []
+    known = "chlo.erf_inv %arg0 : tensor<4x4xf32> -> "
+    assert known in str(module)
+    text = str(module).replace(known, '"other.erf"(%arg0) : (tensor<4x4xf32>) -> ')
+    with module.context as context:
+        context.allow_unregistered_dialects = True
+        other = type(module).parse(text)
+    assert complaints(Facts.of(other), Expected()) == ["other.erf 1 times"]
+    monkeypatch.setattr(stablehlo, "_KNOWN", stablehlo._KNOWN - {"top_k"})
+    assert complaints(Facts.of(module), Expected()) == ["chlo.top_k 1 times"]
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
 def test_float64_is_refused(platform):
     with jax.enable_x64(True):
         program = jax.jit(lambda x: x.astype(jnp.float64).sum())

@@ -1,0 +1,180 @@
+"""What `benchmarks.versions --compare` says of records that differ, lack arrays or are broken."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import versions, versions_compare
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a record as `versions.record` does, and returns its path."""
+
+    def written(stem, arrays, **about):
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        path = tmp_path / f"{stem}.json"
+        digests = {name: versions.digest(array) for name, array in arrays.items()}
+        path.write_text(json.dumps({**about, "digests": digests}))
+        np.savez_compressed(path.with_suffix(".npz"), **arrays)
+        return path
+
+    return written
+
+
+def cells(*paths, **options):
+    """Group -> the cells of its row."""
+    rows = {}
+    text = versions_compare.table(paths, options.get("list_names", False))
+    for line in text.split("\n\n")[1].splitlines()[2:]:
+        group, *row = line.strip("| ").split(" | ")
+        rows[group] = row
+    return rows
+
+
+IMAGES = {f"corruptions_32/{i}": np.full((2, 3), i, np.uint8) for i in range(8)}
+
+
+def test_equal_records(write):
+    assert cells(write("A", IMAGES), write("B", IMAGES)) == {"corruptions_32": ["8", "equal"]}
+
+
+def test_what_one_record_lacks_is_told(write):
+    one = {"corruptions_32/0": IMAGES["corruptions_32/0"]}
+    other = {"corruptions_32/0": one["corruptions_32/0"] + 4, "random/bits": np.arange(3)}
+    a, b, c = write("A", IMAGES), write("B", one), write("C", other)
+    assert cells(a, b, c) == {
+        "corruptions_32": [
+            "8",
+            "equal (1 of 8 recorded)",
+            "1 of 1 differ: 100 % of their values, by at most 4 (1 of 8 recorded)",
+        ],
+        "random": ["0", "not recorded", "not compared (1 not in the first)"],
+    }
+    assert cells(b, a) == {"corruptions_32": ["1", "equal (7 not in the first)"]}
+    assert cells(c, b)["random"] == ["1", "not recorded"]
+
+
+def test_another_choice_is_told(write):
+    a = write("A", IMAGES, **{"--networks": "mlp conv", "--frost_dir": ""})
+    b = write("B", IMAGES, **{"--networks": "mlp", "--frost_dir": "12345678"})
+    told = "was recorded with another --networks, --frost_dir."
+    assert f"B {told}" in versions_compare.table([a, b], False)
+    assert "was recorded with another" not in versions_compare.table([a, a], False)
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_lost_is_told(write, order, value):
+    ones = np.ones(4, np.float32)
+    names = [f"step/m/{number}" for number in order]
+    a = write("A", dict.fromkeys(names, ones))
+    near, lost = ones.copy(), ones.copy()
+    near[0], lost[1] = 1.0001, value
+    b = write("B", dict(zip(sorted(names), (near, lost), strict=True)))
+    for one, other in ((a, b), (b, a)):
+        (row,) = cells(one, other).values()
+        assert row[1].startswith("1 of 1 differ: 25 % of their values, 1 values NaN or infinite in")
+        assert row[1].endswith("at most 1.0e-04 of their r.m.s.")
+    listed = versions_compare.table([a, b], True)
+    assert "| step/m/2 | 1 of 4, 1 of them NaN or infinite in one | 0 | 0 |" in listed
+
+
+def test_not_a_number_in_both_is_the_same():
+    one = np.array([np.nan, np.inf, 1, 2], np.float32)
+    other = np.array([np.nan, np.inf, 1, 3], np.float32)
+    found = versions_compare.difference(one, other)
+    assert (found["count"], found["not_finite"], found["greatest"]) == (1, 0, 1.0)
+
+
+def test_arrays_of_another_shape_or_type(write):
+    a = write("A", {"data/x": np.zeros((0, 3)), "data/y": np.zeros(2), "data/z": ["a"]})
+    b = write("B", {"data/x": np.zeros((0, 4)), "data/y": np.zeros(2), "data/z": ["b"]})
+    expected = "2 of 3 differ: 1 of another shape or type, 100 % of their values"
+    assert cells(a, b, list_names=True) == {"data": ["3", expected]}
+    assert "| data/x | all | float64(0, 4) |  |" in versions_compare.table([a, b], True)
+    c = write("C", {"data/x": np.zeros((0, 4))})
+    assert cells(a, c)["data"][1] == "1 of 1 differ: 1 of another shape or type (1 of 3 recorded)"
+
+
+BROKEN = {
+    "text": ("{", "JSONDecodeError"),
+    "list": ("[]", "TypeError"),
+    "no digests": ("{}", "KeyError"),
+    "names": ('{"digests": {"train_masks/x": ""}}', "IndexError"),
+    "more than the arrays": ('{"digests": {"random/a": "", "random/b": ""}}', "no array random/b"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_record_is_told_in_one_line(write, capsys, text, told):
+    good, bad = write("A", {"random/a": 1}), write("B", {"random/a": 1})
+    bad.write_text(text)
+    error = refused([good, bad], capsys)
+    assert told in error
+    assert "B." in error
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_a_missing_file_is_told_in_one_line(write, capsys, suffix):
+    paths = [write(name, {"random/a": 1}) for name in "AB"]
+    paths[1].with_suffix(suffix).unlink()
+    assert "No such file" in refused(paths, capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 and no more", b"text"])
+def test_arrays_that_are_no_arrays_are_told_in_one_line(write, capsys, content):
+    paths = [write(name, {"random/a": 1}) for name in "AB"]
+    paths[1].with_suffix(".npz").write_bytes(content)
+    assert "B.npz" in refused(paths, capsys)
+
+
+def test_arrays_that_were_damaged_are_told_in_one_line(write, capsys):
+    paths = [write(name, {"random/a": np.arange(1000) + len(name)}) for name in ("A", "BB")]
+    arrays = paths[1].with_suffix(".npz")
+    content = bytearray(arrays.read_bytes())
+    content[300:320] = bytes(20)
+    arrays.write_bytes(content)
+    assert "BB.npz" in refused(paths, capsys)
+
+
+def test_a_part_that_is_unknown_is_told_in_one_line(tmp_path, capsys):
+    error = refused_arguments(["--json", str(tmp_path / "A.json"), "--only", "dice"], capsys)
+    assert "--only: found dice; expected some of draws, " in error
+
+
+def test_a_place_that_is_not_there_is_told_before_anything_is_recorded(tmp_path, capsys):
+    error = refused_arguments(["--json", str(tmp_path / "no" / "A.json")], capsys)
+    assert "--json: found " in error
+
+
+def refused(paths, capsys):
+    return refused_arguments(["--compare", *map(str, paths)], capsys)
+
+
+def refused_arguments(arguments, capsys):
+    """The one line with which the program ends."""
+    with pytest.raises(SystemExit) as ended:
+        versions.main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_a_record_says_what_was_asked_for(tmp_path):
+    frost = tmp_path / "frost"
+    frost.mkdir()
+    (frost / "frost1.png").write_bytes(b"1")
+    path = tmp_path / "A.json"
+    versions.main(["--json", str(path), "--only", "promotion", "--frost_dir", str(frost)])
+    about = json.loads(path.read_text())
+    assert about["--only"] == "promotion"
+    assert about["--networks"] == "mlp conv"
+    before = about["--frost_dir"]
+    assert len(before) == 8
+    (frost / "frost1.png").write_bytes(b"2")
+    versions.main(["--json", str(path), "--only", "promotion", "--frost_dir", str(frost)])
+    assert json.loads(path.read_text())["--frost_dir"] != before
+    assert cells(path, path) == {"promotion": ["2", "equal"]}
