@@ -30,13 +30,14 @@ _PRODUCTS = (
     "chlo.ragged_dot",
 )
 # What JAX writes that is not StableHLO itself: calls, shardings, and of CHLO, which a compiler
-# writes out as StableHLO, what computes number by number or sorts. The rest was not looked at.
+# writes out as StableHLO, what computes number by number or sorts, and scans (JAX 0.12: a sum of
+# all before on cuda), whose bodies are read. The rest was not looked at.
 _DIALECTS = ("stablehlo", "func", "sdy")
 _KNOWN = {
     *("acos", "acosh", "asin", "asinh", "atan", "atanh", "bessel_i1e", "conj", "constant"),
     *("constant_like", "cosh", "digamma", "erf", "erf_inv", "erfc", "is_inf", "is_neg_inf"),
-    *("is_pos_inf", "lgamma", "mulhi", "next_after", "polygamma", "ragged_dot", "sinh", "square"),
-    *("tan", "top_k", "zeta"),
+    *("is_pos_inf", "lgamma", "mulhi", "next_after", "polygamma", "ragged_dot", "scan", "sinh"),
+    *("square", "tan", "top_k", "zeta"),
 }
 _COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "collective_permute", "all_to_all")
 _DONATED = ("jax.buffer_donor", "tf.aliasing_output")

@@ -166,6 +166,11 @@ def test_a_ragged_product_is_a_product(platform):
     ]
 
 
+def test_a_sum_of_all_before_is_not_refused():
+    for platform in PLATFORMS:
+        assert found_in(jax.jit(lambda x: lax.cumsum(x)), MATRIX, platform=platform) == []
+
+
 def test_an_operation_that_is_unknown_is_refused(monkeypatch):
     module = lower(jax.jit(lambda x: lax.erf_inv(x) + lax.top_k(x, 4)[0]), (MATRIX,), "tpu")
     assert complaints(Facts.of(module), Expected()) == []
