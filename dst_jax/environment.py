@@ -47,7 +47,7 @@ def record_start(workdir: Path, step: int, hardware: str, data_dir: str | None) 
             versions[name] = importlib.metadata.version(name)
     start = {
         "command": _command(),
-        "commit": _commit(),
+        "commit": commit(),
         "versions": versions,
         "hardware": hardware,
         "deterministic_kernels": deterministic_kernels(),
@@ -121,7 +121,7 @@ def _command() -> str:
     return " ".join([*([PROGRAMS[0]] if installed else ["python", program]), *arguments])
 
 
-def _commit() -> str:
+def commit() -> str:
     """The Git commit of the code, with `+changes` where files differ from it; else "unknown"."""
     root = Path(dst_jax.__file__).resolve().parents[1]
     git = ["git", "-C", str(root)]

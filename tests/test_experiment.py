@@ -116,9 +116,9 @@ CACHE_OPTIONS = (
 def test_every_start_of_a_run_is_kept(tmp_path, monkeypatch):
     old = {"command": "python run.py", "commit": "a", "versions": {}, "hardware": "1 x TPU"}
     (tmp_path / "environment.json").write_text(json.dumps({**old, "started": "2026"}))
-    monkeypatch.setattr(environment, "_commit", lambda: "b")
+    monkeypatch.setattr(environment, "commit", lambda: "b")
     environment.record_start(tmp_path, 55, "1 x cpu", None)
-    monkeypatch.setattr(environment, "_commit", lambda: "c")
+    monkeypatch.setattr(environment, "commit", lambda: "c")
     environment.record_start(tmp_path, 66, "1 x cpu", str(tmp_path))
     found = json.loads((tmp_path / "environment.json").read_text())
     assert found["commit"] == "a"

@@ -20,11 +20,10 @@ from PIL import Image
 
 import dst_jax
 from benchmarks.accelerator import unpack
-from dst_jax import data
+from dst_jax import data, environment
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import array_files, prepared
 from dst_jax.data.datasets import Dataset
-from dst_jax.environment import _commit
 from dst_jax.errors import UserError
 from dst_jax.workdir import write_json, write_text
 
@@ -228,5 +227,5 @@ def _bytes(path: Path) -> int:
 def commit(folder: Path | None) -> str:
     """The commit of the code: of a packed folder, of the checkout that it was packed from."""
     if folder is None:
-        return _commit()
+        return environment.commit()
     return str(json.loads((folder / unpack.MARK).read_text())["commit"])
