@@ -19,7 +19,7 @@ _FLAGS = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_spl
 
 
 def _known_to_xla(flags: tuple[str, ...]) -> str:
-    """Those of the flags that this XLA has: a process with any other ends without a word."""
+    """Those of the flags that this XLA has: it ends a process that is given any other."""
     ask = [sys.executable, "-c", "import jax; jax.devices()"]
     for kept in (flags, *((flag,) for flag in flags)):
         environment = {**os.environ, "XLA_FLAGS": " ".join(kept)}
