@@ -26,7 +26,7 @@ from dst_jax import data, models
 from dst_jax.data.benchmarks import SEVERITIES
 from dst_jax.parallel import Devices
 from dst_jax.robustness import images, suites
-from dst_jax.robustness.engine import Engine
+from dst_jax.robustness.engine import Engine, Network
 from dst_jax.robustness.records import Condition
 
 
@@ -44,7 +44,9 @@ def network(
     return jax.tree_util.Partial(logits, variables)
 
 
-def measure(engine: Engine, batches: list[images.Batch], name: str) -> dict[str, Any]:
+def measure(
+    engine: Engine, model: Network, batches: list[images.Batch], name: str
+) -> dict[str, Any]:
     """Seconds of the stages of one corruption: medians over its severities."""
     start = time.perf_counter()
     jax.block_until_ready(engine.render(Condition(name, 1), batches[0]))
@@ -57,13 +59,13 @@ def measure(engine: Engine, batches: list[images.Batch], name: str) -> dict[str,
             start = time.perf_counter()
             rendered = jax.block_until_ready(engine.render(condition, batch))
             middle = time.perf_counter()
-            jax.block_until_ready(engine.predict(rendered))
+            jax.block_until_ready(model.predict(rendered))
             render += middle - start
             predict += time.perf_counter() - middle
         figures["render"].append(render)
         figures["predict"].append(predict)
     start = time.perf_counter()
-    engine.score(batches, [condition])
+    engine.score([model], batches, [condition])
     figures["host"] = [time.perf_counter() - start - render - predict]
     medians = {stage: statistics.median(values) for stage, values in figures.items()}
     return {"corruption": name, "first_call": first, **medians}
@@ -88,8 +90,9 @@ def main() -> None:
     size = min(options.batch_size, source.total or options.batch_size)
     batches = list(images.CleanImages(source, devices, size)())
     assert source.dataset is not None
-    engine = Engine(network(source.dataset), plan, devices)
-    jax.block_until_ready(engine.predict(batches[0].rows["image"]))  # compiles
+    engine = Engine(plan, devices)
+    model = engine.network(network(source.dataset))
+    jax.block_until_ready(model.predict(batches[0].rows["image"]))  # compiles
 
     print(f"{circumstances['processor']}, {circumstances['hardware']}, jax {jax.__version__},")
     print(f"load {circumstances['load']}, {source.total:,} images, {size} a batch and device\n")
@@ -97,7 +100,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     lines = []
     for name in dict.fromkeys(c.corruption for c in plan.conditions[1:]):
-        line = measure(engine, batches, name)
+        line = measure(engine, model, batches, name)
         line["ratio"] = line["render"] / line["predict"]
         print(f"| {name} | {line['render']:.3f} | {line['predict']:.3f} |", end="")
         print(f" {line['host']:.3f} | {line['ratio']:.2f} |", flush=True)

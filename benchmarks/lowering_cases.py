@@ -133,7 +133,7 @@ def _evaluation(model: str, dtype: str, count: int = 4) -> Case:
         training = Training(dtype, "jit", count, {"model.name": model})
         variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), training.variables)
         predict = jax.tree_util.Partial(saved_run.logits_function(training.config), variables)
-        scorer = engine.Engine(predict, suites.Plan("", "", "", 0, (CLEAN,)), training.devices)
+        scorer = engine.Engine(suites.Plan("", "", "", 0, (CLEAN,)), training.devices)
         shape = training.dataset.image_shape
         images = over_devices(training.devices, {"image": np.zeros((BATCH, *shape), np.uint8)})
         expected = stablehlo.Expected(
@@ -142,7 +142,8 @@ def _evaluation(model: str, dtype: str, count: int = 4) -> Case:
             is_trained=False,
             devices=count,
         )
-        return scorer._outcome, (training.devices.abstract(scorer._predict), images), expected
+        network = training.devices.abstract(training.devices.replicate_global(predict))
+        return scorer.outcome, (network, images), expected
 
     return Case(f"prediction, {model}", f"rows over {count} devices", dtype, build)
 
@@ -153,7 +154,7 @@ def _rendering(name: str, preset: str, count: int = 4) -> Case:
     def build() -> Built:
         devices = Accelerators("jit", jax.devices()[:count])
         plan = suites.plan([name], None, preset, frost_dir=_frost())
-        program = engine.Engine(lambda images: images, plan, devices).renderer(name)
+        program = engine.Engine(plan, devices).renderer(name)
         side = PRESET_SIZES.get(preset, 32)
         shape = (BATCH, 8, side, side, 3) if preset == data.VIDEO else (BATCH, side, side, 3)
         rows = {"image": np.zeros(shape, np.uint8), "id": np.zeros(BATCH, np.int32)}

@@ -1,10 +1,10 @@
-"""Evaluates the checkpoint of a run on clean and corrupted test images: `robustness.csv`.
+"""Evaluates the checkpoints of runs on clean and corrupted test images: `robustness.csv`.
 
-Turns the section `eval` of a config into arguments of `robustness.evaluate`, which does the work
-and skips what is scored. Called by `experiment`.
+Turns the section `eval` of a config into arguments of `robustness.evaluate_models`, which does the
+work and skips what is scored. Called by `stages`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,33 +61,58 @@ def evaluate(config: Config, run: Run, data_dir: str | None, cache_dir: Path) ->
       RunError: a corrupted dataset holds another number of images than the clean one.
       InterruptedRunError: SIGTERM or Ctrl-C; what was scored is on disk.
     """
-    if run.step != config["train"]["steps"]:
-        raise UserError(
-            f"--workdir={run.workdir}",
-            f"training at step {run.step} of {config['train']['steps']}",
-            "a finished training",
-            "Finish it with --mode=train",
+    return evaluate_runs(config, [run], data_dir, cache_dir)[0]
+
+
+def evaluate_runs(
+    config: Config, runs: Sequence[Run], data_dir: str | None, cache_dir: Path
+) -> list[Result]:
+    """Scores several runs, for which each corrupted image is rendered once.
+
+    Args:
+      config: the resolved config of any of them: they share the dataset and the section `eval`.
+      runs: of directories side by side, or one.
+      data_dir: see `evaluate`.
+      cache_dir: see `evaluate`.
+
+    Returns:
+      The scores that the config asks for, in the order of the runs.
+
+    Raises:
+      UserError, RunError, InterruptedRunError: as `evaluate`, of any of them.
+    """
+    for run in runs:
+        if run.step != run.config["train"]["steps"]:
+            raise UserError(
+                f"--workdir={run.workdir}",
+                f"training at step {run.step} of {run.config['train']['steps']}",
+                "a finished training",
+                "Finish it with --mode=train",
+            )
+    found = {run.workdir: complete(config, run.workdir, data_dir, cache_dir) for run in runs}
+    missing = [run for run in runs if found[run.workdir] is None]
+    if missing:
+        options = config["eval"]
+        alone = len(missing) == 1
+        results = evaluation.evaluate_models(
+            {"" if alone else run.workdir.name: run.predict for run in missing},
+            config["data"]["name"],
+            _suite(options),
+            source=options["source"],
+            corruptions=options["corruptions"],
+            severities=options["severities"],
+            preset=options["preset"],
+            seed=options["seed"],
+            frost_dir=options["frost_dir"],
+            batch_size=options["batch_size"],
+            max_images=options["max_images"],
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            path=missing[0].workdir if alone else missing[0].workdir.parent,
+            prefix=PREFIX,
         )
-    if (found := complete(config, run.workdir, data_dir, cache_dir)) is not None:
-        return found
-    options = config["eval"]
-    return evaluation.evaluate(
-        run.predict,
-        config["data"]["name"],
-        _suite(options),
-        source=options["source"],
-        corruptions=options["corruptions"],
-        severities=options["severities"],
-        preset=options["preset"],
-        seed=options["seed"],
-        frost_dir=options["frost_dir"],
-        batch_size=options["batch_size"],
-        max_images=options["max_images"],
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        path=run.workdir,
-        prefix=PREFIX,
-    )
+        found |= dict(zip((run.workdir for run in missing), results.values(), strict=True))
+    return [result for run in runs if (result := found[run.workdir]) is not None]
 
 
 def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> Result | None:

@@ -111,12 +111,19 @@ def run(
     if sweep.launcher:
         _launch(resolved, places, sweep)
     else:
-        for index in to_do:
+        parts = [resolved[index] for index in to_do]
+        if mode == "evaluate":
+            parts = stages.side_by_side({p: run for part in parts for p, run in part.items()})
+        while parts:
+            part = parts.pop(0)
             try:
-                tables += stages.do(resolved[index], places, mode, several=len(runs) > 1)
+                tables += stages.do(part, places, mode, several=len(runs) > 1)
             except UserError as error:
                 if mode not in ("analyze", "evaluate") or len(runs) == 1:
                     raise
+                if mode == "evaluate" and len(part) > 1:  # one by one, to see which of them it is
+                    parts = [{path: run} for path, run in part.items()] + parts
+                    continue
                 failed.append(error)  # the others do not wait for it
                 what = "analysed" if mode == "analyze" else "evaluated"
                 print(f"not {what}: {error}", flush=True)

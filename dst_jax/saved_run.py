@@ -86,16 +86,23 @@ def logits_function(config: Mapping[str, Any]) -> Callable[[Any, jax.Array], jax
     """The function (variables, images uint8 [B, H, W, 3]) -> logits of a config's network.
 
     Clips are uint8 [B, T, H, W, 3]; of frames larger than the network takes it sees the middle.
+    Functions of equal networks are equal, so that runs share compiled programs.
     """
-    model, dataset = create_model(config), data.get(config["data"]["name"])
+    dtype = config["model"]["dtype"]
+    return _Logits(create_model(config), dtype, data.get(config["data"]["name"]))
 
-    def logits(variables: Any, images: jax.Array) -> jax.Array:
-        if dataset.clip:
-            images = _middle(images, dataset.image_shape[-2])
-        normal = data.normalise(images, dataset, jnp.dtype(config["model"]["dtype"]))
-        return model.apply(variables, normal, train=False)
 
-    return logits
+@dataclasses.dataclass(frozen=True)
+class _Logits:
+    model: Any
+    dtype: str
+    dataset: data.Dataset = dataclasses.field(hash=False)  # of which a part may be a dictionary
+
+    def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
+        if self.dataset.clip:
+            images = _middle(images, self.dataset.image_shape[-2])
+        normal = data.normalise(images, self.dataset, jnp.dtype(self.dtype))
+        return self.model.apply(variables, normal, train=False)
 
 
 def _middle(frames: jax.Array, size: int) -> jax.Array:

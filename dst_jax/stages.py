@@ -1,4 +1,4 @@
-"""A run through its stages: its directory, training, evaluation and description, analysis.
+"""Runs through their stages: directory, training, evaluation and description, analysis.
 
 What is done is skipped without reading the checkpoint, so the same command finishes what was
 interrupted and is quick where nothing is left. Called by `experiment`.
@@ -20,10 +20,17 @@ if TYPE_CHECKING:  # which imports JAX
     from dst_jax.robustness import Result
 
 Load = Callable[[], Any]
+_TOGETHER = 16  # networks scored side by side: rendering is shared by as many
 
 
 def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool) -> list[str]:
-    """Takes the runs of one config, one a seed, through what the mode asks for.
+    """Takes runs through what the mode asks for.
+
+    Args:
+      runs: those of one config, one a seed; in mode `evaluate`, a part of `side_by_side`.
+      places: directories.
+      mode: of `experiment.MODES`.
+      several: whether the call has other runs, so that it is said which these are.
 
     Returns:
       In mode `evaluate` the table of each run.
@@ -39,15 +46,32 @@ def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool)
         if mode in ("all", "train"):
             _reopen(runs, places, mode, main)
             _train(runs, places, main)
+        load = functools.cache(_load)
         tables = []
+        if mode in ("all", "evaluate"):
+            results = _evaluate(runs, places, main, load)
+            tables = [f"{path}\n{result.table()}" for path, result in results.items()]
         for path, run in runs.items():
-            load = functools.cache(functools.partial(_load, path))
-            if mode in ("all", "evaluate"):
-                result = _evaluate(path, run, places, main, load)
-                tables.append(f"{path}\n{result.table()}")
             if mode in ("all", "analyze"):
-                _analyze(path, run, places, main, load, everything=mode == "analyze")
+                own = functools.partial(load, path)
+                _analyze(path, run, places, main, own, everything=mode == "analyze")
         return tables if mode == "evaluate" else []
+
+
+def side_by_side(runs: Mapping[Path, RunConfig]) -> list[dict[Path, RunConfig]]:
+    """Sorts runs into those that `do` may evaluate together: on the same images, not too many.
+
+    An interruption waits until all networks of a part are scored on a condition.
+    """
+    alike: dict[str, list[Path]] = {}
+    for path, run in runs.items():
+        key = (run.config["data"]["name"], run.evaluation, run.data_dir, str(path.parent))
+        alike.setdefault(repr(key), []).append(path)
+    return [
+        {path: runs[path] for path in paths[start : start + _TOGETHER]}
+        for paths in alike.values()
+        for start in range(0, len(paths), _TOGETHER)
+    ]
 
 
 def _load(path: Path) -> Any:
@@ -94,24 +118,53 @@ def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:
     train.train(configs, list(runs), data_dir, places.cache_dir)
 
 
-def _evaluate(path: Path, run: RunConfig, places: Places, main: bool, load: Load) -> "Result":
-    """Scores a run and describes its network; reads the checkpoint only if something is missing."""
+def _evaluate(
+    runs: Mapping[Path, RunConfig], places: Places, main: bool, load: Callable[[Path], Any]
+) -> dict[Path, "Result"]:
+    """Scores runs and describes their networks; reads a checkpoint only if something is missing.
+
+    Args:
+      runs: of the same dataset and the same options of evaluation.
+      places: directories.
+      main: whether this process writes.
+      load: the run of a directory.
+    """
     from dst_jax import evaluate
-    from dst_jax.parallel import any_process
+    from dst_jax.parallel import Devices, any_process
 
-    config, data_dir = run.for_evaluation, run.data_dir
-    result = evaluate.complete(config, path, data_dir, places.cache_dir)
-    described = (path / "model.json").exists() and (path / "summary.json").exists()
-    # Every process does what any of them has to: Orbax waits for all of them.
-    work = any_process(result is None or not described)
-    if result is not None and not work:
-        return result
-    saved = load()
-    if main:
-        from dst_jax.analysis import describe
+    config, data_dir = next(iter(runs.values())).for_evaluation, next(iter(runs.values())).data_dir
+    room = Devices().bytes_for_data
+    results: dict[Path, Result | None] = {}
+    waiting: dict[Path, Any] = {}
 
-        describe.write(saved)
-    return evaluate.evaluate(config, saved, data_dir, places.cache_dir)
+    def score() -> None:
+        found = evaluate.evaluate_runs(config, [*waiting.values()], data_dir, places.cache_dir)
+        results.update(zip(waiting, found, strict=True))
+        waiting.clear()
+
+    for path, run in runs.items():
+        own = run.for_evaluation
+        results[path] = evaluate.complete(own, path, data_dir, places.cache_dir)
+        described = (path / "model.json").exists() and (path / "summary.json").exists()
+        # Every process does what any of them has to: Orbax waits for all of them.
+        if any_process(results[path] is None or not described):
+            waiting[path] = saved = load(path)
+            if main:
+                from dst_jax.analysis import describe
+
+                describe.write(saved)
+            if sum(map(_size, waiting.values())) > room:
+                score()
+    if waiting:
+        score()
+    return {path: result for path, result in results.items() if result is not None}
+
+
+def _size(run: Any) -> int:
+    """Bytes of a run's weights."""
+    import jax
+
+    return sum(leaf.nbytes for leaf in jax.tree.leaves((run.params, run.batch_stats)))
 
 
 def _analyze(

@@ -1,13 +1,15 @@
 """Evaluation of run directories: what is scored, what is skipped, where the images come from."""
 
+import dataclasses
 import shutil
 
 import cifar10_c
+import jax
 import numpy as np
 import pytest
 import runs
 
-from dst_jax import data, evaluate, load_run, train
+from dst_jax import data, evaluate, load_run, saved_run, train
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
@@ -55,9 +57,9 @@ def test_every_test_image_counts_and_a_restart_scores_only_what_is_missing(
     (workdir / "robustness.csv").write_text("".join([*lines[:2], lines[3]]))
     score, asked = Engine.score, []
 
-    def spy(self, batches, conditions):
+    def spy(self, networks, batches, conditions):
         asked.extend(conditions)
-        return score(self, batches, conditions)
+        return score(self, networks, batches, conditions)
 
     monkeypatch.setattr(Engine, "score", spy)
     assert sorted(scores(config, workdir, cache_dir)) == sorted(rows)
@@ -142,8 +144,9 @@ def test_a_corrupted_dataset_must_be_one_of_the_dataset_and_prepared(digits_run,
 def test_a_run_that_is_not_finished_is_refused(digits_run, cache_dir):
     config, workdir = digits_run
     longer = {**config, "train": {**config["train"], "steps": 99}}
+    unfinished = dataclasses.replace(load_run(workdir), config=longer)
     with pytest.raises(UserError, match=r"training at step 11 of 99"):
-        evaluate.evaluate(longer, load_run(workdir), None, cache_dir)
+        evaluate.evaluate(longer, unfinished, None, cache_dir)
 
 
 def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, shared_dir):
@@ -193,3 +196,21 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
         # Stored in our names, though TFDS calls this one `elastic`.
         ("common", "elastic_transform", ""),
     ]
+
+
+def test_networks_of_equal_configs_share_a_compiled_program(digits_run):
+    _, workdir = digits_run
+    one, other = (load_run(workdir) for _ in range(2))
+    assert jax.tree.structure(one.predict) == jax.tree.structure(other.predict)
+    traced = []
+
+    @jax.jit
+    def classes(predict, images):
+        traced.append(images.shape)
+        return predict(images).argmax(-1)
+
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(classes(one.predict, images), classes(other.predict, images))
+    assert len(traced) == 1
+    bf16 = {**one.config, "model": {**one.config["model"], "dtype": "bfloat16"}}
+    assert saved_run.logits_function(bf16) != saved_run.logits_function(one.config)

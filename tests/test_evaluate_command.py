@@ -12,7 +12,7 @@ from dst_jax import evaluate, experiment, run_configs, stages
 from dst_jax.errors import UserError
 from dst_jax.options import OPTIONS
 from dst_jax.places import Places
-from dst_jax.robustness import storage
+from dst_jax.robustness import evaluation, storage
 from dst_jax.sweep import Sweep
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
@@ -115,6 +115,35 @@ def test_an_evaluation_ends_with_the_table_of_each_run(trained, tmp_path):
     several = experiment.run(None, Places(tmp_path, None, places.cache_dir), mode="evaluate")
     assert several.count(table.table()) == 2
     assert f"{tmp_path / 'two'}\n" in several
+
+
+def test_the_runs_of_a_directory_are_scored_side_by_side(trained, tmp_path, monkeypatch, capsys):
+    places, _ = trained
+    names = ["one", "three", "two"]
+    for name in names:
+        shutil.copytree(places.workdir, tmp_path / name)
+    asked = []
+    real = evaluation.evaluate_models
+
+    def spy(predicts, *arguments, **options):
+        asked.append(sorted(predicts))
+        return real(predicts, *arguments, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate_models", spy)
+    several = Places(tmp_path, None, places.cache_dir)
+    text = experiment.run(None, several, mode="evaluate", evaluation={"seed": 7})
+    assert asked == [names]
+    (own,) = (result for result in storage.load_all(tmp_path / "one") if result.setting.seed == 7)
+    assert text.count(own.table()) == 3
+    # One that cannot be scored does not stop the others.
+    shutil.rmtree(tmp_path / "three" / "checkpoints")
+    asked.clear()
+    with pytest.raises(UserError, match="three"):
+        experiment.run(None, several, mode="evaluate", evaluation={"seed": 8})
+    assert asked == [[""], [""]]
+    assert "not evaluated: " in capsys.readouterr().out
+    for name in ("one", "two"):
+        assert 8 in {result.setting.seed for result in storage.load_all(tmp_path / name)}
 
 
 def test_what_is_finished_is_not_loaded(copy, monkeypatch):

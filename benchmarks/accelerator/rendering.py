@@ -129,15 +129,16 @@ def _run(size: int, context: Context) -> Outcome:
         source = images_lib.open_source((images, labels), "", 0, None, None)
         wanted = min(setup.batch, -(-len(labels) // devices.count))
         batches = list(images_lib.CleanImages(source, devices, wanted)())
-        network = evaluation.network(dataset, setup.network, setup.dtype, **setup.options)
-        engine = Engine(network, plan, devices)
+        predict = evaluation.network(dataset, setup.network, setup.dtype, **setup.options)
+        engine = Engine(plan, devices)
+        network = engine.network(predict)
         names = list(dict.fromkeys(c.corruption for c in plan.conditions[1:]))
-        compile_s, compiled_in_s = _compile(engine, names, batches[0])
-        lines = [evaluation.measure(engine, batches[:1], name) for name in names]
+        compile_s, compiled_in_s = _compile(engine, network, names, batches[0])
+        lines = [evaluation.measure(engine, network, batches[:1], name) for name in names]
         per_batch = 5 * sum(line["render"] + 2 * line["predict"] for line in lines)
         affordable = max(1, int(EVALUATION_S / (ROUNDS * per_batch)))
         batches = batches[:affordable]
-        seconds = _evaluations(engine, plan.conditions, batches)
+        seconds = _evaluations(engine, network, plan.conditions, batches)
     count = sum(int(batch.real.sum()) for batch in batches)
     in_batch = int(batches[0].real.sum())
     rates = {line["corruption"]: in_batch / line["render"] for line in lines}
@@ -204,7 +205,9 @@ def _workers() -> int:
     return 1 if jax.default_backend() == "cpu" else max(1, min(16, os.cpu_count() or 1))
 
 
-def _compile(engine: Any, names: Sequence[str], batch: Any) -> tuple[dict[str, float], float]:
+def _compile(
+    engine: Any, network: Any, names: Sequence[str], batch: Any
+) -> tuple[dict[str, float], float]:
     """First calls, side by side: (name -> seconds, seconds in all); the network's is "network"."""
     import jax
 
@@ -213,7 +216,7 @@ def _compile(engine: Any, names: Sequence[str], batch: Any) -> tuple[dict[str, f
     def first(name: str) -> float:
         began = time.perf_counter()
         if name == "network":
-            jax.block_until_ready(engine.predict(batch.rows["image"]))
+            jax.block_until_ready(network.predict(batch.rows["image"]))
         else:
             jax.block_until_ready(engine.render(Condition(name, 1), batch))
         return time.perf_counter() - began
@@ -226,7 +229,7 @@ def _compile(engine: Any, names: Sequence[str], batch: Any) -> tuple[dict[str, f
 
 
 def _evaluations(
-    engine: Any, conditions: Sequence[Any], batches: Sequence[Any]
+    engine: Any, network: Any, conditions: Sequence[Any], batches: Sequence[Any]
 ) -> dict[str, list[float]]:
     """Seconds of whole evaluations, and of as many forward passes, in turns."""
     from benchmarks import timing
@@ -235,7 +238,7 @@ def _evaluations(
     def seconds(scored: Sequence[Any]) -> Callable[[], float]:
         def run() -> None:
             for condition in scored:  # one by one, as `evaluate` does where the images stay
-                engine.score(batches, [condition])
+                engine.score([network], batches, [condition])
 
         return lambda: timing.seconds(run)
 

@@ -124,7 +124,8 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     ids = np.arange(size, dtype=np.int32)
     variables = models.init(saved_run.create_model(config), 0, context.dataset.image_shape)
     predict = jax.tree_util.Partial(saved_run.logits_function(config), variables)
-    scorer = engine.Engine(predict, plan, devices)
+    scorer = engine.Engine(plan, devices)
+    network = scorer.network(predict)
     batch = images.put(
         {"image": host, "label": labels, "id": ids, "weight": np.ones(size, np.float32)}, devices
     )
@@ -133,10 +134,10 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     began = time.perf_counter()
     with ThreadPoolExecutor(context.workers) as pool:
         rendered = pool.map(lambda n: scorer.render(Condition(n, severity), batch), names)
-        jax.block_until_ready([scorer.predict(batch.rows["image"]), *rendered])
+        jax.block_until_ready([network.predict(batch.rows["image"]), *rendered])
     compile_all = time.perf_counter() - began
     began = time.perf_counter()
-    scorer.score([batch], [Condition(name, severity) for name in names])
+    scorer.score([network], [batch], [Condition(name, severity) for name in names])
     seconds = time.perf_counter() - began
     count = min(context.dataset.num_test or size, options["max_images"] or 10**9)
     return {

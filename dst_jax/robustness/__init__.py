@@ -8,9 +8,9 @@
 `predict` maps images uint8 [B, H, W, 3] to logits [B, classes] and is any JAX function. What was
 scored needs no JAX: `records`, `result`, `gains` and `metrics` hold the numbers, `storage` the
 files, `text` and `plots` show them, and the report reads the same. Scoring does: `suites` says what
-can be scored, `images` where clean images come from, `engine` renders and predicts, `evaluation`
-ties them. `dst_jax.evaluate` applies the same to our runs, `command` to a function named on the
-command line.
+can be scored, `images` where clean images come from, `engine` renders and predicts, `scorer` goes
+through the conditions, `evaluation` ties them. `dst_jax.evaluate` applies the same to our runs,
+`command` to a function named on the command line.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from dst_jax.robustness.storage import load, load_all, save
 from dst_jax.statistics import Interval, bootstrap
 
 if TYPE_CHECKING:
-    from dst_jax.robustness.evaluation import evaluate
+    from dst_jax.robustness.evaluation import evaluate, evaluate_models
 
 __all__ = [
     "ALEXNET_CLEAN_ERROR",
@@ -47,6 +47,7 @@ __all__ = [
     "Setting",
     "bootstrap",
     "evaluate",
+    "evaluate_models",
     "expected_calibration_error",
     "gain",
     "load",
@@ -59,8 +60,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # what needs JAX, when it is first asked for
-    if name == "evaluate":
-        from dst_jax.robustness.evaluation import evaluate
+    if name in ("evaluate", "evaluate_models"):
+        from dst_jax.robustness import evaluation
 
-        return evaluate
+        return getattr(evaluation, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,14 @@
 """Renders and predicts: one compiled program a corruption, one for the network, per image shape.
 
 Rendering and prediction are two programs, so that the network is compiled once and not once a
-corruption, and what is rendered does not depend on who looks at it. Severity and seed are
-arguments of the program. Randomness is keyed by (seed, corruption, severity, image id); each
-device runs the program that a single device would, so batch order and number of devices change
-nothing. Called by `evaluation`.
+corruption, what is rendered does not depend on who looks at it, and several networks look at the
+same rendered images. Severity and seed are arguments of the program. Randomness is keyed by (seed,
+corruption, severity, image id); each device runs the program that a single device would, so batch
+order and number of devices change nothing. Called by `evaluation`.
 """
 
 import collections
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -54,22 +55,31 @@ class Engine:
     """The compiled programs of one evaluation.
 
     Args:
-      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]. If it is a pytree (for example
-        `jax.tree_util.Partial(function, variables)`), its weights are arguments of the program and
-        not constants in it.
       plan: how images are rendered.
       devices: on which.
+
+    Attributes:
+      outcome: the program `(network, {"image"}) -> (class, confidence)`, of all networks.
     """
 
-    def __init__(self, predict: Predict, plan: Plan, devices: Devices):
+    def __init__(self, plan: Plan, devices: Devices):
+        self._plan, self._devices = plan, devices
+        self.outcome = devices.map_rows(_outcome, everywhere=True)
+        self._renderers: dict[str, Callable] = {}
+
+    def network(self, predict: Predict) -> "Network":
+        """Puts a network on the devices.
+
+        Args:
+          predict: maps images uint8 [B, H, W, 3] to logits [B, classes]. If it is a pytree (for
+            example `jax.tree_util.Partial(function, variables)`), its weights are arguments of the
+            program and not constants in it, and networks of one function share the program.
+        """
         if not isinstance(predict, jax.tree_util.Partial):
             function = predict  # which need not be hashable: a bound Flax module is not
             predict = jax.tree_util.Partial(lambda images: function(images))
-        self._weights = digest(predict)
-        self._predict = devices.replicate_global(predict)
-        self._plan, self._devices = plan, devices
-        self._outcome = devices.map_rows(_outcome, everywhere=True)
-        self._renderers: dict[str, Callable] = {}
+        placed = self._devices.replicate_global(predict)
+        return Network(digest(predict), functools.partial(self.outcome, placed), self._devices)
 
     def render(self, condition: Condition, batch: Batch) -> jax.Array:
         """The images of a batch under a condition: uint8 [B, H, W, 3]."""
@@ -91,9 +101,64 @@ class Engine:
             self._renderers[name] = self._devices.map_rows(_renderer(name, self._plan))
         return self._renderers[name]
 
+    def score(
+        self, networks: Sequence["Network"], batches: Iterable[Batch], wanted: Sequence[Condition]
+    ) -> dict[Condition, list[Outcome]]:
+        """Scores conditions in one pass over clean images, or over images as they are for `CLEAN`.
+
+        Args:
+          networks: all look at the same rendered images.
+          batches: the images.
+          wanted: the conditions.
+
+        Returns:
+          Of each condition an outcome a network, in their order.
+
+        Raises:
+          RunError: a network gives NaN.
+        """
+        found: dict[Condition, list[list[tuple]]] = {c: [[] for _ in networks] for c in wanted}
+        waiting: collections.deque = collections.deque()
+
+        def collect() -> None:
+            condition, batch, outcomes = waiting.popleft()
+            numbers = (batch.id[batch.real], batch.label[batch.real])
+            for parts, outcome in zip(found[condition], outcomes, strict=True):
+                predicted, confidence = (np.asarray(array)[batch.real] for array in outcome)
+                parts.append((predicted, confidence, *numbers))
+
+        for batch in batches:
+            for condition in wanted:
+                images = self.render(condition, batch)
+                outcomes = [network.predict(images) for network in networks]
+                waiting.append((condition, batch, outcomes))
+                while len(waiting) > _AHEAD:
+                    collect()
+        while waiting:
+            collect()
+        return {c: [_in_order(c, parts) for parts in each] for c, each in found.items()}
+
+
+class Network:
+    """A network on the devices; made by `Engine.network`.
+
+    Args:
+      weights: digest of what it holds.
+      outcome: {"image": uint8 [B, H, W, 3]} -> (class, confidence).
+      devices: where it lies.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        outcome: Callable[[dict[str, jax.Array]], tuple[jax.Array, jax.Array]],
+        devices: Devices,
+    ):
+        self._weights, self._outcome, self._devices = weights, outcome, devices
+
     def predict(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(class int32 [B], confidence float32 [B]) of images uint8 [B, H, W, 3]."""
-        return self._outcome(self._predict, {"image": images})
+        return self._outcome({"image": images})
 
     def fingerprint(self, shape: tuple[int, ...], batch_size: int) -> Fingerprint:
         """What identifies the model: its weights, and what it says of synthetic images.
@@ -115,33 +180,6 @@ class Engine:
             found.append([np.asarray(array)[: len(part)] for array in self.predict(placed)])
         classes, confidence = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         return Fingerprint(self._weights, classes, np.nan_to_num(confidence))
-
-    def score(
-        self, batches: Iterable[Batch], conditions: Sequence[Condition]
-    ) -> dict[Condition, Outcome]:
-        """Scores conditions in one pass over clean images, or over images as they are for `CLEAN`.
-
-        Raises:
-          RunError: `predict` gives NaN.
-        """
-        found: dict[Condition, list[tuple]] = {condition: [] for condition in conditions}
-        waiting: collections.deque = collections.deque()
-
-        def collect() -> None:
-            condition, batch, outcome = waiting.popleft()
-            predicted, confidence = (np.asarray(array)[batch.real] for array in outcome)
-            numbers = (batch.id[batch.real], batch.label[batch.real])
-            found[condition].append((predicted, confidence, *numbers))
-
-        for batch in batches:
-            for condition in conditions:
-                outcome = self.predict(self.render(condition, batch))
-                waiting.append((condition, batch, outcome))
-                while len(waiting) > _AHEAD:
-                    collect()
-        while waiting:
-            collect()
-        return {condition: _in_order(condition, parts) for condition, parts in found.items()}
 
 
 def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
@@ -221,13 +259,13 @@ def _in_order(condition: Condition, parts: list[tuple]) -> Outcome:
     return Outcome(*(part[order] for part in outcome))
 
 
-def check_predict(predict: Any, shape: tuple[int, ...], prefix: str = "") -> int:
+def check_predict(predict: Any, shape: tuple[int, ...], where: str = "predict") -> int:
     """Checks that `predict` is a function of images that gives logits, without running it.
 
     Args:
       predict: what shall be scored.
       shape: [B, H, W, 3] of images, [B, T, H, W, 3] of clips.
-      prefix: what stands before an argument's name in the text of an error.
+      where: what an error calls it.
 
     Returns:
       The number of classes.
@@ -235,7 +273,7 @@ def check_predict(predict: Any, shape: tuple[int, ...], prefix: str = "") -> int
     Raises:
       UserError: it is no such function.
     """
-    where, expected = f"{prefix}predict", "a function of images uint8 [B, H, W, 3] -> logits"
+    expected = "a function of images uint8 [B, H, W, 3] -> logits"
     if not callable(predict):
         raise UserError(where, f"an object of type {type(predict).__name__}", expected)
     try:

@@ -1,42 +1,27 @@
-"""`evaluate`: any predict function on a suite of corruptions, from names to a `Result`.
+"""`evaluate`: any predict functions on a suite of corruptions, from names to a `Result` of each.
 
 The order of things: what to score (`suites`), the clean images (`images`), the check of the
-function, clean accuracy, then condition after condition (`engine`), each on disk (`storage`) before
-the next. Our own runs take the same way (`dst_jax.evaluate`), and so does the command (`command`).
+functions, clean accuracy, then condition after condition (`engine`), which is rendered once for all
+of them and written as it comes (`result_writer`). Our own runs take the same way
+(`dst_jax.evaluate`), and so does the command (`command`).
 """
 
 import contextlib
-import dataclasses
-import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dst_jax.errors import RunError, UserError
+from dst_jax.errors import UserError
 from dst_jax.interrupt import Interrupt, InterruptedRunError
 from dst_jax.parallel import Devices, any_process, is_main_process
 from dst_jax.progress import Progress
-from dst_jax.robustness import images, metrics, storage, suites
+from dst_jax.robustness import images, suites
 from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
-from dst_jax.robustness.records import (
-    CLEAN,
-    Condition,
-    Fingerprint,
-    Hits,
-    Score,
-    Setting,
-    checksum,
-)
 from dst_jax.robustness.result import Result
-from dst_jax.robustness.suites import Plan
+from dst_jax.robustness.result_writer import ResultWriter
+from dst_jax.robustness.scorer import Scorer
 from dst_jax.workdir import locked, make
-
-# What one model on one set of images may differ in between two starts, by rounding: the share of
-# clean images whose correctness changes, and the calibration error.
-_SAME_HITS, _SAME_ECE = 0.002, 0.002
 
 
 def evaluate(
@@ -104,8 +89,89 @@ def evaluate(
       RunError: a prepared corrupted set holds another number of images, or `predict` gives NaN.
       InterruptedRunError: SIGTERM or Ctrl-C, with a path; what was scored is on disk.
     """
+    found = evaluate_models(
+        {"": predict},
+        dataset,
+        suite,
+        source=source,
+        corruptions=corruptions,
+        severities=severities,
+        preset=preset,
+        seed=seed,
+        jpeg85=jpeg85,
+        frost_dir=frost_dir,
+        batch_size=batch_size,
+        max_images=max_images,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        name=name,
+        path=path,
+        devices=devices,
+        quiet=quiet,
+        prefix=prefix,
+    )
+    return found[""]
+
+
+def evaluate_models(
+    predicts: Mapping[str, Predict],
+    dataset: Any,
+    suite: str | Sequence[str] = "common",
+    *,
+    source: str = "auto",
+    corruptions: Sequence[str] = (),
+    severities: Sequence[int] = (),
+    preset: str = "",
+    seed: int = 0,
+    jpeg85: bool | None = None,
+    frost_dir: str | os.PathLike | None = None,
+    batch_size: int = 128,
+    max_images: int = 0,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    name: str = "",
+    path: str | os.PathLike | None = None,
+    devices: Devices | None = None,
+    quiet: bool = False,
+    prefix: str = "",
+) -> dict[str, Result]:
+    """Scores several classifiers on the same images, each of which is rendered once for all.
+
+    The scores are those of `evaluate`, one model after another; small networks are scored many
+    times faster, as rendering takes longer than they do. All of them lie on the devices together.
+
+    Args:
+      predicts: name -> the function, as `evaluate` takes it. Where they are
+        `jax.tree_util.Partial` of the same function, they share a compiled program.
+      path: a directory with one for each name in it, which hold what `evaluate` writes.
+      dataset: as `evaluate` takes it, as are the following.
+      suite: see `evaluate`.
+      source: see `evaluate`.
+      corruptions: see `evaluate`.
+      severities: see `evaluate`.
+      preset: see `evaluate`.
+      seed: see `evaluate`.
+      jpeg85: see `evaluate`.
+      frost_dir: see `evaluate`.
+      batch_size: see `evaluate`.
+      max_images: see `evaluate`.
+      data_dir: see `evaluate`.
+      cache_dir: see `evaluate`.
+      name: see `evaluate`.
+      devices: see `evaluate`.
+      quiet: see `evaluate`.
+      prefix: see `evaluate`.
+
+    Returns:
+      Name -> result.
+
+    Raises:
+      UserError, RunError, InterruptedRunError: as `evaluate`, of any of them.
+    """
     if batch_size < 1:
         raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
+    if not predicts:
+        raise UserError(f"{prefix}predicts", "nothing", "at least one predict function")
     opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
     if not (preset or opened.preset):
         side = "x".join(map(str, opened.side))
@@ -126,225 +192,75 @@ def evaluate(
     )
     devices = devices or Devices()
     size = min(batch_size, opened.total or batch_size)
-    classes = check_predict(predict, (size, *opened.side, 3), prefix)
-    if opened.dataset and classes < opened.dataset.num_classes:
-        raise UserError(
-            f"{prefix}predict",
-            f"logits of {classes} classes",
-            f"at least {opened.dataset.num_classes}, those of {opened.name}",
-        )
-    engine = Engine(predict, plan, devices)
-    scorer = _Scorer(engine, plan, opened, devices, size, prefix)
-    where = Path(path) if path is not None else None
-    progress = Progress(len(plan.conditions), quiet=quiet or not is_main_process())
+    classes = {
+        model: _checked(predict, opened, size, _argument(prefix, model))
+        for model, predict in predicts.items()
+    }
+    engine = Engine(plan, devices)
+    networks = {model: engine.network(predict) for model, predict in predicts.items()}
+    scorer = Scorer(engine, plan, opened, devices, size, prefix)
     with contextlib.ExitStack() as stack:
         interrupt = None
-        if where is not None:
-            interrupt = stack.enter_context(Interrupt())
-            if is_main_process():
-                make(where)
-                stack.enter_context(locked(where, ".evaluation.lock"))
-        model = engine.fingerprint((*opened.side, 3), size * devices.count)
-        book = _Book(opened.name, plan, where, model)
-        outcome = scorer.clean()
-        if outcome.label.max() >= classes or outcome.label.min() < 0:
-            found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
-            raise UserError(
-                f"{prefix}predict", f"logits of {classes} classes for {found}", "a logit each"
-            )
-        book.begin(outcome, scorer.pixels)
-        missing = book.missing()
-        done = len(plan.conditions) - len(missing)
-        progress = Progress(len(plan.conditions), done, quiet=quiet or not is_main_process())
-        progress.show(done, f"clean  accuracy {outcome.correct.mean():.3f}", now=True)
-        for condition, outcome in scorer.conditions(missing, data_dir, cache_dir):
-            book.add(condition, outcome)
+        writers: dict[str, ResultWriter] = {}
+        for model, network in networks.items():
+            where = Path(path) / model if path is not None else None
+            if where is not None:
+                interrupt = interrupt or stack.enter_context(Interrupt())
+                if is_main_process():
+                    make(where)
+                    stack.enter_context(locked(where, ".evaluation.lock"))
+            fingerprint = network.fingerprint((*opened.side, 3), size * devices.count)
+            writers[model] = ResultWriter(opened.name, plan, where, fingerprint)
+            stack.callback(writers[model].save)  # whatever ends this
+        outcomes = dict(zip(networks, scorer.clean([*networks.values()]), strict=True))
+        for model, outcome in outcomes.items():
+            if outcome.label.max() >= classes[model] or outcome.label.min() < 0:
+                found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
+                raise UserError(
+                    _argument(prefix, model),
+                    f"logits of {classes[model]} classes for {found}",
+                    "a logit each",
+                )
+            writers[model].begin(outcome, scorer.pixels)
+        missing = {model: set(writer.missing()) for model, writer in writers.items()}
+        done = sum(not any(c in left for left in missing.values()) for c in plan.conditions)
+        total = len(plan.conditions)
+        progress = Progress(total, done, quiet=quiet or not is_main_process())
+        progress.show(done, f"clean  {_accuracies(outcomes)}", now=True)
+        for condition, outcomes in scorer.conditions(networks, missing, data_dir, cache_dir):
+            for model, outcome in outcomes.items():
+                writers[model].add(condition, outcome)
             done += 1
-            text = f"{condition.corruption} {condition.severity}"
-            accuracy = f"accuracy {outcome.correct.mean():.3f}"
-            progress.show(done, f"{text}  {accuracy}", now=done == len(plan.conditions))
+            text = f"{condition.corruption} {condition.severity}  {_accuracies(outcomes)}"
+            progress.show(done, text, now=done == total)
             if interrupt is not None and any_process(bool(interrupt.requested)):
                 raise InterruptedRunError(
-                    interrupt.requested, f"{done} of {len(plan.conditions)} conditions scored"
+                    interrupt.requested, f"{done} of {total} conditions scored"
                 )
     progress.end()
-    return book.result()
+    return {model: writer.result() for model, writer in writers.items()}
 
 
-class _Scorer:
-    """Conditions one after another, from the images that each needs."""
+def _argument(prefix: str, model: str) -> str:
+    """What an error calls a predict function: with its name where there are several."""
+    return f"{prefix}predict" + (f" of {model}" if model else "")
 
-    def __init__(
-        self,
-        engine: Engine,
-        plan: Plan,
-        source: images.Source,
-        devices: Devices,
-        size: int,
-        prefix: str,
-    ):
-        self._engine, self._plan, self._source = engine, plan, source
-        self._devices, self._size, self._prefix = devices, size, prefix
-        self._clean = images.CleanImages(source, devices, size)
-        self._count, self._labels = 0, np.zeros(0, np.int32)
 
-    def clean(self) -> Outcome:
-        outcome = self._engine.score(self._clean(), [CLEAN])[CLEAN]
-        self._count, self._labels = len(outcome.id), outcome.label
-        return outcome
-
-    @property
-    def pixels(self) -> int:
-        """Checksum of the caller's own images, 0 for those of a named dataset."""
-        return self._clean.checksum
-
-    def conditions(self, wanted: list[Condition], data_dir: Any, cache_dir: Any) -> Any:
-        """Yields (condition, outcome)."""
-        if self._plan.prepared:
-            for condition in wanted:
-                yield condition, self._of_prepared(condition, data_dir, cache_dir)
-            return
-        groups = [[condition] for condition in wanted]
-        if not self._clean.kept:  # reading is dear: all severities in one pass
-            by_name = itertools.groupby(wanted, key=lambda condition: condition.corruption)
-            groups = [list(members) for _, members in by_name]
-        for group in groups:
-            yield from self._engine.score(self._clean(), group).items()
-
-    def _of_prepared(self, condition: Condition, data_dir: Any, cache_dir: Any) -> Outcome:
-        assert self._source.dataset is not None
-        batches = images.prepared_batches(
-            self._source.dataset,
-            condition,
-            self._plan.prepared,
-            self._count,
-            self._size * self._devices.count,
-            data_dir,
-            cache_dir,
+def _checked(predict: Predict, source: images.Source, size: int, argument: str) -> int:
+    """The number of classes of a predict function, which fit the images."""
+    classes = check_predict(predict, (size, *source.side, 3), argument)
+    if source.dataset and classes < source.dataset.num_classes:
+        raise UserError(
+            argument,
+            f"logits of {classes} classes",
+            f"at least {source.dataset.num_classes}, those of {source.name}",
         )
-        placed = (images.put(batch, self._devices) for batch in batches)
-        outcome = self._engine.score(placed, [CLEAN])[CLEAN]
-        where = f"{self._plan.prepared} {condition.corruption} {condition.severity}"
-        if len(outcome.id) != self._count:
-            raise RunError(f"{where}: {len(outcome.id)} images scored, {self._count} expected")
-        if not np.array_equal(np.sort(outcome.label), np.sort(self._labels)):
-            raise UserError(
-                f"{self._prefix}max_images",
-                f"{self._count}, but the first images of {where} are not those of the clean set",
-                "all images (0) where a prepared set has an order of its own",
-                f"Or use {self._prefix}source=rendered",
-            )
-        return outcome
+    return classes
 
 
-class _Book:
-    """The result as it grows, and its copy on disk; only the first process writes."""
-
-    def __init__(self, dataset: str, plan: Plan, path: Path | None, model: Fingerprint):
-        self._dataset, self._plan, self._path, self._model = dataset, plan, path, model
-        self._rows: dict[Condition, Score] = {}
-        self._hits: dict[Condition, Hits] = {}
-        stored = storage.read(path) if path else storage.Stored([], None, [])
-        self._others = stored.results
-        self._setting: Setting | None = None
-        self._signed = stored.model is not None
-        if stored.model is not None and not stored.model.is_of(model):
-            raise _of_another_model(path, "its weights or predictions are not those on record")
-
-    def begin(self, clean: Outcome, pixels: int) -> None:
-        """Takes over what is on disk of the same setting; refuses scores of another model.
-
-        Args:
-          clean: the outcome of the clean images.
-          pixels: checksum of the images that their pixels identify, else 0; see `images.Source`.
-        """
-        plan, images_ = self._plan, f"{checksum(clean.id, clean.label) ^ pixels:08x}"
-        n = len(clean.id)
-        self._setting = Setting(plan.suite, plan.source, plan.preset, plan.seed, n, images_)
-        self._check_answers(clean)
-        self._others = [
-            dataclasses.replace(old, dataset=self._dataset)
-            if not old.dataset and old.setting.images == images_  # the JSON was lost
-            else old
-            for old in self._others
-        ]
-        same = [old for old in self._others if old.setting == self._setting]
-        self._others = [old for old in self._others if old.setting != self._setting]
-        for old in same:  # one or none
-            self._hits = dict(old.hits)
-            self._rows = {row.condition: row for row in old.scores}
-        if CLEAN in self._hits:
-            self._write()  # older versions wrote neither images nor model
-        else:
-            self.add(CLEAN, clean)
-
-    def _check_answers(self, clean: Outcome) -> None:
-        """Refuses scores whose answers on clean images were not this model's, or nobody's."""
-        compared = self._signed
-        for old in self._others:
-            if CLEAN not in old.hits or old.dataset not in ("", self._dataset):
-                continue
-            same = self._setting is not None and old.setting.images == self._setting.images
-            if not same and (self._signed or not self._dataset or not old.dataset):
-                continue  # the weights were compared; or the caller's own images, other ones
-            # A named dataset is read in one order: the first images are the same ones.
-            shared = min(old.n, len(clean.id))
-            compared = True
-            changed = (old.hits[CLEAN].unpack(old.n)[:shared] != clean.correct[:shared]).mean()
-            ece = metrics.expected_calibration_error(clean.confidence, clean.correct)
-            moved = abs((old.clean_ece or 0) - ece) if same else 0.0
-            if changed > max(_SAME_HITS, 1 / shared) or moved > max(_SAME_ECE, 1 / shared):
-                was = f"right on {old.hits[CLEAN].unpack(old.n)[:shared].mean():.2%} of the same"
-                now = f"{clean.correct[:shared].mean():.2%}"
-                raise _of_another_model(self._path, f"{was} clean images, now on {now}")
-        if self._others and not compared:
-            raise UserError(
-                str(self._path),
-                "scores that do not say whose they are",
-                "an empty directory, or one whose robustness.json or .npz tells the model",
-                "Move those files away, or bring the lost ones back",
-            )
-
-    def missing(self) -> list[Condition]:
-        """The conditions of the plan that are not scored yet, or whose record is lost."""
-        return [condition for condition in self._plan.conditions if condition not in self._hits]
-
-    def add(self, condition: Condition, outcome: Outcome) -> None:
-        """Records a condition and writes the files."""
-        assert self._setting is not None
-        self._hits[condition] = Hits.pack(outcome.correct, outcome.id, outcome.label)
-        self._rows[condition] = Score(
-            corruption=condition.corruption,
-            severity=condition.severity,
-            accuracy=float(outcome.correct.mean()),
-            ece=metrics.expected_calibration_error(outcome.confidence, outcome.correct),
-            **self._setting._asdict(),
-        )
-        self._write()
-
-    def _write(self) -> None:
-        if self._path is not None and is_main_process():
-            results = [*self._others, self._result(list(self._rows))]
-            storage.write(self._path, results, self._model)
-
-    def result(self) -> Result:
-        """The conditions of the plan, in its order."""
-        return self._result(list(self._plan.conditions))
-
-    def _result(self, conditions: list[Condition]) -> Result:
-        # A plan's notes are on frost, which an earlier call may have scored with its photographs.
-        has_frost = any(condition.corruption == "frost" for condition in conditions)
-        return Result(
-            self._dataset,
-            tuple(self._rows[condition] for condition in conditions),
-            {c: self._hits[c] for c in conditions if c in self._hits},
-            () if has_frost else self._plan.notes,
-        )
-
-
-def _of_another_model(path: Path | None, reason: str) -> UserError:
-    return UserError(
-        str(path),
-        f"scores of another model ({reason})",
-        "an empty directory, or one with this model's",
-    )
+def _accuracies(outcomes: Mapping[str, Outcome]) -> str:
+    """For the line of progress: the accuracy, or between which those of several models lie."""
+    found = sorted(outcome.correct.mean() for outcome in outcomes.values())
+    if len(found) == 1:
+        return f"accuracy {found[0]:.3f}"
+    return f"{len(found)} models, accuracy {found[0]:.3f} to {found[-1]:.3f}"

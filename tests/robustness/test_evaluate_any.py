@@ -84,7 +84,7 @@ def test_images_are_the_same_on_one_and_four_devices(dataset):
     plan = suites.plan("common", None, "cifar32")
     rendered = {}
     for devices in (ONE, Devices()):
-        engine = Engine(predict, plan, devices)
+        engine = Engine(plan, devices)
         source = images_lib.open_source(dataset, "", 0, None, None)
         clean = images_lib.CleanImages(source, devices, 3)
         for condition in (Condition("gaussian_noise", 4), Condition("contrast", 4)):
@@ -140,11 +140,11 @@ def test_it_goes_on_where_it_was_cut_off(dataset, tmp_path, monkeypatch):
     whole = evaluated(dataset, path=tmp_path / "whole")
     score, asked = Engine.score, []
 
-    def spy(self, batches, conditions):
+    def spy(self, networks, batches, conditions):
         asked.extend(conditions)
         if len(asked) == 4:
             raise KeyboardInterrupt
-        return score(self, batches, conditions)
+        return score(self, networks, batches, conditions)
 
     monkeypatch.setattr(Engine, "score", spy)
     with pytest.raises(KeyboardInterrupt):
@@ -306,9 +306,9 @@ def test_published_sets_were_saved_as_jpeg(dataset):
     source = images_lib.open_source(dataset, "", 0, None, None)
     (batch,) = images_lib.CleanImages(source, ONE, 23)()
     condition = Condition("brightness", 2)
-    plain = Engine(predict, suites.plan(["brightness"], None, "cifar32"), ONE)
+    plain = Engine(suites.plan(["brightness"], None, "cifar32"), ONE)
     expected = corruptions.jpeg85(plain.render(condition, batch))
-    found = Engine(predict, plan, ONE).render(condition, batch)
+    found = Engine(plan, ONE).render(condition, batch)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -1,0 +1,107 @@
+"""Several models side by side: the scores of each alone, on images that are rendered once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dst_jax import robustness
+from dst_jax.errors import UserError
+from dst_jax.parallel import Devices
+from dst_jax.robustness.engine import Engine
+from dst_jax.robustness.records import CLEAN
+
+NAMES = ["gaussian_noise", "contrast"]
+OPTIONS = {"severities": (1, 4), "batch_size": 7, "quiet": True}
+
+
+def logits(weights, images):
+    return images.reshape(len(images), -1).astype(jnp.float32) @ weights
+
+
+def network(seed):
+    weights = np.random.default_rng(seed).normal(size=(32 * 32 * 3, 4)).astype(np.float32)
+    return jax.tree_util.Partial(logits, weights)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (23, 32, 32, 3), dtype=np.uint8)
+    return images, random.integers(0, 4, 23).astype(np.int32)
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """The conditions that were rendered, once a batch."""
+    render, asked = Engine.render, []
+
+    def spy(self, condition, batch):
+        if condition != CLEAN:
+            asked.append(condition)
+        return render(self, condition, batch)
+
+    monkeypatch.setattr(Engine, "render", spy)
+    return asked
+
+
+def files(path):
+    return {p.name: p.read_bytes() for p in path.iterdir() if not p.name.startswith(".")}
+
+
+def test_they_have_the_scores_and_the_files_of_each_alone(dataset, tmp_path, rendered):
+    models = {"a": network(1), "b": network(2), "c": network(3)}
+    together = robustness.evaluate_models(models, dataset, NAMES, path=tmp_path / "all", **OPTIONS)
+    devices = Devices()
+    batches = -(-23 // (7 * devices.count))
+    assert len(rendered) == 4 * batches  # and not three times as often
+    for name, predict in models.items():
+        alone = robustness.evaluate(predict, dataset, NAMES, path=tmp_path / name, **OPTIONS)
+        assert together[name].scores == alone.scores
+        assert files(tmp_path / "all" / name) == files(tmp_path / name)
+    assert len({result.scores for result in together.values()}) == 3
+
+
+def test_only_what_a_model_lacks_is_scored_again(dataset, tmp_path, rendered):
+    models = {"a": network(1), "b": network(2)}
+    robustness.evaluate(models["a"], dataset, NAMES, path=tmp_path / "a", **OPTIONS)
+    before, _ = files(tmp_path / "a"), rendered.clear()
+    score = Engine.score
+    asked = []
+
+    def spy(self, networks, batches, conditions):
+        asked.extend((len(networks), condition) for condition in conditions if condition != CLEAN)
+        return score(self, networks, batches, conditions)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "score", spy)
+        robustness.evaluate_models(models, dataset, NAMES, path=tmp_path, **OPTIONS)
+    assert [count for count, _ in asked] == [1] * 4
+    assert files(tmp_path / "a") == before
+
+
+def test_what_was_scored_before_an_error_is_on_disk(dataset, tmp_path, monkeypatch):
+    score = Engine.score
+    asked = []
+
+    def stops(self, networks, batches, conditions):
+        asked.extend(conditions)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return score(self, networks, batches, conditions)
+
+    monkeypatch.setattr(Engine, "score", stops)
+    models = {"a": network(1), "b": network(2)}
+    with pytest.raises(KeyboardInterrupt):
+        robustness.evaluate_models(models, dataset, NAMES, path=tmp_path, **OPTIONS)
+    for name in models:
+        (result,) = robustness.load_all(tmp_path / name)
+        assert len(result.scores) == 3  # clean and two conditions
+
+
+def test_an_error_names_the_model(dataset):
+    models = {"good": network(1), "bad": jax.tree_util.Partial(logits, np.zeros((5, 4), "f4"))}
+    with pytest.raises(UserError, match="predict of bad: found TypeError"):
+        robustness.evaluate_models(models, dataset, NAMES, **OPTIONS)
+    with pytest.raises(UserError, match="predicts: found nothing"):
+        robustness.evaluate_models({}, dataset, NAMES, **OPTIONS)
