@@ -151,9 +151,9 @@ print(Member((sys.executable, "-c", {SLOW_TO_SAVE!r}, {str(tmp_path)!r}), ".", (
     time.sleep(0.3)
     job.send_signal(signal.SIGTERM)  # Slurm may send it again; the command must not get it twice
     wait_for(tmp_path / "saved")
-    saved = time.monotonic()
     assert job.communicate()[0] == "143\n"
-    assert time.monotonic() - saved >= seconds
+    # From when it was saved, and not from when this program, on a busy machine, found out.
+    assert time.time() - (tmp_path / "saved").stat().st_mtime >= seconds
 
 
 def test_the_wait_for_a_checkpoint_has_an_end(submitit, tmp_path, capsys):
