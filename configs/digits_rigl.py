@@ -34,6 +34,12 @@ SWEEPS = {
     ],
     # Every figure and table of the paper, small: with seeds as bands and two sparsities.
     "paper": cards.compare(("set", "rigl", "granet_g"), (0.5, 0.8)),
+    # What the sign of `demo` is worth: results/digits.md.
+    "study": [
+        {"sparsity.algorithm": algorithm, "seed": seed, "num_seeds": 5}
+        for seed in (0, 5, 10, 15)
+        for algorithm in ("dense", "static", "set", "rigl", "granet_g")
+    ],
 }
 
 
