@@ -66,9 +66,10 @@ def difference(
     freedom (Satterthwaite 1946) finds more, but with 5 seeds, spreads that differ fourfold and 30
     comparisons it had false verdicts on 8 % of pages instead of 5 % (`benchmarks.verdicts`).
 
-    The sides count as independent. Where both have the same seeds, `paired_difference` is the
-    better test: runs of one seed share the initial weights and the order of the data, and where
-    that makes them alike, this interval is wider than it need be.
+    The sides count as independent. Runs of one seed share the initial weights and the order of the
+    data: where that makes them alike, this interval is wider than it need be, and were they unlike
+    for it (a negative correlation), it would be too narrow. Where both sides have the same seeds,
+    `paired_difference` asks for neither.
 
     Args:
       ours: one number a seed.

@@ -158,8 +158,9 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
         tested = sum(verdict.p is not None for verdict in verdicts.values())
         tests = f"the {tested} comparisons" if tested > 1 else "the one comparison"
         parts.append(
-            f"the verdicts are t tests over seeds, {_PAIRING[len(kinds), True in kinds]}, corrected "
-            f"for {tests} of this page (Holm), so that the chance of any false one is at most {ERROR_RATE:.0%}"
+            f"the verdicts are t tests over seeds, {_PAIRING[len(kinds), True in kinds]}, "
+            f"corrected for {tests} of this page (Holm), so that the chance of any false one is at "
+            f"most {ERROR_RATE:.0%}"
         )
     elif mine:
         parts.append("nothing here tells a method from chance")
@@ -206,19 +207,19 @@ def note(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
             names.setdefault(verdict.paired, []).append(group.name)
     if not names:
         return ""
-    pairs = "on the differences of the runs of the same seed (paired)"
+    pairs = "the samples are the differences of the runs of the same seed"
+    why = "as the sides' seeds differ or are not known"
     welch = "Welch's statistic, degrees of freedom of the side with fewer seeds"
     if False not in names:
-        how = pairs
+        kind = f"It is paired: {pairs}."
     elif True not in names:
-        how = f"that is not paired, as the sides' seeds differ or are not known ({welch}),"
+        kind = f"It is not paired, {why}: {welch}."
     else:
-        how = f"{pairs}, or, where the sides' seeds differ or are not known, not paired ({welch}: "
-        how += f"{_some(names[False])}),"
+        kind = f"It is paired ({pairs}), but not that of {_some(names[False])}, {why} ({welch})."
     return (
-        f"A verdict is given where a t test over seeds {how} has, with Holm's correction for all "
-        f"comparisons of the page, p < {ERROR_RATE:.2f}; intervals over seeds are t intervals of "
-        "each gain by itself, without that correction."
+        f"A verdict is given where a t test over seeds has p < {ERROR_RATE:.2f} after Holm's "
+        f"correction for all comparisons of the page. {kind} Intervals over seeds are those of the "
+        "same test, each gain by itself, without that correction."
     )
 
 
