@@ -53,6 +53,11 @@ class Group:
         return self.runs[0].is_dense
 
     @property
+    def seeds(self) -> tuple[int | None, ...]:
+        """The seed of each run, None where it is not known."""
+        return tuple(run.seed for run in self.runs)
+
+    @property
     def trained(self) -> int | None:
         """Steps of training behind the scores, None when unknown."""
         run = self.runs[0]
@@ -230,12 +235,21 @@ class Comparison:
             base = self.baseline(group)
             counts = base is not None and self.robust(group) is not None
             found[group.runs[0].directory] = (
-                gain(self._comparable(group), self._comparable(base)) if base and counts else None
+                gain(
+                    self._comparable(group),
+                    self._comparable(base),
+                    seeds=(group.seeds, base.seeds),
+                )
+                if base and counts
+                else None
             )
         return found
 
     def gain(self, group: Group) -> Gain | None:
-        """The gain in robust accuracy over the dense baseline; None where there is none."""
+        """The gain in robust accuracy over the dense baseline; None where there is none.
+
+        Over seeds it is paired where the runs that count have the same seeds on both sides.
+        """
         return self._gains[group.runs[0].directory]
 
     def _comparable(self, group: Group) -> list[Result]:

@@ -34,10 +34,12 @@ _TERMS = (
     ),
     (
         "Verdict",
-        "Whether a gain is more than chance in training: a t test over seeds (Welch's statistic, "
-        "degrees of freedom of the side with fewer seeds) with p < 0.05 after Holm's correction "
-        "for all comparisons of this page, so that the chance of any false verdict on it is at "
-        "most 5 %. One seed, and toy runs, get none.",
+        "Whether a gain is more than chance in training: a t test over seeds with p < 0.05 after "
+        "Holm's correction for all comparisons of this page, so that the chance of any false "
+        "verdict on it is at most 5 %. Where both sides have the same seeds it is paired: the "
+        "samples are the differences of the runs of the same seed. Elsewhere it is not (Welch's "
+        "statistic, degrees of freedom of the side with fewer seeds). One seed, and toy runs, get "
+        "none.",
     ),
     (
         "Sparsity",

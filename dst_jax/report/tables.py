@@ -36,6 +36,7 @@ COLUMNS = (
     Column("gain", "Gain over dense, pp", "gain pp"),
     Column("gain_low", "Gain, 95 % interval over seeds, pp", "95 % over seeds"),
     Column("verdict", "Verdict", "verdict"),
+    Column("gain_test", "Gain, t test over seeds", ""),
     Column("relative_gain", "Gain over dense, relative %", ""),
     Column("gain_images_low", "Gain, 95 % interval over images, pp", ""),
     Column("mce", "mCE, %", ""),
@@ -114,8 +115,8 @@ def build(comparison: Comparison, place: int = 0, verdicts: Verdicts | None = No
     rows.sort(key=_row_order)
     gains = [gain for group in comparison.groups if (gain := comparison.gain(group))]
     notes = [*comparison.notes]
-    mine = {key: verdict for key, verdict in found.items() if key[0] == place}
-    notes += filter(None, [judged.note(mine), _images_note([g.over_images for g in gains])])
+    images_note = _images_note([gain.over_images for gain in gains])
+    notes += filter(None, [judged.note(comparison, place, found), images_note])
     notes.append(SPARSITY_NOTE)
     if any(len(group.runs) > 1 for group in comparison.groups):
         notes.append("± is the sample standard deviation over seeds.")
@@ -212,7 +213,7 @@ def to_csv(tables: Sequence[Table]) -> str:
         for row in table.rows:
             values: list[object] = []
             for column, cell in zip(COLUMNS, row.cells, strict=True):
-                text = column.key in ("method", "verdict")
+                text = column.key in ("method", "verdict", "gain_test")
                 values.append(cell.text.replace(MISSING, "") if text else _plain(cell.value))
                 if column.key in _SECOND:
                     values.append(_plain(cell.std))
@@ -244,6 +245,7 @@ def _result_row(comparison: Comparison, group: Group, digits: int, verdict: Verd
         Cell(f"{100 * gain.absolute:+.{digits}f}", gain.absolute) if gain else Cell(),
         _interval_cell(gain.over_seeds if gain else None, digits),
         Cell(verdict.text, verdict.p) if verdict else Cell(),
+        _test_cell(gain.over_seeds if gain else None),
         Cell(f"{100 * relative:+.{digits}f}", relative) if relative is not None else Cell(),
         _interval_cell(gain.over_images if gain else None, digits),
         Cell(f"{mce.mean:.1f}", mce.mean / 100) if mce else Cell(),
@@ -309,6 +311,13 @@ def _interval_cell(interval: Interval | Difference | None, digits: int) -> Cell:
         return Cell()
     text = f"{100 * interval.low:+.{digits}f} to {100 * interval.high:+.{digits}f}"
     return Cell(text, interval.low, interval.high)
+
+
+def _test_cell(found: Difference | None) -> Cell:
+    """Which test the interval over seeds and the verdict are of; the number is to sort by."""
+    if found is None:
+        return Cell()
+    return Cell("paired" if found.paired else "not paired", float(found.paired))
 
 
 def _parameter_cell(group: Group) -> Cell:

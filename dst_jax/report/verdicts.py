@@ -1,8 +1,9 @@
 """What may be said of a gain, and the paragraph that a reader takes away: three sentences.
 
-A verdict is a t test over seeds, corrected for the number of comparisons on the page (Holm),
-so that the chance of any false one on it is at most `ERROR_RATE`. One seed gets no verdict, a toy
-run none either. Numbers are those of `robustness.gains`. Called by `report.write`.
+A verdict is a t test over seeds (paired where both sides have the same seeds), corrected for the
+number of comparisons on the page (Holm), so that the chance of any false one on it is at most
+`ERROR_RATE`. One seed gets no verdict, a toy run none either. Numbers are those of
+`robustness.gains`. Called by `report.write`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,19 @@ from dst_jax.data.datasets import DATASETS
 from dst_jax.report import published
 from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.runs import counted
-from dst_jax.statistics import LEVEL, holm
+from dst_jax.statistics import LEVEL, Difference, holm
 
 ERROR_RATE = 1 - LEVEL
 MORE, LESS, OPEN = "more robust", "less robust", "not resolved"
 ONE_SEED, NO_SPREAD = "one seed: no statement", "no spread: no statement"
 TOY, UNFINISHED = "toy: no statement", "unfinished: no statement"
 _LISTED = 6  # so many groups are named in a sentence, the others counted
+# What is said of a comparison's tests: (how many kinds there are, whether any is paired).
+_PAIRING = {
+    (1, True): "paired by seed",
+    (1, False): "not paired by seed",
+    (2, True): "paired by seed where both sides have the same seeds",
+}
 
 # The claim of Wu et al. 2025: which methods, at which sparsities.
 METHODS = ("set", "rigl", "mest_r", "mest_g", "granet_r", "granet_g")
@@ -32,10 +39,12 @@ class Verdict(NamedTuple):
     Attributes:
       text: `MORE`, `LESS` or `OPEN`; or why there is no statement.
       p: the probability that it rests on, corrected; None where there is no statement.
+      paired: whether the test was paired by seed; None where there is no statement.
     """
 
     text: str
     p: float | None = None
+    paired: bool | None = None
 
 
 Verdicts = Mapping[tuple[int, Path], Verdict]
@@ -44,7 +53,7 @@ Verdicts = Mapping[tuple[int, Path], Verdict]
 def judge(comparisons: Sequence[Comparison]) -> dict[tuple[int, Path], Verdict]:
     """Judges every gain of a page; see `of` for how to look one up."""
     found: dict[tuple[int, Path], Verdict] = {}
-    tested: list[tuple[tuple[int, Path], float, float]] = []
+    tested: list[tuple[tuple[int, Path], Difference]] = []
     for place, comparison in enumerate(comparisons):
         for group in comparison.groups:
             if (gain := comparison.gain(group)) is None:
@@ -61,10 +70,10 @@ def judge(comparisons: Sequence[Comparison]) -> dict[tuple[int, Path], Verdict]:
             elif gain.over_seeds is None:
                 found[key] = Verdict(NO_SPREAD)
             else:
-                tested.append((key, gain.over_seeds.p, gain.absolute))
-    for (key, _, gain_), p in zip(tested, holm([p for _, p, _ in tested]), strict=True):
-        sign = MORE if gain_ > 0 else LESS
-        found[key] = Verdict(sign if p < ERROR_RATE else OPEN, p)
+                tested.append((key, gain.over_seeds))
+    for (key, test), p in zip(tested, holm([test.p for _, test in tested]), strict=True):
+        sign = MORE if test.mean > 0 else LESS
+        found[key] = Verdict(sign if p < ERROR_RATE else OPEN, p, test.paired)
     return found
 
 
@@ -144,12 +153,14 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
         return ""
     parts = []
     mine = [verdict for g in comparison.groups if (verdict := of(verdicts, place, g))]
-    if any(verdict.p is not None for verdict in mine):
+    kinds = {verdict.paired for verdict in mine if verdict.p is not None}
+    if kinds:
         tested = sum(verdict.p is not None for verdict in verdicts.values())
         tests = f"the {tested} comparisons" if tested > 1 else "the one comparison"
         parts.append(
-            f"the verdicts are t tests over seeds, corrected for {tests} of this page "
-            f"(Holm), so that the chance of any false one is at most {ERROR_RATE:.0%}"
+            f"the verdicts are t tests over seeds, {_PAIRING[len(kinds), True in kinds]}, "
+            f"corrected for {tests} of this page (Holm), so that the chance of any false one is at "
+            f"most {ERROR_RATE:.0%}"
         )
     elif mine:
         parts.append("nothing here tells a method from chance")
@@ -187,15 +198,28 @@ def _is_tested(comparison: Comparison, group: Group) -> bool:
     return group.algorithm in METHODS and within and whole and not group.unfinished
 
 
-def note(verdicts: Verdicts) -> str:
+def note(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
     """What the verdicts of the table are, for under it; empty without any."""
-    if not any(verdict.p is not None for verdict in verdicts.values()):
+    names: dict[bool | None, list[str]] = {}
+    for group in comparison.groups:
+        verdict = of(verdicts, place, group)
+        if verdict is not None and verdict.p is not None:
+            names.setdefault(verdict.paired, []).append(group.name)
+    if not names:
         return ""
+    pairs = "the samples are the differences of the runs of the same seed"
+    why = "as the sides' seeds differ or are not known"
+    welch = "Welch's statistic, degrees of freedom of the side with fewer seeds"
+    if False not in names:
+        kind = f"It is paired: {pairs}."
+    elif True not in names:
+        kind = f"It is not paired, {why}: {welch}."
+    else:
+        kind = f"It is paired ({pairs}), but not that of {_some(names[False])}, {why} ({welch})."
     return (
-        "A verdict is given where a t test over seeds (Welch's statistic, degrees of freedom of "
-        "the side with fewer seeds), with Holm's correction for all comparisons of the page, has "
-        f"p < {ERROR_RATE:.2f}; intervals over seeds are t intervals of each gain by itself, "
-        "without that correction."
+        f"A verdict is given where a t test over seeds has p < {ERROR_RATE:.2f} after Holm's "
+        f"correction for all comparisons of the page. {kind} Intervals over seeds are those of the "
+        "same test, each gain by itself, without that correction."
     )
 
 

@@ -11,7 +11,15 @@ import numpy as np
 
 from dst_jax.errors import UserError
 from dst_jax.robustness.result import Result
-from dst_jax.statistics import Difference, Estimate, Interval, bootstrap, difference, estimate
+from dst_jax.statistics import (
+    Difference,
+    Estimate,
+    Interval,
+    bootstrap,
+    difference,
+    estimate,
+    paired_difference,
+)
 
 _MEANS = ("clean_accuracy", "robust_accuracy", "mce", "relative_mce", "clean_ece", "mean_ece")
 
@@ -22,7 +30,8 @@ class Gain(NamedTuple):
     Attributes:
       absolute: difference of the means over seeds, in [-1, 1].
       relative: that over the other's mean (Wu et al. 2025, footnote 2); None where that is 0.
-      over_seeds: t interval of the difference; None where a side has one seed, or no spread.
+      over_seeds: t interval of the difference, `paired` by seed or not (see `gain`); None where a
+        side has one seed, or there is no spread.
       over_images: paired bootstrap interval over the test images, of these trainings; None where
         which images were right is not on record.
     """
@@ -54,22 +63,36 @@ def over_seeds(results: Sequence[Result]) -> dict[str, Estimate]:
     return {name: value for name, value in found.items() if value}
 
 
-def gain(ours: Sequence[Result], theirs: Sequence[Result]) -> Gain:
+def gain(
+    ours: Sequence[Result],
+    theirs: Sequence[Result],
+    *,
+    seeds: tuple[Sequence[int | None], Sequence[int | None]] | None = None,
+) -> Gain:
     """The gain in robust accuracy of one set of trainings over another.
+
+    With the seeds of the trainings, `gain(sparse, dense, seeds=([0, 1, 2], [0, 1, 2]))`, the
+    interval over seeds is that of the differences of the runs of the same seed
+    (`statistics.paired_difference`), if both sides have the same seeds, in whatever order. If they
+    have not, even if they share some, or without `seeds`, the sides count as independent
+    (`statistics.difference`). `over_seeds.paired` of the result says which it was.
 
     Args:
       ours: one result a seed.
       theirs: of the baseline, one result a seed; the numbers of seeds may differ.
+      seeds: of the trainings of `ours` and of `theirs`, in their order: the number that decided
+        initial weights and data order, None where it is not known (then nothing is paired).
 
     Raises:
-      UserError: a side has none or one twice, or they were not all scored on the same conditions
-        and images.
+      UserError: a side has none or one twice, they were not all scored on the same conditions and
+        images, or `seeds` is not one seed a result, each once on a side.
     """
     if not ours or not theirs:
         raise UserError("gain", "no result on one side", "at least one on each")
     _check_alike([*ours, *theirs], "gain")
     for side in (ours, theirs):
         _check_samples(side, "gain")
+    pairs = None if seeds is None else _pairs((ours, theirs), seeds)
     values = [[result.robust_accuracy for result in side] for side in (ours, theirs)]
     if any(value is None for side in values for value in side):
         raise UserError("gain", "a result without robust accuracy", "a scored condition")
@@ -79,9 +102,32 @@ def gain(ours: Sequence[Result], theirs: Sequence[Result]) -> Gain:
     return Gain(
         absolute,
         absolute / means[1] if means[1] > 0 else None,
-        difference(sides[0], sides[1]),
+        difference(sides[0], sides[1])
+        if pairs is None
+        else paired_difference(sides[0], [sides[1][index] for index in pairs]),
         _over_images(ours, theirs),
     )
+
+
+def _pairs(
+    sides: tuple[Sequence[Result], Sequence[Result]],
+    seeds: tuple[Sequence[int | None], Sequence[int | None]],
+) -> list[int] | None:
+    """For each of our results the index of theirs of the same seed; None unless all have one."""
+    try:
+        ours, theirs = (list(side) for side in seeds)
+    except (TypeError, ValueError):
+        raise UserError("gain: seeds", seeds, "(seeds of ours, seeds of theirs)") from None
+    for name, side, results in zip(("ours", "theirs"), (ours, theirs), sides, strict=True):
+        if len(side) != len(results):
+            found = f"{len(side)} of {name}, which has {len(results)} results"
+            raise UserError("gain: seeds", found, "one a result")
+        known = [seed for seed in side if seed is not None]
+        if twice := [seed for seed in known if known.count(seed) > 1]:
+            raise UserError("gain: seeds", f"{twice[0]} twice in {name}", "each training once")
+    if None in ours or set(ours) != set(theirs):
+        return None
+    return [theirs.index(seed) for seed in ours]
 
 
 def _over_images(ours: Sequence[Result], theirs: Sequence[Result]) -> Interval | None:

@@ -120,7 +120,7 @@ def test_a_gain_has_an_interval_where_images_are_known(tmp_path):
     paths = [with_bits(tmp_path, "dense", 0.0, dense), with_bits(tmp_path, "rigl", 0.5, sparse)]
     (comparison,) = comparisons.compare(list(map(runs.read, paths)))
     table = build(comparison)
-    cell = table.rows[1].cells[9]
+    cell = table.rows[1].cells[10]
     difference = sparse.mean(0) - dense.mean(0)
     # The normal interval of a mean of 203 independent numbers, to a tenth of its width.
     error = 1.96 * difference.std() / np.sqrt(203)
@@ -128,7 +128,7 @@ def test_a_gain_has_an_interval_where_images_are_known(tmp_path):
     assert cell.std == pytest.approx(difference.mean() + error, abs=0.2 * error)
     assert re.fullmatch(r"\+\d+\.\d to \+\d+\.\d", cell.text)
     assert any("paired bootstrap" in note for note in table.notes)
-    assert table.rows[0].cells[9].text == "–"
+    assert table.rows[0].cells[10].text == "–"
 
     bits = dict(np.load(paths[1] / "robustness.npz"))
     first = next(iter(bits))

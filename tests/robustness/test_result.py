@@ -1,10 +1,13 @@
-"""Means, mCE only where it is defined, gains, paired intervals, seeds, tables and figures."""
+"""Means, mCE only where it is defined, gains, paired by image or seed, tables and figures."""
+
+import re
 
 import numpy as np
 import pytest
 import synthetic_results as tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from dst_jax import robustness
 from dst_jax.data import benchmarks
@@ -194,6 +197,73 @@ def test_table_and_figures_show_the_numbers():
     lines = dense.plot_severities().axes[0].lines
     assert list(lines[0].get_xdata()) == [0, 1, 2]
     assert list(lines[0].get_ydata()) == pytest.approx([75, 170 / 3, 30])
+
+
+def results(*accuracies):
+    return [tables.of_accuracies(dict.fromkeys(tables.GRID, value)) for value in accuracies]
+
+
+OURS, THEIRS = (0.52, 0.57, 0.61), (0.50, 0.54, 0.60)  # of the seeds 0, 1 and 2
+
+
+def test_a_gain_is_paired_where_both_sides_have_the_same_seeds():
+    found = robustness.gain(results(*OURS), results(*THEIRS), seeds=([0, 1, 2], [0, 1, 2]))
+    assert found.over_seeds.paired
+    wanted = stats.ttest_rel(OURS, THEIRS)
+    interval = wanted.confidence_interval(0.95)
+    assert found.over_seeds.p == pytest.approx(wanted.pvalue)
+    assert found.over_seeds.low == pytest.approx(interval.low)
+    assert found.over_seeds.high == pytest.approx(interval.high)
+    assert found.absolute == pytest.approx(0.02) == pytest.approx(found.over_seeds.mean)
+    # Their order is of no matter, as long as each result has its own seed.
+    mixed = results(THEIRS[2], THEIRS[0], THEIRS[1])
+    again = robustness.gain(results(*OURS), mixed, seeds=([0, 1, 2], np.array([2, 0, 1])))
+    assert again.over_seeds == pytest.approx(found.over_seeds)
+    wrong = robustness.gain(results(*OURS), mixed, seeds=([0, 1, 2], [0, 1, 2]))
+    assert wrong.over_seeds.p != pytest.approx(found.over_seeds.p, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        None,
+        ([0, 1, 2], [0, 1, 3]),  # some are the same
+        ([0, 1, 2], [3, 4, 5]),
+        ([0, 1, None], [0, 1, 2]),
+        ([0, 1, None], [0, 1, None]),
+        ([None] * 3, [None] * 3),
+    ],
+)
+def test_a_gain_is_not_paired_elsewhere(seeds):
+    found = robustness.gain(results(*OURS), results(*THEIRS), seeds=seeds)
+    assert found.over_seeds == robustness.gain(results(*OURS), results(*THEIRS)).over_seeds
+    assert not found.over_seeds.paired
+    # Welch's statistic; its degrees of freedom are 2, not those of Satterthwaite that SciPy takes.
+    t = stats.ttest_ind(OURS, THEIRS, equal_var=False).statistic
+    assert found.over_seeds.p == pytest.approx(2 * stats.t.sf(t, 2))
+
+
+def test_a_gain_over_more_seeds_is_not_paired():
+    more = results(*THEIRS, 0.55)
+    found = robustness.gain(results(*OURS), more, seeds=([0, 1, 2], [0, 1, 2, 3]))
+    assert not found.over_seeds.paired
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        (([0, 1], [0, 1, 2]), "found 2 of ours, which has 3 results; expected one a result"),
+        (([0, 1, 2], [0, 1, 2, 3]), "found 4 of theirs, which has 3 results"),
+        (([0, 1, 1], [0, 1, 2]), "found 1 twice in ours; expected each training once"),
+        (([0, 1, 2], [5, None, 5]), "found 5 twice in theirs"),
+        ([0, 1, 2], "found [0, 1, 2]; expected (seeds of ours, seeds of theirs)"),
+        (7, "found 7; expected (seeds of ours, seeds of theirs)"),
+    ],
+)
+def test_wrong_seeds_are_told_in_one_line(seeds, text):
+    with pytest.raises(UserError, match=re.escape(f"gain: seeds: {text}")) as error:
+        robustness.gain(results(*OURS), results(*THEIRS), seeds=seeds)
+    assert "\n" not in str(error.value)
 
 
 def test_one_training_given_twice_is_no_further_sample():
