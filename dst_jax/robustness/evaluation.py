@@ -76,7 +76,7 @@ def evaluate(
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
       name: what images without a name are, such as "imagenet2012", without which there is no mCE.
-      path: a directory for `robustness.csv`, `.npz` and `.json`, written after each condition; the
+      path: a directory for `robustness.csv`, `.npz` and `.json`, written every few seconds; the
         same call goes on from there. It may hold other scores, which are kept (another suite,
         source, preset, seed or set of images is another score), but of one model only.
       devices: None: all.

@@ -2,7 +2,7 @@
 
 The CSV has a row a condition (`records.Score`), the NPZ which images were right, the JSON whose
 scores they are, the names and the means that follow. Each is replaced whole; the CSV comes last and
-says what is done. Nothing is unpickled, no JAX. Called by `evaluation` after each condition, and by
+says what is done. Nothing is unpickled, no JAX. Called by `result_writer` every few seconds, and by
 the report.
 """
 
