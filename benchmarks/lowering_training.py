@@ -1,4 +1,4 @@
-"""The programs of a training as `dst_jax.train` builds them, with shapes in place of arrays.
+"""The programs of a training, as `dst_jax.training.loop` builds them, of shapes and no arrays.
 
 They are made for devices of this machine's CPU that pass for accelerators, so that everything that
 asks what the devices are (whether states are donated) answers as it would there. Called by
@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks import stablehlo
 from dst_jax import config as config_lib
-from dst_jax import data, optimizer, programs, saved_run, step, updaters
-from dst_jax.parallel import Devices
+from dst_jax import data, saved_run
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import compiled_steps, optimizer, step, updaters
 
 Tree = Any
 Built = tuple[Callable[..., Any], tuple[Any, ...], stablehlo.Expected]
@@ -87,7 +88,7 @@ class Training:
     def program(self, kind: str) -> Built:
         """(program, its arguments, what is expected) of "ordinary", "update", "snip" or "learn"."""
         draw, feed = self._input()
-        both = (programs.programs, programs.partial_programs)
+        both = (compiled_steps.programs, compiled_steps.partial_programs)
         built = [program for of_two in both for program in of_two(self.recipe, draw)]
         chosen = dict(zip(("ordinary", "update", "snip", "learn"), built, strict=True))[kind]
         seeds = self.config["num_seeds"]

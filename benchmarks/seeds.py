@@ -30,9 +30,9 @@ import numpy as np
 
 from benchmarks import timing
 from dst_jax import config as config_lib
-from dst_jax import data, models, optimizer, programs, saved_run, step, train
-from dst_jax import places as places_lib
-from dst_jax.parallel import Devices
+from dst_jax import data, models, paths, saved_run
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import compiled_steps, loop, optimizer, step
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "configs/digits_rigl.py"
@@ -63,12 +63,12 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     card.data.augment, card.model.name, card.model.width = "crop", name, width
     card.sparsity.algorithm = "rigl"
     config = config_lib.resolve(card, 1437)
-    cache = places_lib.default_cache_dir()
-    first = train.create_pipeline(config, devices, None, cache)
+    cache = paths.default_cache_dir()
+    first = loop.create_pipeline(config, devices, None, cache)
     recipe = step.Recipe(
         model=saved_run.create_model(config),
         optimizer=optimizer.create(config["train"]),
-        updater=train.create_updater(config),
+        updater=loop.create_updater(config),
         learning_rate=optimizer.learning_rate(config["train"]),
         label_smoothing=0.0,
         seed=0,
@@ -80,7 +80,7 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     states = tuple(
         devices.replicate(make(models.init(recipe.model, int(seed), shape), seed)) for seed in seeds
     )
-    ordinary = devices.compile(programs.programs(recipe, first.draw)[0])
+    ordinary = devices.compile(compiled_steps.programs(recipe, first.draw)[0])
 
     def vmapped(states: Any, feeds: Any, seeds: Any, count: Any, axis: Any) -> Any:
         def one(state: Any, order: Any, seed: Any) -> Any:

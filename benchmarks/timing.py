@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from dst_jax.parallel import hardware
+from dst_jax.runtime.devices import hardware
 
 T = TypeVar("T")
 

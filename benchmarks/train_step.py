@@ -32,9 +32,10 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.comparison import Line
 from dst_jax import config as config_lib
-from dst_jax import data, models, optimizer, programs, saved_run, step, train
-from dst_jax.log import check_finite
-from dst_jax.parallel import Devices
+from dst_jax import data, models, saved_run
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import compiled_steps, loop, optimizer, step
+from dst_jax.training.metrics_log import check_finite
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = ROOT / "configs" / "cifar10_resnet20.py"
@@ -82,12 +83,12 @@ class Training:
         recipe = step.Recipe(
             model=saved_run.create_model(self.config),
             optimizer=optimizer.create(self.config["train"]),
-            updater=train.create_updater(self.config),
+            updater=loop.create_updater(self.config),
             learning_rate=optimizer.learning_rate(self.config["train"]),
             label_smoothing=self.config["train"]["label_smoothing"],
             seed=0,
         )
-        ordinary, _ = programs.programs(recipe, self.pipeline.draw)
+        ordinary, _ = compiled_steps.programs(recipe, self.pipeline.draw)
         self._program = devices.compile(ordinary)
         variables = models.init(recipe.model, 0, dataset.image_shape)
         self.state = devices.replicate(jax.jit(lambda v: step.init_state(recipe, v))(variables))

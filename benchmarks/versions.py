@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax import workdir
 from dst_jax.errors import UserError
+from dst_jax.runtime import run_dir
 
 Recorded = Iterator[tuple[str, np.ndarray]]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow", "scikit-learn")
@@ -99,7 +99,7 @@ def packages() -> Recorded:
 def state(run: Path) -> Recorded:
     """The state in the latest checkpoint of a run directory."""
     from benchmarks.versions_exact import leaves
-    from dst_jax import checkpoint
+    from dst_jax.runtime import checkpoint
 
     yield from leaves(checkpoint.read(run / "checkpoints"), "state")
 
@@ -129,8 +129,8 @@ def record(options: argparse.Namespace) -> None:
         "--frost_dir": _digest_of_files(options.frost_dir),
         "digests": {name: digest(array) for name, array in arrays.items()},
     }
-    workdir.write_arrays(options.json.with_suffix(".npz"), arrays)
-    workdir.write_json(options.json, about)
+    run_dir.write_arrays(options.json.with_suffix(".npz"), arrays)
+    run_dir.write_json(options.json, about)
 
 
 def _digest_of_files(directory: str | None) -> str:

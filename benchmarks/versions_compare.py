@@ -213,7 +213,7 @@ def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) 
         if unlike:
             lines += ["", f"{path.stem} was recorded with another {', '.join(unlike)}."]
     if summary:
-        from dst_jax.workdir import write_json
+        from dst_jax.runtime.run_dir import write_json
 
         about = [
             {key: r.about.get(key, "") for key in (*ABOUT, "XLA_FLAGS", *OPTIONS)} for r in records

@@ -18,11 +18,13 @@ import optax
 from jax import lax
 
 from benchmarks.versions_exact import NETWORKS, leaves
-from dst_jax import checkpoint, models, places, sparsity, train
 from dst_jax import config as config_lib
-from dst_jax.interrupt import InterruptedRunError
+from dst_jax import models, paths, sparsity
 from dst_jax.models import convolution
-from dst_jax.workdir import write_json
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.interrupt import InterruptedRunError
+from dst_jax.runtime.run_dir import write_json
+from dst_jax.training import loop
 
 Recorded = Iterator[tuple[str, np.ndarray]]
 T = TypeVar("T")
@@ -184,7 +186,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
     """
     registry = sparsity.ALGORITHM_REGISTRY
     distinct = {algorithm: name for name, algorithm in reversed(registry.items())}
-    places.prepare_jax(places.Places(Path(), None, places.default_cache_dir()))
+    paths.prepare_jax(paths.Places(Path(), None, paths.default_cache_dir()))
     for network_name in networks:
         network = {"mlp": MLP, "conv": CONV}[network_name]
         for algorithm in algorithms or sorted(distinct.values()):
@@ -199,7 +201,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
                     ),
                     mock.patch("builtins.print"),
                 ):
-                    train.train([config], [workdir], None, places.default_cache_dir())
+                    loop.train([config], [workdir], None, paths.default_cache_dir())
                 prefix = f"{network_name}/{algorithm}"
                 for step in CHECKPOINTS:
                     state = checkpoint.read(workdir / "checkpoints", step)
@@ -226,7 +228,7 @@ def begin(workdir: Path) -> None:
     config["checkpoint"].update(every=10, keep=1)
     write_json(workdir / "config.json", config)
     with (
-        mock.patch.object(train.Log, "stop_requested", lambda self, _, step: step >= STOP),
+        mock.patch.object(loop.Log, "stop_requested", lambda self, _, step: step >= STOP),
         contextlib.suppress(InterruptedRunError),
     ):
-        train.train([config], [workdir], None, places.default_cache_dir())
+        loop.train([config], [workdir], None, paths.default_cache_dir())

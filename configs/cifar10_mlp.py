@@ -19,8 +19,8 @@ Expected time: not yet run. Expected result: not yet run; the paper has none to 
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (cards.Expected("CIFAR10-C", 0.5, {}, note="no number of it is public"),)
 
@@ -31,7 +31,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar10"
     config.eval.suite = "CIFAR10-C"

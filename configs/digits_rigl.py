@@ -21,9 +21,9 @@ images, means and standard deviations over the five seeds of `demo`: dense 99.3 
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
-from dst_jax.options import ANALYSES
+from dst_jax.config import cards
+from dst_jax.config.options import ANALYSES
 
 EXPECTED: tuple[cards.Expected, ...] = ()  # nothing of the paper
 
@@ -44,7 +44,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "digits"
     config.eval.suite = "Digits-C"

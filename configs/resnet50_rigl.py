@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
+from dst_jax.config import cards
 
 imagenet_resnet50 = cards.load(Path(__file__).with_name("imagenet_resnet50.py"))
 EXPECTED = imagenet_resnet50.EXPECTED
@@ -22,5 +22,5 @@ SWEEPS = imagenet_resnet50.SWEEPS
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     return imagenet_resnet50.get_config(f"algorithm=rigl,{argument}")

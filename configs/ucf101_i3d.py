@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
+from dst_jax.config import cards
 
 ucf101_resnet3d50 = cards.load(Path(__file__).with_name("ucf101_resnet3d50.py"))
 EXPECTED = (
@@ -30,5 +30,5 @@ SWEEPS = ucf101_resnet3d50.SWEEPS
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     return ucf101_resnet3d50.get_config(f"model=i3d_r50,{argument}")

@@ -14,12 +14,12 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from dst_jax import cards, experiment
-from dst_jax import places as places_lib
-from dst_jax.config import OPTIONS, Option
+from dst_jax import experiment, paths
+from dst_jax.config import cards
+from dst_jax.config.resolve import OPTIONS, Option
 from dst_jax.errors import PROGRAMS, RunError, UserError
-from dst_jax.interrupt import InterruptedRunError
 from dst_jax.launcher import LAUNCHERS
+from dst_jax.runtime.interrupt import InterruptedRunError
 from dst_jax.sweep import Sweep, lists_of
 
 
@@ -165,16 +165,16 @@ def _call(arguments: list[str]) -> str:
         raise UserError("--config", found, "an experiment card") from error
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
-    cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
+    cache_dir = Path(_CACHE_DIR.value or paths.default_cache_dir())
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
-        places = places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
+        places = paths.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
         return experiment.evaluate_function(function, places, _evaluation())
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
-    workdir = Path(_WORKDIR.value or places_lib.default_workdir(card, config, _SWEEP.value))
+    workdir = Path(_WORKDIR.value or paths.default_workdir(card, config, _SWEEP.value))
     sweep = Sweep(
         lists=lists_of(card, argument) if card else {},
         name=_SWEEP.value,
@@ -185,7 +185,7 @@ def _call(arguments: list[str]) -> str:
     )
     return experiment.run(
         config,
-        places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
+        paths.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
         mode=_MODE.value,
         sweep=sweep,
         evaluation=_evaluation(),

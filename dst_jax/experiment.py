@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 from dst_jax import config as config_lib
 from dst_jax import run_configs, stages
 from dst_jax import sweep as sweep_lib
-from dst_jax import workdir as workdir_lib
-from dst_jax.consistency import DENSE
+from dst_jax.config.checks import DENSE
 from dst_jax.errors import UserError
-from dst_jax.places import Places, is_main_process, prepare_jax
+from dst_jax.paths import Places, is_main_process, prepare_jax
 from dst_jax.run_configs import RunConfig
+from dst_jax.runtime import run_dir
 from dst_jax.sweep import Sweep
 
 MODES = ("all", "train", "evaluate", "analyze", "report", "describe", "plan")
@@ -167,7 +167,7 @@ def _plan(
     states = _states(groups, places)
     lines = [*notes, sweep_lib.describe(sweep.name, states)]
     if not any(run.seconds for group in states for run in group.values()):
-        from dst_jax import training_estimate
+        from dst_jax.training import estimate as training_estimate
 
         configs = [run.config for group in groups for run in group.values()]
         lines.append(training_estimate.text(configs))
@@ -257,9 +257,9 @@ def evaluate_function(
 
     options = config_lib.evaluation_options(evaluation or {}, "--")
     names = options.pop("suite").split(",")
-    workdir_lib.make(places.workdir)
+    run_dir.make(places.workdir)
     main = is_main_process(places)
-    with workdir_lib.locked(places.workdir) if main else contextlib.nullcontext():
+    with run_dir.locked(places.workdir) if main else contextlib.nullcontext():
         text = command.run(
             function.predict,
             function.dataset,

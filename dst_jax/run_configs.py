@@ -12,10 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
-from dst_jax import environment
-from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
-from dst_jax.places import Places
+from dst_jax.paths import Places
+from dst_jax.runtime import environment, run_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,8 @@ def of_call(
     Raises:
       UserError: a value or a name is wrong, or the data are not there.
     """
-    from dst_jax import data, evaluate, saved_run, updaters
+    from dst_jax import data, evaluate, saved_run
+    from dst_jax.training import updaters
 
     data_dir = places.data_dir or environment.data_dir_of(path)
     if config is None:
@@ -97,7 +97,7 @@ def of_directory(path: Path) -> dict[str, Any]:
     Raises:
       UserError: it is missing or damaged, or names what is not registered here.
     """
-    resolved = workdir_lib.read_config(path)
+    resolved = run_dir.read_config(path)
     flat = dict(config_lib.flatten(resolved))
     for name, known in _registries():
         if flat[name] not in known:
@@ -116,7 +116,8 @@ def as_published(config: ConfigDict) -> dict[str, Any]:
     Raises:
       UserError: a value or a name is wrong.
     """
-    from dst_jax import data, updaters
+    from dst_jax import data
+    from dst_jax.training import updaters
 
     flat = check_names(config)
     resolved = _resolved(config, flat, data.get(flat["data.name"]).num_train)

@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from dst_jax import checkpoint, data, models, sparsity, updaters
 from dst_jax import config as config_lib
+from dst_jax import data, models, sparsity
 from dst_jax.errors import UserError
-from dst_jax.workdir import read_json
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.run_dir import read_json
+from dst_jax.training import updaters
 
 
 @dataclasses.dataclass(frozen=True)

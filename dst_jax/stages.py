@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dst_jax import environment
-from dst_jax import workdir as workdir_lib
-from dst_jax.options import ANALYSES
-from dst_jax.places import Places, is_main_process
+from dst_jax.config.options import ANALYSES
+from dst_jax.paths import Places, is_main_process
 from dst_jax.run_configs import RunConfig
+from dst_jax.runtime import environment, run_dir
 
 if TYPE_CHECKING:  # which imports JAX
     from dst_jax.robustness import Result
@@ -39,8 +38,8 @@ def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool)
     with contextlib.ExitStack() as locks:
         for path, run in runs.items():
             if main:
-                workdir_lib.claim(path, run.config)
-                locks.enter_context(workdir_lib.locked(path))
+                run_dir.claim(path, run.config)
+                locks.enter_context(run_dir.locked(path))
         if several and main:
             print("run " + ", ".join(path.name for path in runs), flush=True)
         if mode in ("all", "train"):
@@ -87,12 +86,12 @@ def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: boo
     no checkpoint any more.
     """
     from dst_jax import evaluate
-    from dst_jax.parallel import any_process
+    from dst_jax.runtime.devices import any_process
 
     for path, run in runs.items():
         summary = path / "summary.json"
-        steps = workdir_lib.checkpoint_steps(path)
-        lost = summary.exists() and workdir_lib.read_json(summary).get("step") not in steps
+        steps = run_dir.checkpoint_steps(path)
+        lost = summary.exists() and run_dir.read_json(summary).get("step") not in steps
         needed = lost and (
             mode == "train"
             or not evaluate.is_complete(run.for_evaluation, path, run.data_dir, places.cache_dir)
@@ -104,18 +103,18 @@ def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: boo
 
 
 def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:
-    from dst_jax import train
-    from dst_jax.parallel import hardware
+    from dst_jax.runtime.devices import hardware
+    from dst_jax.training import loop
 
     unfinished = [path for path in runs if not (path / "summary.json").exists()]
     data_dir = next(iter(runs.values())).data_dir
     if main and unfinished:
-        common = set.intersection(*(set(workdir_lib.checkpoint_steps(p)) for p in unfinished))
+        common = set.intersection(*(set(run_dir.checkpoint_steps(p)) for p in unfinished))
         for path in unfinished:
             step = max(common, default=0)
             environment.record_start(path, step, hardware(), data_dir)
     configs = [run.config for run in runs.values()]
-    train.train(configs, list(runs), data_dir, places.cache_dir)
+    loop.train(configs, list(runs), data_dir, places.cache_dir)
 
 
 def _evaluate(
@@ -130,7 +129,7 @@ def _evaluate(
       load: the run of a directory.
     """
     from dst_jax import evaluate
-    from dst_jax.parallel import Devices, any_process
+    from dst_jax.runtime.devices import Devices, any_process
 
     config, data_dir = next(iter(runs.values())).for_evaluation, next(iter(runs.values())).data_dir
     room = Devices().bytes_for_data
@@ -172,11 +171,11 @@ def _analyze(
 ) -> None:
     """Writes the parts of an analysis that are missing."""
     from dst_jax.analysis import analyze, parts
-    from dst_jax.parallel import any_process
+    from dst_jax.runtime.devices import any_process
 
-    config = {**workdir_lib.read_config(path), "analysis": parts.options_of(run.config)}
+    config = {**run_dir.read_config(path), "analysis": parts.options_of(run.config)}
     wanted = config["analysis"]["parts"] or (ANALYSES if everything else ())
-    step = max(workdir_lib.checkpoint_steps(path), default=0)
+    step = max(run_dir.checkpoint_steps(path), default=0)
     work = bool(wanted) and not (
         step and analyze.is_complete(config, path, step, run.data_dir, places.cache_dir, wanted)
     )

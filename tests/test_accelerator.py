@@ -24,9 +24,10 @@ from benchmarks.accelerator import (
     trainer,
 )
 from benchmarks.accelerator.stages import Part
-from dst_jax import data, experiment, run_configs, updaters
-from dst_jax.parallel import Devices
-from dst_jax.places import Places
+from dst_jax import data, experiment, run_configs
+from dst_jax.paths import Places
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import updaters
 
 
 class Fakes:

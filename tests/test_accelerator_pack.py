@@ -166,7 +166,7 @@ out, work = sys.argv[1:]
 flags = ["--tiny", "--only=ceilings", "--budget_s=500", f"--out={out}", f"--work={work}"]
 assert command.main(flags) == 0
 from dst_jax import experiment
-from dst_jax.places import Places
+from dst_jax.paths import Places
 changes = {"data.name": "cifar10", "model.name": "mlp", "model.width": 8, "model.depth": 1}
 changes |= {"train.batch_size": 32, "train.steps": "6", "sparsity.algorithm": "rigl"}
 changes |= {"sparsity.update_freq": "2", "eval.corruptions": ("contrast",)}

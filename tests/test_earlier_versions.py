@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import checkpoint, environment
 from dst_jax import config as config_lib
+from dst_jax.runtime import checkpoint, environment
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = ["version_0.1.0", "before_0.1.0"]

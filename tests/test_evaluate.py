@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import data, evaluate, load_run, saved_run, train
+from dst_jax import data, evaluate, load_run, saved_run
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
-from dst_jax.workdir import claim
+from dst_jax.runtime.run_dir import claim
+from dst_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -30,7 +31,7 @@ def digits_run(tmp_path_factory, cache_dir):
     config = runs.small_config(**TINY)
     workdir = tmp_path_factory.mktemp("digits")
     claim(workdir, config)
-    train.train([config], [workdir], None, cache_dir)
+    loop.train([config], [workdir], None, cache_dir)
     return config, workdir
 
 
@@ -166,7 +167,7 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
     )
     workdir = tmp_path / "run"
     claim(workdir, config)
-    train.train([config], [workdir], str(data_dir), cache_dir)
+    loop.train([config], [workdir], str(data_dir), cache_dir)
     # One of 95 conditions prepared is not the set: `auto` does not take it for the whole.
     assert evaluate.plan(config, str(data_dir)).source == "rendered"
     with pytest.raises(UserError, match=r"cifar10_corrupted with 3 of 95 conditions prepared"):

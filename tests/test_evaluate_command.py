@@ -9,9 +9,9 @@ import runs
 
 from dst_jax import config as config_lib
 from dst_jax import evaluate, experiment, run_configs, stages
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
-from dst_jax.places import Places
+from dst_jax.paths import Places
 from dst_jax.robustness import evaluation, storage
 from dst_jax.sweep import Sweep
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import models, saved_run, step
-from dst_jax import optimizer as optimizer_lib
-from dst_jax.checkpoint import Checkpoints
+from dst_jax import models, saved_run
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
-from dst_jax.train import create_updater
+from dst_jax.runtime.checkpoint import Checkpoints
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import optimizer as optimizer_lib
+from dst_jax.training import step
+from dst_jax.training.loop import create_updater
 
 READ = """
 import sys, jax, numpy as np, dst_jax

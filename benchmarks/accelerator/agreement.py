@@ -68,8 +68,9 @@ def _mask_run(context: Context) -> Outcome:
     import jax
     import numpy as np
 
-    from dst_jax import models, updaters
+    from dst_jax import models
     from dst_jax.sparsity import ranking
+    from dst_jax.training import updaters
 
     tiny = context.options.tiny
     network: dict[str, Any] = {"width": 4, "depth": 1} if tiny else {}

@@ -108,10 +108,10 @@ def _run(size: int, context: Context) -> Outcome:
     from benchmarks import corruptions as rivals
     from benchmarks import evaluation, timing
     from dst_jax import data
-    from dst_jax.parallel import Devices
     from dst_jax.robustness import images as images_lib
     from dst_jax.robustness import suites
     from dst_jax.robustness.engine import Engine
+    from dst_jax.runtime.devices import Devices
 
     began = time.monotonic()
     setup, devices = _setup(size, context), Devices()

@@ -133,7 +133,7 @@ class Steps:
         return self._runs[method]
 
     def advance(self, method: str, programs: int, steps: int, *, update: bool = False) -> Any:
-        """Takes `programs` times `steps` steps, as the loop of `dst_jax.train` does."""
+        """Takes `programs` times `steps` steps, as the loop of `dst_jax.training.loop` does."""
         import jax
 
         run = self.run(method)

@@ -102,9 +102,9 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     import numpy as np
 
     from dst_jax import models, saved_run
-    from dst_jax.parallel import Devices
     from dst_jax.robustness import engine, images, suites
     from dst_jax.robustness.records import Condition
+    from dst_jax.runtime.devices import Devices
 
     config = trainer.resolve(study_runs.card(context, "dense", 0, 1), 50_000)
     options, devices = config["eval"], Devices()

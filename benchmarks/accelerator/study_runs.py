@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.accelerator import trainer
 from benchmarks.accelerator.stages import Context
-from dst_jax.workdir import write_bytes
+from dst_jax.runtime.run_dir import write_bytes
 
 METHODS = ("dense", "static", "set", "rigl", "granet_g")
 SPARSITY = 0.5
@@ -114,8 +114,8 @@ def do(context: Context, method: str, seed: int, epochs: int) -> dict[str, float
       seconds that the training took.
     """
     from dst_jax import evaluate, run_configs, stages
-    from dst_jax.places import Places
-    from dst_jax.workdir import read_json
+    from dst_jax.paths import Places
+    from dst_jax.runtime.run_dir import read_json
 
     options, where = context.options, path(context, method, seed, epochs)
     places = Places(where, options.data_dir, context.cache_dir)

@@ -1,7 +1,7 @@
 """A training of the library's own programs, step by step, on chosen devices.
 
-What `dst_jax.train.train` compiles and runs, without files: for measurements, comparisons of
-devices, and to compile programs before a run needs them. Called by stages.
+What `dst_jax.training.loop.train` compiles and runs, without files: for measurements, comparisons
+of devices, and to compile programs before a run needs them. Called by stages.
 """
 
 import time
@@ -37,10 +37,11 @@ class Trainer:
         import jax
         import jax.numpy as jnp
 
-        from dst_jax import data, models, optimizer, programs, step
-        from dst_jax.parallel import Devices
+        from dst_jax import data, models
+        from dst_jax.runtime.devices import Devices
         from dst_jax.saved_run import create_model
-        from dst_jax.updaters import create_updater
+        from dst_jax.training import compiled_steps, optimizer, step
+        from dst_jax.training.updaters import create_updater
 
         self._config, self._devices = config, Devices(config["parallelism"], devices)
         dataset = data.get(config["data"]["name"])
@@ -66,7 +67,7 @@ class Trainer:
             accumulate=config["train"]["accumulate"],
             ema=config["train"]["ema"],
         )
-        ordinary, update = programs.programs(recipe, self._pipeline.draw)
+        ordinary, update = compiled_steps.programs(recipe, self._pipeline.draw)
         self._programs = {
             False: self._devices.compile(ordinary),
             True: self._devices.compile(update),

@@ -14,10 +14,10 @@ import numpy as np
 
 from dst_jax.analysis.parts import Analysis, Arrays
 from dst_jax.errors import UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
-from dst_jax.progress import Progress
+from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
+from dst_jax.runtime.progress import Progress
+from dst_jax.runtime.run_dir import read_arrays, write_arrays
 from dst_jax.saved_run import Run
-from dst_jax.workdir import read_arrays, write_arrays
 
 
 def part_path(workdir: Path, part: str) -> Path:

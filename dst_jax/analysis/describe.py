@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax import data, models, updaters
+from dst_jax import data, models
 from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
 from dst_jax.robustness.engine import digest
+from dst_jax.runtime.run_dir import write_json
 from dst_jax.saved_run import Run, create_model
 from dst_jax.sparsity import sparsity_distributions
-from dst_jax.workdir import write_json
+from dst_jax.training import updaters
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import numpy as np
 from dst_jax import corruptions, data
 from dst_jax.analysis import corruption_spectra, frequencies, saliency, spectral
 from dst_jax.analysis.weights import describe_weights
+from dst_jax.config.options import OPTIONS
 from dst_jax.data import benchmarks
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
-from dst_jax.parallel import Devices
 from dst_jax.robustness import storage
+from dst_jax.runtime.devices import Devices
 from dst_jax.saved_run import Run, logits_function
 
 Arrays = dict[str, np.ndarray]

@@ -26,7 +26,7 @@ from dst_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """The options of stages 2, 4 and 5; `dst_jax.options` says what they mean."""
+    """The options of stages 2, 4 and 5; `dst_jax.config.options` says what they mean."""
 
     randaugment_layers: int = 0
     randaugment_magnitude: float = 9.0

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dst_jax.options import ANALYSES
+from dst_jax.config.options import ANALYSES
 from dst_jax.report.drawing import Look
 from dst_jax.report.groups import Comparison, Group, differences
-from dst_jax.workdir import read_arrays
+from dst_jax.runtime.run_dir import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

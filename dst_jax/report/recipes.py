@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dst_jax import config as config_lib
+from dst_jax.config.checks import DENSE
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
 from dst_jax.report.groups import RECORDS
@@ -105,7 +106,7 @@ def differing(
         wanted = resolved(recipe, dataset, model, algorithm, sparsity)
     except UserError as error:
         return [str(error)]
-    dense = config_lib.consistency.DENSE
+    dense = DENSE
     found = []
     for name in sorted(wanted.keys() | run.keys()):
         if name == "seed" or name.startswith(RECORDS) or name == "data.stand_in_for":

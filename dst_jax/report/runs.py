@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax import config as config_lib
-from dst_jax.consistency import DENSE as DENSE_NAMES
+from dst_jax.config.checks import DENSE as DENSE_NAMES
+from dst_jax.config.options import OPTIONS
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
 from dst_jax.robustness import Result, storage
 
 _RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config

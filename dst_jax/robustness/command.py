@@ -15,12 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import InterruptedRunError
-from dst_jax.parallel import is_main_process
 from dst_jax.robustness import storage
 from dst_jax.robustness.evaluation import evaluate
 from dst_jax.robustness.result import Result
-from dst_jax.workdir import write_text
+from dst_jax.runtime.devices import is_main_process
+from dst_jax.runtime.interrupt import InterruptedRunError
+from dst_jax.runtime.run_dir import write_text
 
 _EXPECTED = (
     "MODULE:ATTRIBUTE, as in my_module:make_predict or path/to/file.py:predict; the attribute is "

@@ -21,10 +21,10 @@ from dst_jax import corruptions
 from dst_jax.corruptions import video
 from dst_jax.data import VIDEO
 from dst_jax.errors import RunError, UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness.images import Batch, put
 from dst_jax.robustness.records import CLEAN, Condition, Fingerprint
 from dst_jax.robustness.suites import Plan
+from dst_jax.runtime.devices import Devices
 
 Predict = Callable[[jax.Array], jax.Array]
 _AHEAD = 2  # batches that the host prepares while the devices are busy

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.errors import UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
-from dst_jax.parallel import Devices, any_process, is_main_process
-from dst_jax.progress import Progress
 from dst_jax.robustness import images, suites
 from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.result_writer import ResultWriter
 from dst_jax.robustness.scorer import Scorer
-from dst_jax.workdir import locked, make
+from dst_jax.runtime.devices import Devices, any_process, is_main_process
+from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
+from dst_jax.runtime.progress import Progress
+from dst_jax.runtime.run_dir import locked, make
 
 
 def evaluate(

@@ -16,7 +16,7 @@ import numpy as np
 from dst_jax import corruptions, data
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
+from dst_jax.runtime.devices import Devices
 
 HostBatch = Mapping[str, np.ndarray]
 _EXPECTED = (

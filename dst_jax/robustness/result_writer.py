@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from dst_jax.errors import UserError
-from dst_jax.parallel import is_main_process
 from dst_jax.robustness import metrics, storage
 from dst_jax.robustness.engine import Outcome
 from dst_jax.robustness.records import (
@@ -23,6 +22,7 @@ from dst_jax.robustness.records import (
 )
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.suites import Plan
+from dst_jax.runtime.devices import is_main_process
 
 # What one model on one set of images may differ in between two starts, by rounding: the share of
 # clean images whose correctness changes, and the calibration error.

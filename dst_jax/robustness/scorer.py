@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness import images
 from dst_jax.robustness.engine import Engine, Network, Outcome
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.suites import Plan
+from dst_jax.runtime.devices import Devices
 
 
 class Scorer:

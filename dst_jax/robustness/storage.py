@@ -29,7 +29,7 @@ from dst_jax.robustness.files import (
 )
 from dst_jax.robustness.records import Fingerprint, Hits, Score, Setting
 from dst_jax.robustness.result import Result
-from dst_jax.workdir import write_bytes, write_json, write_text
+from dst_jax.runtime.run_dir import write_bytes, write_json, write_text
 
 
 class Stored(NamedTuple):

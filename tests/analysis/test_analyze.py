@@ -10,9 +10,9 @@ import runs
 
 from dst_jax import models, saved_run
 from dst_jax.analysis import analyze, parts
+from dst_jax.config.options import ANALYSES
 from dst_jax.errors import UserError
-from dst_jax.options import ANALYSES
-from dst_jax.workdir import read_arrays
+from dst_jax.runtime.run_dir import read_arrays
 
 SMALL = {"analysis.images": 24, "analysis.heat_map_step": 10, "analysis.radii": (0, 40)}
 

@@ -4,7 +4,7 @@ import re
 
 from dst_jax import config as config_lib
 from dst_jax import experiment
-from dst_jax import places as places_lib
+from dst_jax import paths as places_lib
 
 
 def described(tmp_path, **changes):

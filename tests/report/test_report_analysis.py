@@ -10,7 +10,7 @@ from dst_jax import report
 from dst_jax.report import comparisons, drawing, runs, spectral_figures
 from dst_jax.report.analyses import read, samples
 from dst_jax.report.tables import COLUMNS, build
-from dst_jax.workdir import write_arrays
+from dst_jax.runtime.run_dir import write_arrays
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from run_directories import analysed, conditions, make
 from scipy import stats
 
 from dst_jax.report import analysis_figures, comparisons, explanation, gain_figures, runs
-from dst_jax.workdir import write_arrays
+from dst_jax.runtime.run_dir import write_arrays
 
 
 def comparison_of(*directories):

@@ -10,12 +10,12 @@ import pytest
 
 from dst_jax import corruptions, robustness
 from dst_jax.errors import RunError, UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness import images as images_lib
 from dst_jax.robustness import storage, suites
 from dst_jax.robustness.engine import Engine
 from dst_jax.robustness.records import CLEAN, Condition
-from dst_jax.workdir import locked
+from dst_jax.runtime.devices import Devices
+from dst_jax.runtime.run_dir import locked
 
 NAMES = ["gaussian_noise", "contrast"]
 ONE = Devices(devices=jax.devices()[:1])

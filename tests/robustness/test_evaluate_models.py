@@ -7,9 +7,9 @@ import pytest
 
 from dst_jax import robustness
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness.engine import Engine
 from dst_jax.robustness.records import CLEAN
+from dst_jax.runtime.devices import Devices
 
 NAMES = ["gaussian_noise", "contrast"]
 OPTIONS = {"severities": (1, 4), "batch_size": 7, "quiet": True}

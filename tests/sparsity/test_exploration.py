@@ -7,10 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from dst_jax import log, sparsity, step
-from dst_jax.parallel import Axis, Devices
+from dst_jax import sparsity
+from dst_jax.runtime.devices import Axis, Devices
 from dst_jax.sparsity import exploration
-from dst_jax.window import Window
+from dst_jax.training import metrics_log, step
+from dst_jax.training.train_metrics import Window
 
 BATCH = {
     "image": jax.random.normal(jax.random.key(1), (16, 2, 2, 3)),
@@ -86,7 +87,7 @@ def test_a_window_counts_what_the_masks_say(algorithm):
         assert window.grown == 0
         return
     assert window.grown >= window.fresh > 0
-    line = log.of_updates(window, int(after.sum()))
+    line = metrics_log.of_updates(window, int(after.sum()))
     assert line["mask_churn"] == fresh / (after.sum() * updates)
     assert line["grown_survival"] == survivors / newcomers
     assert line["regrown_same"] == 1 - fresh / int(window.grown)
@@ -113,4 +114,4 @@ def test_grown_weights_are_counted_with_those_just_dropped(algorithm):
 
 
 def test_nothing_is_said_without_updates():
-    assert log.of_updates(Window.empty(), 10) == {}
+    assert metrics_log.of_updates(Window.empty(), 10) == {}

@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from dst_jax import sparsity, step
-from dst_jax.parallel import Axis, Devices
+from dst_jax import sparsity
+from dst_jax.runtime.devices import Axis, Devices
+from dst_jax.training import step
 
 BATCH = {
     "image": jax.random.normal(jax.random.key(1), (16, 2, 2, 3)),

@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax import data, models, optimizer, programs, sparsity, validation
-from dst_jax import step as step_lib
-from dst_jax.checkpoint import Checkpoints
+from dst_jax import data, models, sparsity
 from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
-from dst_jax.log import Log, check_finite
-from dst_jax.parallel import Devices, is_main_process
+from dst_jax.runtime.checkpoint import Checkpoints
+from dst_jax.runtime.devices import Devices, is_main_process
+from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
+from dst_jax.runtime.run_dir import write_json, write_text
 from dst_jax.saved_run import create_model
-from dst_jax.updaters import check_algorithm, create_updater
-from dst_jax.workdir import write_json, write_text
+from dst_jax.training import compiled_steps, optimizer, validation
+from dst_jax.training import step as step_lib
+from dst_jax.training.metrics_log import Log, check_finite
+from dst_jax.training.updaters import check_algorithm, create_updater
 
 Config = Mapping[str, Any]
 
@@ -111,8 +112,8 @@ def train(
         accumulate=parts,
         ema=config["train"]["ema"],
     )
-    ordinary, update = map(devices.compile, programs.programs(recipe, pipeline.draw))
-    snip, learn = map(devices.compile, programs.partial_programs(recipe, pipeline.draw))
+    ordinary, update = map(devices.compile, compiled_steps.programs(recipe, pipeline.draw))
+    snip, learn = map(devices.compile, compiled_steps.partial_programs(recipe, pipeline.draw))
     if devices.is_host:
         update = _update_on_host(recipe, learn, devices)
     seeds = tuple(np.uint32(other["seed"]) for other in configs)

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 import dst_jax
 from dst_jax import config as config_lib
-from dst_jax.consistency import DENSE
+from dst_jax.config.checks import DENSE
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
 
 # A run of a sweep: the options in which it differs from the card, {dotted name: value}.
 Member = dict[str, Any]

@@ -11,11 +11,13 @@ import optax
 import pytest
 import runs
 
-from dst_jax import checkpoint, data, step, train
 from dst_jax import config as config_lib
+from dst_jax import data
 from dst_jax.errors import UserError
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.run_dir import claim, write_json
 from dst_jax.saved_run import load_run
-from dst_jax.workdir import claim, write_json
+from dst_jax.training import loop, step
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -47,13 +49,13 @@ def test_a_restart_with_everything_on_ends_with_the_same_bits(tmp_path, cache_di
     whole, again = tmp_path / "whole", tmp_path / "again"
     claim(whole, config)
     write_json(whole / "config.json", config)
-    train.train([config], [whole], None, cache_dir)
+    loop.train([config], [whole], None, cache_dir)
     shutil.copytree(whole, again)
     for path in (again / "checkpoints").iterdir():
         if path.name.isdigit() and int(path.name) > 4:
             shutil.rmtree(path)
     (again / "summary.json").unlink()
-    train.train([config], [again], None, cache_dir)
+    loop.train([config], [again], None, cache_dir)
     runs.assert_same_state(whole, again)
 
     # What is evaluated is the average, and it is masked.

@@ -16,13 +16,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dst_jax import data, optimizer, updaters
-from dst_jax import step as step_lib
+from dst_jax import data
 from dst_jax.analysis import flops
 from dst_jax.models.convolution import Conv
 from dst_jax.models.deit import DotProductAttention
-from dst_jax.parallel import hardware
+from dst_jax.runtime.devices import hardware
 from dst_jax.saved_run import create_model
+from dst_jax.training import optimizer, updaters
+from dst_jax.training import step as step_lib
 
 Config = Mapping[str, Any]
 # Whose outputs a backward pass keeps; activation functions and sums are fused into the next layer.

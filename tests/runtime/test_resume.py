@@ -81,7 +81,7 @@ def test_sigterm_saves_says_so_and_resumes_with_the_same_bits(tmp_path, cache_di
 
 
 def test_the_record_of_undone_work_is_dropped(tmp_path):
-    from dst_jax.log import MetricsFile
+    from dst_jax.training.metrics_log import MetricsFile
 
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 8}\n{"step": 16}\n{"st')

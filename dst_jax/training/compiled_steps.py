@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from dst_jax.parallel import Axis
-from dst_jax.step import Recipe, TrainState, learn, snip, train_step
+from dst_jax.runtime.devices import Axis
+from dst_jax.training.step import Recipe, TrainState, learn, snip, train_step
 
 Tree = Any
 

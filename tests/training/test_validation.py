@@ -7,9 +7,10 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import data, load_run, train
-from dst_jax.parallel import Devices
-from dst_jax.workdir import write_json
+from dst_jax import data, load_run
+from dst_jax.runtime.devices import Devices
+from dst_jax.runtime.run_dir import write_json
+from dst_jax.training import loop
 
 
 @pytest.mark.parametrize(("count", "share", "held"), [(1437, 0.1, 144), (10, 0.01, 1), (10, 0, 0)])
@@ -30,7 +31,7 @@ def held_out_config(**changes):
 def test_a_run_logs_the_held_out_images_and_never_trains_on_them(tmp_path, cache_dir):
     config = held_out_config(sparsity__algorithm="rigl", train__warmup="0")
     write_json(tmp_path / "config.json", config)
-    train.train([config], [tmp_path], None, cache_dir)
+    loop.train([config], [tmp_path], None, cache_dir)
     run = load_run(tmp_path)
     line = run.metrics[-1]
     assert line["step"] == config["train"]["steps"] == 10
@@ -42,7 +43,7 @@ def test_a_run_logs_the_held_out_images_and_never_trains_on_them(tmp_path, cache
     assert line["validation/accuracy"] == np.mean(logits.argmax(-1) == labels[-144:])
     assert line["validation/loss"] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
-    pipeline = train.create_pipeline(config, Devices("jit", jax.devices()[:1]), None, cache_dir)
+    pipeline = loop.create_pipeline(config, Devices("jit", jax.devices()[:1]), None, cache_dir)
     assert pipeline.num_examples == 1437 - 144
     np.testing.assert_array_equal(pipeline.feed(0)["image"], images[:-144])
 

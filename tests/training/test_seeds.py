@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import checkpoint, config, experiment, train
+from dst_jax import config, experiment
 from dst_jax.errors import UserError
-from dst_jax.workdir import claim
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.run_dir import claim
+from dst_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("compiled_in_full", "on_one_device")
 
@@ -21,7 +23,7 @@ def trained(workdir, cache_dir, seeds, **changes):
     workdirs = [workdir / f"seed{seed}" for seed in seeds]
     for path, resolved in zip(workdirs, configs, strict=True):
         claim(path, resolved)
-    train.train(configs, workdirs, None, cache_dir)
+    loop.train(configs, workdirs, None, cache_dir)
     return {
         seed: checkpoint.read(path / "checkpoints")
         for seed, path in zip(seeds, workdirs, strict=True)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from dst_jax import data, models, patterns, sparsity
+from dst_jax import data, models, sparsity
 from dst_jax.errors import UserError
+from dst_jax.training import patterns
 
 Config = Mapping[str, Any]
 

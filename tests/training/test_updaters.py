@@ -9,9 +9,10 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import consistency, experiment, models, saved_run, sparsity, updaters
-from dst_jax import places as places_lib
+from dst_jax import experiment, models, paths, saved_run, sparsity
+from dst_jax.config import checks
 from dst_jax.errors import UserError
+from dst_jax.training import updaters
 
 SPARSE = [name for name, kind in sparsity.ALGORITHM_REGISTRY.items() if not kind.is_dense]
 DYNAMIC = [name for name in SPARSE if sparsity.ALGORITHM_REGISTRY[name].changes_masks]
@@ -58,7 +59,7 @@ def test_every_algorithm_is_accepted(algorithm):
 
 def test_names_of_dense_algorithms_are_those_of_their_classes():
     dense = {name for name, kind in sparsity.ALGORITHM_REGISTRY.items() if kind.is_dense}
-    assert set(consistency.DENSE) == dense
+    assert set(checks.DENSE) == dense
 
 
 # --- schedules by which masks would never change ---
@@ -103,7 +104,7 @@ def test_the_command_refuses_before_it_needs_a_directory(tmp_path, cache_dir):
         "sparsity.update_freq": "10000",
     }.items():
         config_lib.set_option(card, name, value)
-    places = places_lib.Places(tmp_path / "run", None, cache_dir)
+    places = paths.Places(tmp_path / "run", None, cache_dir)
     with pytest.raises(UserError, match="a step with a mask update before it: rigl"):
         experiment.run(card, places, mode="train")
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import optimizer
+from dst_jax.training import optimizer
 
 
 def options(**changes):

@@ -14,9 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
-from dst_jax.consistency import DENSE
+from dst_jax.config import cards
+from dst_jax.config.checks import DENSE
 
 CACHE_BYTES = 2 << 30  # of compiled programs, at the start of a call
 
@@ -107,7 +107,7 @@ def prepare_jax(places: Places) -> None:
     """Joins the processes and turns on JAX's cache of programs, unless the user has chosen one."""
     import jax
 
-    from dst_jax import parallel
+    from dst_jax.runtime import devices
 
     config: Any = jax.config  # not every version declares its options
     if config.jax_compilation_cache_dir is None:
@@ -117,13 +117,13 @@ def prepare_jax(places: Places) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    parallel.connect(places.multihost)
+    devices.connect(places.multihost)
 
 
 def is_main_process(places: Places) -> bool:
     """Whether this process writes the files and prints."""
     if not places.multihost:  # so that a report alone does not import JAX
         return True
-    from dst_jax.parallel import is_main_process
+    from dst_jax.runtime.devices import is_main_process
 
     return is_main_process()

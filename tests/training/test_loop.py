@@ -6,69 +6,15 @@ import jax
 import numpy as np
 import pytest
 import runs
+from trainer import Trainer, assert_same_masks, relative_errors
 
-from dst_jax import checkpoint, models, optimizer, programs, saved_run, step, train
 from dst_jax.errors import RunError, UserError
-from dst_jax.parallel import Devices
-from dst_jax.workdir import claim
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.devices import Devices
+from dst_jax.runtime.run_dir import claim
+from dst_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("compiled_in_full")
-
-
-class Trainer:
-    """The two programs of a run and its input, on some devices."""
-
-    def __init__(self, config, devices, cache_dir):
-        self.devices = devices
-        self.pipeline = train.create_pipeline(config, devices, None, cache_dir)
-        self.recipe = step.Recipe(
-            model=saved_run.create_model(config),
-            optimizer=optimizer.create(config["train"]),
-            updater=train.create_updater(config),
-            learning_rate=optimizer.learning_rate(config["train"]),
-            label_smoothing=0.0,
-            seed=config["seed"],
-            accumulate=config["train"]["accumulate"],
-            ema=config["train"]["ema"],
-        )
-        self.is_update = self.recipe.updater.scheduler.is_mask_update_iter
-        both = programs.programs(self.recipe, self.pipeline.draw)
-        self.ordinary, self.update = map(devices.compile, both)
-
-    def first(self):
-        variables = models.init(self.recipe.model, self.recipe.seed, (32, 32, 3))
-        make = jax.jit(lambda variables: step.init_state(self.recipe, variables))
-        return self.devices.replicate(make(variables))
-
-    def step(self, state, now):
-        program = self.update if self.is_update(now) else self.ordinary
-        return self.run(program, state, now, 1)
-
-    def run(self, program, state, now, count):
-        seed = np.uint32(self.recipe.seed)
-        return program((state,), (self.pipeline.feed(now),), (seed,), count)[0]
-
-    def states(self, steps):
-        """The state after each step, canonical, as NumPy arrays."""
-        state = self.first()
-        for now in range(steps):
-            state = self.step(state, now)
-            yield jax.tree.map(np.asarray, self.devices.canonical(state))
-
-
-def relative_errors(expected, found):
-    return {
-        jax.tree_util.keystr(path): np.linalg.norm(b - a) / max(np.linalg.norm(a), 1e-9)
-        for (path, a), b in zip(
-            jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True
-        )
-    }
-
-
-def assert_same_masks(expected, found):
-    masks = jax.tree.leaves(expected.sparse.masks), jax.tree.leaves(found.sparse.masks)
-    for a, b in zip(*masks, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 FIFTY_STEPS = {
@@ -180,7 +126,7 @@ def test_divergence_is_told_with_its_step_and_is_never_saved(tmp_path, cache_dir
     config = runs.small_config(train__learning_rate=1e30, train__warmup="0", checkpoint__every="2")
     claim(tmp_path, config)
     with pytest.raises(RunError, match=r"not finite at step \d+; .*checkpoint"):
-        train.train([config], [tmp_path], None, cache_dir)
+        loop.train([config], [tmp_path], None, cache_dir)
     for path in (tmp_path / "checkpoints").glob("[0-9]*"):
         saved = checkpoint.read(tmp_path / "checkpoints", int(path.name))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved["params"]))
@@ -189,7 +135,7 @@ def test_divergence_is_told_with_its_step_and_is_never_saved(tmp_path, cache_dir
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path, cache_dir):
     config = runs.small_config(train__batch_size=30)
     with pytest.raises(UserError, match=r"config.train.batch_size: found 30; .*4 devices"):
-        train.train([config], [tmp_path], None, cache_dir)
+        loop.train([config], [tmp_path], None, cache_dir)
 
 
 def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_path, cache_dir):
@@ -202,7 +148,7 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
         log__tensorboard=True,
     )
     claim(tmp_path, config)
-    train.train([config], [tmp_path], None, cache_dir)
+    loop.train([config], [tmp_path], None, cache_dir)
     saved = checkpoint.read(tmp_path / "checkpoints")
     for leaf in jax.tree.leaves((saved["params"], saved["sparse"]["inner_state"])):
         assert leaf.dtype == np.float32
@@ -213,4 +159,4 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
 def test_micro_batches_that_the_devices_cannot_share_are_refused(tmp_path, cache_dir):
     config = runs.small_config(train__accumulate=16)
     with pytest.raises(UserError, match=r"found 32; expected a multiple of the 4 devices times"):
-        train.train([config], [tmp_path], None, cache_dir)
+        loop.train([config], [tmp_path], None, cache_dir)

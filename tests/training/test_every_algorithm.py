@@ -14,9 +14,11 @@ import pytest
 import runs
 from flax import traverse_util
 
-from dst_jax import checkpoint, data, evaluate, load_run, report, sparsity, train, updaters
+from dst_jax import data, evaluate, load_run, report, sparsity
 from dst_jax.analysis import describe
-from dst_jax.workdir import write_json
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.run_dir import write_json
+from dst_jax.training import loop, updaters
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -75,11 +77,11 @@ def trained(config, workdir, cache_dir, kill=None):
                 raise KilledError
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train.Log, "stop_requested", stop_requested)
+            patch.setattr(loop.Log, "stop_requested", stop_requested)
             with pytest.raises(KilledError):
-                train.train([config], [workdir], None, cache_dir)
+                loop.train([config], [workdir], None, cache_dir)
         assert not (workdir / "summary.json").exists()
-    train.train([config], [workdir], None, cache_dir)
+    loop.train([config], [workdir], None, cache_dir)
     return workdir
 
 
@@ -159,7 +161,7 @@ def test_seeds_that_train_together_are_validated_by_their_own_masks(tmp_path, ca
     for config, workdir in zip(configs, workdirs, strict=True):
         workdir.mkdir()
         write_json(workdir / "config.json", config)
-    train.train(configs, workdirs, None, cache_dir)
+    loop.train(configs, workdirs, None, cache_dir)
     kept = []
     for workdir in workdirs:
         run = load_run(workdir)

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dst_jax import config as config_lib
-from dst_jax import updaters
 from dst_jax.errors import UserError
+from dst_jax.training import updaters
 
 
 def resolve(num_train=1000, **changes):

@@ -16,7 +16,7 @@ from typing import Any
 
 import dst_jax
 from dst_jax.errors import PROGRAMS, UserError
-from dst_jax.workdir import read_json, write_json
+from dst_jax.runtime.run_dir import read_json, write_json
 
 NAME = "environment.json"
 # Either makes XLA choose kernels on GPUs that give the same bits every time.

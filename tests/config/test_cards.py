@@ -11,10 +11,11 @@ import jax
 import pytest
 import runs
 
-from dst_jax import cards, data, experiment, models, sparsity, sweep
 from dst_jax import config as config_lib
-from dst_jax import places as places_lib
-from dst_jax.consistency import DENSE
+from dst_jax import data, experiment, models, sparsity, sweep
+from dst_jax import paths as places_lib
+from dst_jax.config import cards
+from dst_jax.config.checks import DENSE
 from dst_jax.errors import UserError
 from dst_jax.report import runs as run_directories
 from dst_jax.robustness import storage
@@ -32,7 +33,7 @@ IMAGES = {
     "imagenet2012": 1_281_167,
     "ucf101": 9537,
 }
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = runs.ROOT / "tests" / "golden"
 
 
 def load(card):

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dst_jax import checkpoint
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.devices import Devices
 from dst_jax.sparsity import SparseState
 
 

@@ -16,13 +16,13 @@ import jax
 import numpy as np
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import Interrupt
-from dst_jax.parallel import Devices, any_process, is_main_process
-from dst_jax.progress import Progress
+from dst_jax.runtime.devices import Devices, any_process, is_main_process
+from dst_jax.runtime.interrupt import Interrupt
+from dst_jax.runtime.progress import Progress
+from dst_jax.runtime.run_dir import write_text
 from dst_jax.sparsity import exploration
-from dst_jax.step import TrainState
-from dst_jax.window import Window
-from dst_jax.workdir import write_text
+from dst_jax.training.step import TrainState
+from dst_jax.training.train_metrics import Window
 
 
 class MetricsFile:

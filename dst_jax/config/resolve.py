@@ -14,9 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dst_jax import consistency
+from dst_jax.config import checks
+from dst_jax.config.options import ANALYSES, DURATION, OPTIONS, Option
 from dst_jax.errors import UserError
-from dst_jax.options import ANALYSES, DURATION, OPTIONS, Option
 
 # What may differ between two starts on one workdir: it does not change the trained network.
 NOT_PART_OF_TRAINING = (
@@ -232,7 +232,7 @@ def resolve(config: Mapping[str, Any] | ConfigDict, num_train: int) -> dict[str,
     )
     flat["checkpoint.every"] = max(1, flat["checkpoint.every"])
     flat["log.every"] = max(1, min(flat["log.every"], total))
-    consistency.check(flat)
+    checks.check(flat)
 
     return _nested(flat)
 
@@ -285,7 +285,7 @@ def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str
     # What follows from other options is filled in. A run that breaks a rule of this version was
     # trained all the same, and can be read.
     with contextlib.suppress(UserError, TypeError):
-        consistency.check(flat)
+        checks.check(flat)
     return _nested(flat)
 
 
@@ -317,8 +317,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         and any(algorithm.startswith(_READ_BY.get(name, "")) for algorithm in algorithms)
         and before.get(name, missing) != after.get(name, missing)
     ]
-
-
-if __name__ == "__main__":
-    for _name, _option in OPTIONS.items():
-        print(f"{_name} = {_option.default!r}\n    {_option.meaning}; {_option.expected()}")

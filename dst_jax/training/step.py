@@ -27,9 +27,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dst_jax import averaging, micro_batches, sparsity
-from dst_jax.parallel import Axis
-from dst_jax.window import Window
+from dst_jax import sparsity
+from dst_jax.runtime.devices import Axis
+from dst_jax.training import ema, gradient_accumulation
+from dst_jax.training.train_metrics import Window
 
 Tree = Any
 
@@ -102,7 +103,7 @@ def init_state(recipe: Recipe, variables: Tree) -> TrainState:
         union=jax.tree.map(jnp.asarray, sparse.masks),
         newest=jax.tree.map(jnp.zeros_like, sparse.masks),
         window=Window.empty(),
-        ema=averaging.first(recipe.ema, masked, batch_stats, _zeros(recipe.updater, sparse)),
+        ema=ema.first(recipe.ema, masked, batch_stats, _zeros(recipe.updater, sparse)),
     )
 
 
@@ -186,7 +187,7 @@ def _gradients(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> tu
         (loss, (logits, new_stats)), dense = jax.value_and_grad(loss_of, has_aux=True)(forward)
         return loss, jnp.sum(is_correct(logits, part), dtype=jnp.int32), new_stats, dense
 
-    loss, correct, batch_stats, dense = micro_batches.accumulate(
+    loss, correct, batch_stats, dense = gradient_accumulation.accumulate(
         gradients_of, batch, state.batch_stats, dropout, recipe.accumulate
     )
     loss, dense, batch_stats = axis.mean((loss, dense, batch_stats))
@@ -229,7 +230,7 @@ def learn(
             gradient_active=window.gradient_active + active,
             gradient_inactive=window.gradient_inactive + inactive,
         )
-    current = averaging.first(recipe.ema, params, batch_stats, _zeros(updater, sparse))
+    current = ema.first(recipe.ema, params, batch_stats, _zeros(updater, sparse))
     state = dataclasses.replace(
         state,
         step=state.step + 1,
@@ -237,7 +238,7 @@ def learn(
         batch_stats=batch_stats,
         sparse=sparse,
         window=window,
-        ema=averaging.advance(recipe.ema, state.ema, current, state.step),
+        ema=ema.advance(recipe.ema, state.ema, current, state.step),
     )
     return state, dense
 
@@ -288,7 +289,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
         union=jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks),
         newest=newest,
         window=window,
-        ema=averaging.masked(state.ema, _zeros(updater, sparse)),
+        ema=ema.masked(state.ema, _zeros(updater, sparse)),
     )
 
 
@@ -305,8 +306,8 @@ def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainSta
     masks = sparsity.snip_masks(state.params, dense, state.sparse.masks)
     sparse = state.sparse._replace(masks=masks)
     params = recipe.updater.post_gradient_update(state.params, sparse)
-    ema = averaging.first(recipe.ema, params, state.batch_stats, masks)
-    return dataclasses.replace(state, params=params, sparse=sparse, union=masks, ema=ema)
+    average = ema.first(recipe.ema, params, state.batch_stats, masks)
+    return dataclasses.replace(state, params=params, sparse=sparse, union=masks, ema=average)
 
 
 def _count(masks: Tree) -> jax.Array:

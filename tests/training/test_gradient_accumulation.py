@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
-from test_train import Trainer, assert_same_masks, relative_errors
+from trainer import Trainer, assert_same_masks, relative_errors
 
-from dst_jax import micro_batches
-from dst_jax.parallel import Devices
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import gradient_accumulation
 
 
 def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir):
@@ -33,7 +33,7 @@ def test_statistics_pass_from_one_part_to_the_next_and_each_has_its_own_key():
 
     key = jax.random.key(0)
     loss, correct, stats, kept = jax.jit(
-        lambda x: micro_batches.accumulate(gradients_of, x, jnp.float32(0), key, 3)
+        lambda x: gradient_accumulation.accumulate(gradients_of, x, jnp.float32(0), key, 3)
     )(x)
     parts = np.arange(12.0).reshape(4, 3).T  # every third row
     expected = 0.0
@@ -44,5 +44,5 @@ def test_statistics_pass_from_one_part_to_the_next_and_each_has_its_own_key():
     assert float(stats) == pytest.approx(expected)
     draws = [jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (4,)) for i in range(3)]
     assert float(kept) == pytest.approx(np.mean(draws))
-    once = micro_batches.accumulate(gradients_of, x, jnp.float32(0), key, 1)
+    once = gradient_accumulation.accumulate(gradients_of, x, jnp.float32(0), key, 1)
     assert float(once[3]) == jax.random.bernoulli(key, 0.5, (12,)).mean()

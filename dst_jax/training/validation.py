@@ -14,10 +14,10 @@ import optax
 
 from dst_jax import data
 from dst_jax.errors import RunError
-from dst_jax.parallel import Devices
+from dst_jax.runtime.devices import Devices
 from dst_jax.saved_run import logits_function
-from dst_jax.step import Recipe, TrainState
-from dst_jax.updaters import forward_network
+from dst_jax.training.step import Recipe, TrainState
+from dst_jax.training.updaters import forward_network
 
 Config = Mapping[str, Any]
 
