@@ -1,4 +1,4 @@
-"""The programs of a training and its input, without the loop and without files: for tests of steps."""
+"""The programs of a training and its input, without loop and files: for tests of steps."""
 
 import jax
 import numpy as np
