@@ -29,13 +29,14 @@ from benchmarks.lowering_training import (
     layers,
     over_devices,
 )
-from dst_jax import corruptions, data, saved_run, sparsity
+from dst_jax import corruptions, data, sparsity
 from dst_jax.corruptions import video
 from dst_jax.corruptions.constants import PRESET_SIZES, ROWS
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.models import MODELS
 from dst_jax.robustness import engine, suites
 from dst_jax.robustness.records import CLEAN
+from dst_jax.training.build import logits_function
 
 # One model for each form of convolution, attention and pooling: two-dimensional, on 2x2 maps,
 # 7x7 with overlapping maxima, depthwise, patches with attention, three-dimensional.
@@ -132,7 +133,7 @@ def _evaluation(model: str, dtype: str, count: int = 4) -> Case:
     def build() -> Built:
         training = Training(dtype, "jit", count, {"model.name": model})
         variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), training.variables)
-        predict = jax.tree_util.Partial(saved_run.logits_function(training.config), variables)
+        predict = jax.tree_util.Partial(logits_function(training.config), variables)
         scorer = engine.Engine(suites.Plan("", "", "", 0, (CLEAN,)), training.devices)
         shape = training.dataset.image_shape
         images = over_devices(training.devices, {"image": np.zeros((BATCH, *shape), np.uint8)})

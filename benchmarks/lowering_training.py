@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks import stablehlo
 from dst_jax import config as config_lib
-from dst_jax import data, saved_run
+from dst_jax import data
 from dst_jax.runtime.devices import Devices
-from dst_jax.training import compiled_steps, optimizer, step, updaters
+from dst_jax.training import build, compiled_steps, step
 
 Tree = Any
 Built = tuple[Callable[..., Any], tuple[Any, ...], stablehlo.Expected]
@@ -65,23 +65,12 @@ class Training:
         for name, value in changes.items():
             config_lib.set_option(card, name, value)
         self.config = config_lib.resolve(card, BATCH)
-        train, self.dtype = self.config["train"], dtype
+        self.dtype = dtype
         self.parallelism = parallelism
         self.devices = Accelerators(parallelism, jax.devices()[:count])
         self.dataset = data.get(self.config["data"]["name"])
-        self.recipe = step.Recipe(
-            model=saved_run.create_model(self.config),
-            optimizer=optimizer.create(train),
-            updater=updaters.create_updater(self.config),
-            learning_rate=optimizer.learning_rate(train),
-            label_smoothing=train["label_smoothing"],
-            seed=0,
-            accumulate=train["accumulate"],
-            ema=train["ema"],
-        )
-        image = jax.ShapeDtypeStruct((1, *self.dataset.image_shape), jnp.float32)
-        init = self.recipe.model.init
-        self.variables = jax.eval_shape(init, jax.random.key(0), image)
+        self.recipe = build.recipe(self.config)
+        self.variables = build.shapes(self.config)
         first = functools.partial(step.init_state, self.recipe)
         self.state = jax.eval_shape(first, self.variables)
 

@@ -30,9 +30,9 @@ import numpy as np
 
 from benchmarks import timing
 from dst_jax import config as config_lib
-from dst_jax import data, models, paths, saved_run
+from dst_jax import data, models, paths
 from dst_jax.runtime.devices import Devices
-from dst_jax.training import compiled_steps, loop, optimizer, step
+from dst_jax.training import build, compiled_steps, step
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "configs/digits_rigl.py"
@@ -64,15 +64,8 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     card.sparsity.algorithm = "rigl"
     config = config_lib.resolve(card, 1437)
     cache = paths.default_cache_dir()
-    first = loop.create_pipeline(config, devices, None, cache)
-    recipe = step.Recipe(
-        model=saved_run.create_model(config),
-        optimizer=optimizer.create(config["train"]),
-        updater=loop.create_updater(config),
-        learning_rate=optimizer.learning_rate(config["train"]),
-        label_smoothing=0.0,
-        seed=0,
-    )
+    first = build.pipeline(config, devices, None, cache)
+    recipe = build.recipe(config)
     seeds = tuple(np.uint32(seed) for seed in range(options.seeds))
     feeds = tuple(first.with_seed(int(seed)).feed(0) for seed in seeds)
     shape = data.get("digits").image_shape

@@ -32,9 +32,9 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.comparison import Line
 from dst_jax import config as config_lib
-from dst_jax import data, models, saved_run
+from dst_jax import data, models
 from dst_jax.runtime.devices import Devices
-from dst_jax.training import compiled_steps, loop, optimizer, step
+from dst_jax.training import build, compiled_steps, step
 from dst_jax.training.metrics_log import check_finite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,14 +80,7 @@ class Training:
             augment=self.config["data"]["augment"],
             put=devices.replicate,
         )
-        recipe = step.Recipe(
-            model=saved_run.create_model(self.config),
-            optimizer=optimizer.create(self.config["train"]),
-            updater=loop.create_updater(self.config),
-            learning_rate=optimizer.learning_rate(self.config["train"]),
-            label_smoothing=self.config["train"]["label_smoothing"],
-            seed=0,
-        )
+        recipe = build.recipe(self.config)
         ordinary, _ = compiled_steps.programs(recipe, self.pipeline.draw)
         self._program = devices.compile(ordinary)
         variables = models.init(recipe.model, 0, dataset.image_shape)

@@ -61,8 +61,8 @@ def of_call(
     Raises:
       UserError: a value or a name is wrong, or the data are not there.
     """
-    from dst_jax import data, evaluate, saved_run
-    from dst_jax.training import updaters
+    from dst_jax import data, evaluate
+    from dst_jax.training import algorithm_checks, build
 
     data_dir = places.data_dir or environment.data_dir_of(path)
     if config is None:
@@ -83,9 +83,9 @@ def of_call(
     resolved = _resolved(config, flat, count)
     options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
     run = RunConfig(resolved, options, data_dir, found)
-    saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
+    build.model(resolved)  # an option that the model lacks must not wait for the data
     if not (path / "config.json").exists():  # what an earlier version began goes on
-        updaters.check_algorithm(resolved)
+        algorithm_checks.check(resolved)
     if found:
         evaluate.plan(run.for_evaluation, data_dir)  # a wrong name must not wait for training
     return run
@@ -117,11 +117,11 @@ def as_published(config: ConfigDict) -> dict[str, Any]:
       UserError: a value or a name is wrong.
     """
     from dst_jax import data
-    from dst_jax.training import updaters
+    from dst_jax.training import algorithm_checks
 
     flat = check_names(config)
     resolved = _resolved(config, flat, data.get(flat["data.name"]).num_train)
-    updaters.check_algorithm(resolved)
+    algorithm_checks.check(resolved)
     return resolved
 
 

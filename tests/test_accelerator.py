@@ -27,7 +27,7 @@ from benchmarks.accelerator.stages import Part
 from dst_jax import data, experiment, run_configs
 from dst_jax.paths import Places
 from dst_jax.runtime.devices import Devices
-from dst_jax.training import updaters
+from dst_jax.training import build
 
 
 class Fakes:
@@ -398,7 +398,7 @@ def test_the_runs_of_the_study_can_begin_and_change_their_masks(epochs):
     context = stages.Context(options, clock.Clock(1, 0))
     for method in study_runs.METHODS:
         config = run_configs.as_published(study_runs.card(context, method, 3, epochs))
-        updater = updaters.create_updater(config)
+        updater = build.updater(config)
         changes = sum(map(updater.is_mask_update, range(config["train"]["steps"])))
         assert changes == 0 if method == "dense" else 20 <= changes <= 40
         assert config["train"]["epochs"] == epochs

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import data, evaluate, load_run, saved_run
+from dst_jax import data, evaluate, load_run
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
 from dst_jax.runtime.run_dir import claim
-from dst_jax.training import loop
+from dst_jax.training import build, loop
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -214,4 +214,4 @@ def test_networks_of_equal_configs_share_a_compiled_program(digits_run):
     np.testing.assert_array_equal(classes(one.predict, images), classes(other.predict, images))
     assert len(traced) == 1
     bf16 = {**one.config, "model": {**one.config["model"], "dtype": "bfloat16"}}
-    assert saved_run.logits_function(bf16) != saved_run.logits_function(one.config)
+    assert build.logits_function(bf16) != build.logits_function(one.config)

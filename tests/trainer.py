@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from dst_jax import models, saved_run
-from dst_jax.training import compiled_steps, loop, optimizer, step
+from dst_jax import models
+from dst_jax.training import build, compiled_steps, step
 
 
 class Trainer:
@@ -12,17 +12,8 @@ class Trainer:
 
     def __init__(self, config, devices, cache_dir):
         self.devices = devices
-        self.pipeline = loop.create_pipeline(config, devices, None, cache_dir)
-        self.recipe = step.Recipe(
-            model=saved_run.create_model(config),
-            optimizer=optimizer.create(config["train"]),
-            updater=loop.create_updater(config),
-            learning_rate=optimizer.learning_rate(config["train"]),
-            label_smoothing=0.0,
-            seed=config["seed"],
-            accumulate=config["train"]["accumulate"],
-            ema=config["train"]["ema"],
-        )
+        self.pipeline = build.pipeline(config, devices, None, cache_dir)
+        self.recipe = build.recipe(config)
         self.is_update = self.recipe.updater.scheduler.is_mask_update_iter
         both = compiled_steps.programs(self.recipe, self.pipeline.draw)
         self.ordinary, self.update = map(devices.compile, both)

@@ -70,7 +70,7 @@ def _mask_run(context: Context) -> Outcome:
 
     from dst_jax import models
     from dst_jax.sparsity import ranking
-    from dst_jax.training import updaters
+    from dst_jax.training import build
 
     tiny = context.options.tiny
     network: dict[str, Any] = {"width": 4, "depth": 1} if tiny else {}
@@ -112,7 +112,7 @@ def _mask_run(context: Context) -> Outcome:
     options |= {f"model.{name}": value for name, value in network.items()}
     for method in methods:
         config = trainer.resolved({**options, "sparsity.algorithm": method}, 12_800)
-        updater = updaters.create_updater(config)
+        updater = build.updater(config)
         first = jax.jit(updater.init_state)
         compare(f"{method}, first masks", lambda p, first=first: first(p).masks, params)
         if method == "static":

@@ -39,9 +39,7 @@ class Trainer:
 
         from dst_jax import data, models
         from dst_jax.runtime.devices import Devices
-        from dst_jax.saved_run import create_model
-        from dst_jax.training import compiled_steps, optimizer, step
-        from dst_jax.training.updaters import create_updater
+        from dst_jax.training import build, compiled_steps, step
 
         self._config, self._devices = config, Devices(config["parallelism"], devices)
         dataset = data.get(config["data"]["name"])
@@ -56,17 +54,8 @@ class Trainer:
             dtype=jnp.dtype(config["model"]["dtype"]),
             put=self._devices.replicate,
         )
-        self.updater = create_updater(config)
-        recipe = step.Recipe(
-            model=create_model(config),
-            optimizer=optimizer.create(config["train"]),
-            updater=self.updater,
-            learning_rate=optimizer.learning_rate(config["train"]),
-            label_smoothing=config["train"]["label_smoothing"],
-            seed=config["seed"],
-            accumulate=config["train"]["accumulate"],
-            ema=config["train"]["ema"],
-        )
+        recipe = build.recipe(config)
+        self.updater = recipe.updater
         ordinary, update = compiled_steps.programs(recipe, self._pipeline.draw)
         self._programs = {
             False: self._devices.compile(ordinary),

@@ -18,9 +18,9 @@ from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
 from dst_jax.robustness.engine import digest
 from dst_jax.runtime.run_dir import write_json
-from dst_jax.saved_run import Run, create_model
+from dst_jax.saved_run import Run
 from dst_jax.sparsity import sparsity_distributions
-from dst_jax.training import updaters
+from dst_jax.training import build
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _training_ratio(
     """Cost of a config's training over a dense one, with `densities` its last, by path."""
     options = config["sparsity"]
     # For JaxPruner's own methods too: ours of the same name cost the same.
-    updater = updaters.create_updater({**config, "sparsity": {**options, "library": "dst_jax"}})
+    updater = build.updater({**config, "sparsity": {**options, "library": "dst_jax"}})
     first = {
         path: float(np.asarray(mask).mean(dtype=np.float64))
         for path, mask in _by_path(updater.init_state(params).masks).items()
@@ -122,7 +122,7 @@ def table(config: Mapping[str, Any], sparsity: float) -> str:
       Lines without a newline at the end.
     """
     name, options = config["model"]["name"], config["sparsity"]
-    dataset, module = data.get(config["data"]["name"]), create_model(config)
+    dataset, module = data.get(config["data"]["name"]), build.model(config)
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
     params = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
     rule = models.maskable(name, options["exclude"])
@@ -180,7 +180,7 @@ def _training_line(
     densities: Mapping[str, float],
 ) -> str:
     algorithm, kind = config["sparsity"]["algorithm"], config["sparsity"]["dist_type"]
-    updater = updaters.algorithm_of(config)
+    updater = build.algorithm_of(config)
     if updater.is_dense:
         return f"FLOPs of training by {algorithm}: 1 of dense"
     # Numbers of active weights do not depend on the weights, so zeros do.

@@ -20,7 +20,8 @@ from dst_jax.data import benchmarks
 from dst_jax.errors import UserError
 from dst_jax.robustness import storage
 from dst_jax.runtime.devices import Devices
-from dst_jax.saved_run import Run, logits_function
+from dst_jax.saved_run import Run
+from dst_jax.training import build
 
 Arrays = dict[str, np.ndarray]
 
@@ -250,7 +251,7 @@ class Analysis:
         variables = {"params": self.run.params, "batch_stats": self.run.batch_stats}
         arrays = {"labels": np.asarray(labels), "ids": batch["id"][rows]}
         method, explain = saliency.method_for(self.run.model, variables, images)
-        explain, classify = jax.jit(explain), jax.jit(logits_function(self._config))
+        explain, classify = jax.jit(explain), jax.jit(build.logits_function(self._config))
         for kind, pictures in (("clean", images), ("corrupted", corrupted)):
             normal = data.normalise(pictures, self._dataset, dtype)
             maps = explain(variables, normal, labels)

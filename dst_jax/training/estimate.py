@@ -21,8 +21,7 @@ from dst_jax.analysis import flops
 from dst_jax.models.convolution import Conv
 from dst_jax.models.deit import DotProductAttention
 from dst_jax.runtime.devices import hardware
-from dst_jax.saved_run import create_model
-from dst_jax.training import optimizer, updaters
+from dst_jax.training import build
 from dst_jax.training import step as step_lib
 
 Config = Mapping[str, Any]
@@ -66,19 +65,8 @@ def needs(config: Config) -> Needs:
     Args:
       config: the resolved config.
     """
-    dataset, module = data.get(config["data"]["name"]), create_model(config)
-    recipe = step_lib.Recipe(
-        model=module,
-        optimizer=optimizer.create(config["train"]),
-        updater=updaters.create_updater(config),
-        learning_rate=optimizer.learning_rate(config["train"]),
-        label_smoothing=config["train"]["label_smoothing"],
-        seed=config["seed"],
-        accumulate=config["train"]["accumulate"],
-        ema=config["train"]["ema"],
-    )
-    image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    variables = jax.eval_shape(module.init, jax.random.key(0), image)
+    dataset, recipe = data.get(config["data"]["name"]), build.recipe(config)
+    module, variables = recipe.model, build.shapes(config)
     state = jax.eval_shape(lambda found: step_lib.init_state(recipe, found), variables)
     batch = config["train"]["batch_size"]
     resident = data.is_resident(dataset, config["data"]["input"])

@@ -23,33 +23,11 @@ from dst_jax.runtime.checkpoint import Checkpoints
 from dst_jax.runtime.devices import Devices, is_main_process
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
 from dst_jax.runtime.run_dir import write_json, write_text
-from dst_jax.saved_run import create_model
-from dst_jax.training import compiled_steps, optimizer, validation
+from dst_jax.training import algorithm_checks, build, compiled_steps, validation
 from dst_jax.training import step as step_lib
 from dst_jax.training.metrics_log import Log, check_finite
-from dst_jax.training.updaters import check_algorithm, create_updater
 
 Config = Mapping[str, Any]
-
-
-def create_pipeline(config: Config, devices: Devices, data_dir: str | None, cache_dir: Path) -> Any:
-    """The input pipeline of a resolved config: resident on the devices or streamed to them."""
-    dataset = data.get(config["data"]["name"])
-    options = {
-        "batch_size": config["train"]["batch_size"],
-        "seed": config["seed"],
-        "augment": config["data"]["augment"],
-        "chain": data.Chain.from_config(config),
-        "dtype": jnp.dtype(config["model"]["dtype"]),
-    }
-    share = config["data"]["validation"]
-    if data.is_resident(dataset, config["data"]["input"]):
-        images, labels = data.load_arrays(dataset, dataset.train_split, data_dir, cache_dir)
-        kept = len(labels) - data.num_held_out(len(labels), share)
-        return data.ResidentPipeline(
-            dataset, images[:kept], labels[:kept], put=devices.replicate, **options
-        )
-    return data.StreamPipeline(dataset, data_dir, put=devices.shard, validation=share, **options)
 
 
 def train(
@@ -79,7 +57,7 @@ def train(
     config = configs[0]
     total = config["train"]["steps"]
     if not any((workdir / "checkpoints").exists() for workdir in workdirs):
-        check_algorithm(config)
+        algorithm_checks.check(config)
 
     # 1. Devices
     devices = Devices(config["parallelism"])
@@ -87,7 +65,7 @@ def train(
     devices.check_batch("train.batch_size", config["train"]["batch_size"], parts)
 
     # 2. Data
-    pipeline = create_pipeline(config, devices, data_dir, cache_dir)
+    pipeline = build.pipeline(config, devices, data_dir, cache_dir)
     pipelines = [pipeline]
     if len(configs) > 1:
         if not isinstance(pipeline, data.ResidentPipeline):
@@ -101,17 +79,8 @@ def train(
 
     # 3. Model, optimizer, sparsity
     dataset = data.get(config["data"]["name"])
-    model, updater = create_model(config), create_updater(config)
-    recipe = step_lib.Recipe(
-        model=model,
-        optimizer=optimizer.create(config["train"]),
-        updater=updater,
-        learning_rate=optimizer.learning_rate(config["train"]),
-        label_smoothing=config["train"]["label_smoothing"],
-        seed=config["seed"],
-        accumulate=parts,
-        ema=config["train"]["ema"],
-    )
+    recipe = build.recipe(config)
+    model, updater = recipe.model, recipe.updater
     ordinary, update = map(devices.compile, compiled_steps.programs(recipe, pipeline.draw))
     snip, learn = map(devices.compile, compiled_steps.partial_programs(recipe, pipeline.draw))
     if devices.is_host:

@@ -313,3 +313,25 @@ def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainSta
 def _count(masks: Tree) -> jax.Array:
     """Ones in all masks, int32: exact where a float32 or uint8 sum is not."""
     return sum((mask.sum(dtype=jnp.int32) for mask in jax.tree.leaves(masks)), start=jnp.int32(0))
+
+
+def forward_network(
+    updater: sparsity.BaseUpdater, params: Any, sparse: sparsity.SparseState, step: Any
+) -> tuple[Any, Any]:
+    """What is evaluated of a state, and described: the network of the next forward pass.
+
+    Algorithms whose params stay dense mask them for each pass. Those that draw masks anew at every
+    step (`random_ste`) are evaluated with the masks of the step that would come next: a function of
+    seed and step, so every evaluation of a checkpoint sees the same network.
+
+    Args:
+      updater: the run's updater, with the run's seed.
+      params: the weights as they are trained, or their running average.
+      sparse: the run's state.
+      step: completed batches; int32 [] or Python integer.
+
+    Returns:
+      (params, masks): the masked weights, and uint8 masks like them, None where there is no mask.
+    """
+    now = sparse._replace(count=jnp.asarray(step, jnp.int32))
+    return updater.pre_forward_update(params, now), updater.forward_masks(params, now)

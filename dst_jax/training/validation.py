@@ -15,9 +15,8 @@ import optax
 from dst_jax import data
 from dst_jax.errors import RunError
 from dst_jax.runtime.devices import Devices
-from dst_jax.saved_run import logits_function
-from dst_jax.training.step import Recipe, TrainState
-from dst_jax.training.updaters import forward_network
+from dst_jax.training import build
+from dst_jax.training.step import Recipe, TrainState, forward_network
 
 Config = Mapping[str, Any]
 
@@ -37,7 +36,7 @@ def create(
     dataset = data.get(config["data"]["name"])
     resident = data.is_resident(dataset, config["data"]["input"])
     batch_size = config["eval"]["batch_size"] * devices.count
-    logits_of = logits_function(config)
+    logits_of = build.logits_function(config)
     count = data.num_examples(dataset, dataset.train_split, data_dir, cache_dir)
     expected = data.num_held_out(count, share)
     kept: list[Any] = []

@@ -13,13 +13,14 @@ from dst_jax.analysis import analyze, parts
 from dst_jax.config.options import ANALYSES
 from dst_jax.errors import UserError
 from dst_jax.runtime.run_dir import read_arrays
+from dst_jax.training import build
 
 SMALL = {"analysis.images": 24, "analysis.heat_map_step": 10, "analysis.radii": (0, 40)}
 
 
 def run_of(workdir, config):
     """A run that was never trained: fresh weights, random masks of half of them."""
-    model = saved_run.create_model(config)
+    model = build.model(config)
     variables = models.init(model, 0, (32, 32, 3))
     draw = np.random.default_rng(0)
     masks = jax.tree.map(

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from dst_jax import config as config_lib
 from dst_jax.errors import UserError
-from dst_jax.training import updaters
+from dst_jax.training import algorithm_checks
 
 
 def resolve(num_train=1000, **changes):
@@ -174,7 +174,7 @@ GRANET = {"sparsity__algorithm": "granet_g", "train__steps": "1000"}
 )
 def test_densities_and_fractions_that_cannot_be_reached(changes, text):
     with pytest.raises(UserError, match=text):
-        updaters.check_algorithm(resolve(**{**GRANET, **changes}))
+        algorithm_checks.check(resolve(**{**GRANET, **changes}))
 
 
 def test_gradual_pruning_starts_dense():
@@ -203,7 +203,7 @@ def test_an_update_at_the_end_of_the_training_never_comes():
     }.items():
         config_lib.set_option(card, name, value)
     with pytest.raises(UserError, match="a step with a mask update before it: mest_g"):
-        updaters.check_algorithm(config_lib.resolve(card, 1437))
+        algorithm_checks.check(config_lib.resolve(card, 1437))
 
 
 @pytest.mark.parametrize(

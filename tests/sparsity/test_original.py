@@ -16,7 +16,7 @@ import pytest
 from dst_jax import sparsity
 from dst_jax.errors import UserError
 from dst_jax.sparsity import original, sparsity_distributions, sparsity_schedules
-from dst_jax.training import loop
+from dst_jax.training import build
 from tests.sparsity.conftest import random_like
 from tests.sparsity.test_from_config import resolved
 
@@ -79,7 +79,7 @@ def stub(monkeypatch):
 
 
 def test_their_masks_our_weights_and_moments(stub, params):
-    updater = loop.create_updater(resolved("set", library="jaxpruner", exclude="Conv_0"))
+    updater = build.updater(resolved("set", library="jaxpruner", exclude="Conv_0"))
     assert isinstance(updater.theirs, StubSet)
     tx = optax.inject_hyperparams(optax.adam)(0.1)
     state = updater.init_state(params)._replace(inner_state=tx.init(params))
@@ -99,7 +99,7 @@ def test_their_masks_our_weights_and_moments(stub, params):
 
 @pytest.mark.parametrize("name", original.OURS)
 def test_ours_in_their_registry(stub, params, name):
-    updater = loop.create_updater(resolved(name, library="jaxpruner"))
+    updater = build.updater(resolved(name, library="jaxpruner"))
     assert type(updater) is sparsity.ALGORITHM_REGISTRY[name]
     assert stub.ALGORITHM_REGISTRY[name] is type(updater)
     state = updater.init_state(params)._replace(count=jnp.int32(750))
@@ -112,7 +112,7 @@ def test_ours_in_their_registry(stub, params, name):
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, module):
     monkeypatch.setitem(sys.modules, "jaxpruner", module)  # None: an import fails
     with pytest.raises(UserError) as caught:
-        loop.create_updater(resolved("rigl", library="jaxpruner"))
+        build.updater(resolved("rigl", library="jaxpruner"))
     text = str(caught.value)
     assert "config.sparsity.library: found jaxpruner, which is not installed" in text
     assert "git+https://github.com/google-research/jaxpruner@e7af4e4" in text
@@ -122,7 +122,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, module):
 @pytest.mark.skipif(importlib.util.find_spec("jaxpruner") is None, reason="JaxPruner is absent")
 @pytest.mark.parametrize("name", ["set", "rigl"])
 def test_the_real_package(params, name):
-    updater = loop.create_updater(resolved(name, library="jaxpruner"))
+    updater = build.updater(resolved(name, library="jaxpruner"))
     state = updater.init_state(params)._replace(count=jnp.int32(100))
     masked = updater.post_gradient_update(params, state)
     new = jax.jit(updater.update_state)(state, masked, random_like(params, 1)).masks

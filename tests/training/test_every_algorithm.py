@@ -18,7 +18,7 @@ from dst_jax import data, evaluate, load_run, report, sparsity
 from dst_jax.analysis import describe
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.run_dir import write_json
-from dst_jax.training import loop, updaters
+from dst_jax.training import algorithm_checks, build, loop
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -114,7 +114,7 @@ def held_out_accuracy(run, cache_dir):
 @pytest.mark.parametrize("algorithm", sparsity.all_algorithm_names())
 def test_the_whole_way(algorithm, tmp_path, cache_dir):
     config = config_of(algorithm)
-    updaters.check_algorithm(config)
+    algorithm_checks.check(config)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     trained(config, whole, cache_dir)
     trained(config, stopped, cache_dir, KILL)
@@ -122,7 +122,7 @@ def test_the_whole_way(algorithm, tmp_path, cache_dir):
     assert runs.record(whole) == runs.record(stopped)
 
     run = load_run(stopped)
-    updater = updaters.create_updater(config)
+    updater = build.updater(config)
     params, masks = (traverse_util.flatten_dict(tree) for tree in (run.params, run.masks))
     layers = {path: params[path] for path in masks}
     size = sum(layer.size for layer in layers.values())
@@ -176,7 +176,7 @@ def test_seeds_that_train_together_are_validated_by_their_own_masks(tmp_path, ca
 def test_masks_of_random_ste_are_those_of_the_next_forward_pass(tmp_path, cache_dir):
     config = config_of("random_ste", train__ema=0.0)
     run = load_run(trained(config, tmp_path / "run", cache_dir))
-    updater = updaters.create_updater(config)
+    updater = build.updater(config)
     state = updater.init_state(run.params)
     for step, same in ((STEPS, True), (STEPS - 1, False)):
         masks = updater.forward_masks(run.params, state._replace(count=jnp.int32(step)))

@@ -12,7 +12,7 @@ from dst_jax import config as config_lib
 from dst_jax import experiment, models, paths, saved_run, sparsity
 from dst_jax.config import checks
 from dst_jax.errors import UserError
-from dst_jax.training import updaters
+from dst_jax.training import algorithm_checks, build
 
 SPARSE = [name for name, kind in sparsity.ALGORITHM_REGISTRY.items() if not kind.is_dense]
 DYNAMIC = [name for name in SPARSE if sparsity.ALGORITHM_REGISTRY[name].changes_masks]
@@ -48,13 +48,13 @@ def config_of(algorithm, **changes):
 
 def refused(text, algorithm, **changes):
     with pytest.raises(UserError, match=text) as caught:
-        updaters.check_algorithm(config_of(algorithm, **changes))
+        algorithm_checks.check(config_of(algorithm, **changes))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("algorithm", sparsity.all_algorithm_names())
 def test_every_algorithm_is_accepted(algorithm):
-    updaters.check_algorithm(config_of(algorithm))
+    algorithm_checks.check(config_of(algorithm))
 
 
 def test_names_of_dense_algorithms_are_those_of_their_classes():
@@ -86,13 +86,13 @@ def test_updates_that_would_drop_nothing_are_refused(algorithm):
     only_at_the_end = {"sparsity__update_freq": "30"}
     refused("whose only update is at update_end_step, step 30", algorithm, **only_at_the_end)
     constant = {**only_at_the_end, "sparsity__drop_fraction_schedule": "constant"}
-    updaters.check_algorithm(config_of(algorithm, **constant))
+    algorithm_checks.check(config_of(algorithm, **constant))
     refused("drop_fraction: found 0; expected more than 0", algorithm, sparsity__drop_fraction=0.0)
 
 
 def test_runs_of_earlier_versions_with_such_a_schedule_can_still_be_read():
     changes = {"sparsity__update_start_step": "13", "sparsity__update_end_step": "17"}
-    updater = updaters.create_updater(config_of("rigl", **changes))
+    updater = build.updater(config_of("rigl", **changes))
     assert not any(updater.is_mask_update(step) for step in range(40))
 
 
@@ -116,7 +116,7 @@ def test_the_command_refuses_before_it_needs_a_directory(tmp_path, cache_dir):
 @pytest.mark.parametrize("algorithm", ["magnitude", "random", "saliency", "global_magnitude"])
 @pytest.mark.parametrize("freq", [1, 6, 20])
 def test_the_last_update_of_a_pruner_reaches_the_sparsity(algorithm, freq):
-    updater = updaters.create_updater(
+    updater = build.updater(
         config_of(algorithm, sparsity__update_freq=str(freq), sparsity__update_end_step="39")
     )
     steps = [step for step in range(40) if updater.is_mask_update(step)]
@@ -140,7 +140,7 @@ def test_adam_fisher_needs_adamw():
 def test_snip_is_for_algorithms_that_are_sparse_from_the_start(algorithm):
     changes = {"sparsity__initial_mask": "snip"}
     if sparsity.ALGORITHM_REGISTRY[algorithm].is_sparse_at_start:
-        updaters.check_algorithm(config_of(algorithm, **changes))
+        algorithm_checks.check(config_of(algorithm, **changes))
     else:
         refused("initial_mask: found snip; expected random with", algorithm, **changes)
 
@@ -168,7 +168,7 @@ def test_an_unknown_algorithm_names_those_there_are():
     config = config_of("rigl")
     config["sparsity"]["algorithm"] = "of_my_card"
     with pytest.raises(UserError, match=r"one of no_prune, .*--config"):
-        updaters.create_updater(config)
+        build.updater(config)
 
 
 # --- patterns ---
@@ -187,10 +187,10 @@ def test_a_pattern_is_held_or_refused(algorithm, pattern):
         )
         return
     config = config_of(algorithm, **changes)
-    updaters.check_algorithm(config)
-    updater = updaters.create_updater(config)
+    algorithm_checks.check(config)
+    updater = build.updater(config)
     rng = np.random.default_rng(0)
-    params = models.init(saved_run.create_model(config), 0, (32, 32, 3))["params"]
+    params = models.init(build.model(config), 0, (32, 32, 3))["params"]
     state = updater.init_state(params)
     inner = jax.tree.map(lambda p: np.abs(rng.standard_normal(p.shape, np.float32)), params)
     seen = []
@@ -200,7 +200,7 @@ def test_a_pattern_is_held_or_refused(algorithm, pattern):
             state = state._replace(inner_state=FakeAdam(inner), count=np.int32(step))
             state = updater.update_state(state, params, grads)
             seen.append(np.asarray(state.masks["fc1"]["kernel"]))
-    _, masks = updaters.forward_network(updater, params, state, 40)
+    _, masks = saved_run.forward_network(updater, params, state, 40)
     mask = np.asarray(masks["fc1"]["kernel"])
     assert masks["classifier"]["kernel"] is None
     assert mask.shape == (3072, 16)
@@ -281,8 +281,8 @@ def test_the_class_of_a_registered_algorithm_is_asked(monkeypatch):
     monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, "own", Own)
     monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, "own_ste", OwnSte)
     for name in ("own", "own_ste"):
-        updaters.check_algorithm(config_of(name))
-    updaters.check_algorithm(config_of("own", sparsity__initial_mask="snip"))
+        algorithm_checks.check(config_of(name))
+    algorithm_checks.check(config_of("own", sparsity__initial_mask="snip"))
     refused(
         "snip; expected random with own_ste; snip with one of .*, own$",
         "own_ste",
@@ -292,10 +292,10 @@ def test_the_class_of_a_registered_algorithm_is_asked(monkeypatch):
     refused(
         "sparsity_type: found nm_N,M; expected own with", "own", sparsity__sparsity_type="nm_2,4"
     )
-    assert updaters.create_updater(config_of("own", sparsity__soft_bound=0.2)).soft_bound == 0.2
+    assert build.updater(config_of("own", sparsity__soft_bound=0.2)).soft_bound == 0.2
 
 
 def test_a_run_of_a_version_without_patterns_begins():
     config = config_of("rigl")
     del config["sparsity"]["sparsity_type"]
-    updaters.check_algorithm(config)
+    algorithm_checks.check(config)

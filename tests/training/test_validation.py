@@ -10,7 +10,7 @@ from dst_jax import config as config_lib
 from dst_jax import data, load_run
 from dst_jax.runtime.devices import Devices
 from dst_jax.runtime.run_dir import write_json
-from dst_jax.training import loop
+from dst_jax.training import build, loop
 
 
 @pytest.mark.parametrize(("count", "share", "held"), [(1437, 0.1, 144), (10, 0.01, 1), (10, 0, 0)])
@@ -43,7 +43,7 @@ def test_a_run_logs_the_held_out_images_and_never_trains_on_them(tmp_path, cache
     assert line["validation/accuracy"] == np.mean(logits.argmax(-1) == labels[-144:])
     assert line["validation/loss"] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
-    pipeline = loop.create_pipeline(config, Devices("jit", jax.devices()[:1]), None, cache_dir)
+    pipeline = build.pipeline(config, Devices("jit", jax.devices()[:1]), None, cache_dir)
     assert pipeline.num_examples == 1437 - 144
     np.testing.assert_array_equal(pipeline.feed(0)["image"], images[:-144])
 
