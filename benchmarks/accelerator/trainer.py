@@ -90,8 +90,8 @@ class Trainer:
 
     def loss(self) -> float:
         """The mean loss of all steps so far."""
-        window = self.state.window
-        return float(np.asarray(window.loss)) / int(np.asarray(window.steps))
+        metrics = self.state.metrics
+        return float(np.asarray(metrics.loss)) / int(np.asarray(metrics.steps))
 
     def close(self) -> None:
         """Lets go of the images and the state."""

@@ -28,11 +28,19 @@ Tree = Any
 # next log line: `log` leaves out what is not finite or not positive. All of `newest` is 0: no
 # weight is known to be new.
 _SINCE_ADDED = {
-    "window/gradient_active": np.nan,
-    "window/gradient_inactive": np.nan,
-    "window/grown": -(2**30),
-    "window/newcomers": 0,
-    "window/survivors": 0,
+    "metrics/gradient_active": np.nan,
+    "metrics/gradient_inactive": np.nan,
+    "metrics/num_grown": -(2**30),
+    "metrics/num_recent": 0,
+    "metrics/num_surviving": 0,
+}
+# Parts of a leaf's path that earlier versions named otherwise: new -> old.
+_OLD_NAMES = {
+    "metrics": "window",
+    "num_activated": "fresh",
+    "num_grown": "grown",
+    "num_recent": "newcomers",
+    "num_surviving": "survivors",
 }
 Read = TypeVar("Read")
 
@@ -56,7 +64,7 @@ def _nest(named: dict[tuple[str, ...], Any]) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Silences Orbax's notices of every save, and tracebacks of errors that `_told` tells."""
+    """Silences Orbax's notices of every save, and tracebacks of errors that become one line."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
@@ -124,13 +132,14 @@ class Checkpoints:
                 return saved
             raise ValueError("its index is unreadable")  # what nothing means, with Orbax
 
-        saved = _told(path, mend, index)
-        added = _added(saved, wanted)
-        asked = {name: leaf for name, leaf in wanted.items() if name not in added}
+        saved = _read_or_user_error(path, mend, index)
+        names = {name: _name_in(saved, name) for name in wanted}
+        added = _added({name: leaf for name, leaf in wanted.items() if names[name] not in saved})
+        asked = {names[name]: leaf for name, leaf in wanted.items() if name not in added}
         _compare(path, saved, asked)
         load = functools.partial(self._checkpointer.load, step, _nest(asked))
-        loaded = {**_named(_told(path, mend, load)), **added}
-        leaves = [loaded[name] for name in wanted]
+        loaded = _named(_read_or_user_error(path, mend, load))
+        leaves = [added[name] if name in added else loaded[names[name]] for name in wanted]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
 
@@ -163,10 +172,10 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
         return jax.tree.map(np.asarray, ocp.load(path, shapes))
 
     mend = f"Delete {path} and start --mode=train: it goes on from the checkpoint before it"
-    return _told(path, mend, load)
+    return _read_or_user_error(path, mend, load)
 
 
-def _told(path: Path, mend: str, action: Callable[[], Read]) -> Read:
+def _read_or_user_error(path: Path, mend: str, action: Callable[[], Read]) -> Read:
     """What `action` reads; whatever a damaged checkpoint makes Orbax raise, and print, in one line.
 
     Raises:
@@ -186,12 +195,19 @@ def _told(path: Path, mend: str, action: Callable[[], Read]) -> Read:
     raise UserError(str(path), found, "a whole one", mend)
 
 
-def _added(saved: dict, wanted: dict) -> dict[tuple[str, ...], jax.Array]:
-    """The leaves that the version which saved a state did not have, as it would have had them."""
+def _name_in(saved: dict, name: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of a leaf in a checkpoint, which an earlier version may have named otherwise."""
+    if name[0] != "metrics" or any(path[0] == "metrics" for path in saved):
+        return name
+    return tuple(_OLD_NAMES.get(part, part) for part in name)
+
+
+def _added(lacking: dict) -> dict[tuple[str, ...], jax.Array]:
+    """Of leaves that a saved state lacks, those that its version did not have, as it meant them."""
     found: dict[tuple[str, ...], jax.Array] = {}
-    for name, leaf in wanted.items():
+    for name, leaf in lacking.items():
         value = 0 if name[0] == "newest" else _SINCE_ADDED.get("/".join(name))
-        if name not in saved and value is not None:
+        if value is not None:
             whole = np.full(leaf.shape, value, leaf.dtype)
             found[name] = jax.make_array_from_callback(leaf.shape, leaf.sharding, whole.__getitem__)
     return found

@@ -22,7 +22,7 @@ from dst_jax.runtime.progress import Progress
 from dst_jax.runtime.run_dir import write_text
 from dst_jax.sparsity import exploration
 from dst_jax.training.step import TrainState
-from dst_jax.training.train_metrics import Window
+from dst_jax.training.train_metrics import TrainMetrics
 
 
 class MetricsFile:
@@ -110,7 +110,7 @@ class Log:
     def write(self, step: int, state: TrainState) -> TrainState:
         """Writes the line of the open window and returns the state with an empty one."""
         check_finite(state)
-        window = jax.tree.map(_first, state.window)
+        metrics = jax.tree.map(_first, state.metrics)
         masks = [local(mask) for mask in jax.tree.leaves(state.sparse.masks)]
         union = jax.tree.leaves(state.union)
         forward = masks
@@ -121,14 +121,14 @@ class Log:
         values = {
             "step": step,
             "epoch": step / self._config["train"]["steps_per_epoch"],
-            "loss": float(window.loss / np.float32(window.steps)),
-            "accuracy": int(window.correct) / int(window.examples),
-            "gradient_norm": float(window.gradient_norm / np.float32(window.steps)),
+            "loss": float(metrics.loss / np.float32(metrics.steps)),
+            "accuracy": int(metrics.correct) / int(metrics.examples),
+            "gradient_norm": float(metrics.gradient_norm / np.float32(metrics.steps)),
             "learning_rate": float(self._rate(step - 1)),
             "density": active / maskable if maskable else 1.0,
         }
         values |= exploration.rates(masks, [local(seen) for seen in union])
-        values |= of_updates(window, active)
+        values |= of_updates(metrics, active)
         now = time.monotonic()
         pace = (step - self._since_step) / (now - self._since)
         images = pace * self._config["train"]["batch_size"]
@@ -152,7 +152,7 @@ class Log:
             parts.append(f"churn {values['mask_churn']:.3f}")
         self._text = "  ".join([*parts, f"{pace:.1f} steps/s", f"{images:.0f} images/s"])
         self._show(step, now=step == self._total)
-        return dataclasses.replace(state, window=self._devices.replicate(Window.empty()))
+        return dataclasses.replace(state, metrics=self._devices.replicate(TrainMetrics.empty()))
 
     def seconds_in_all(self) -> float:
         """Seconds of all windows of the record, over all starts of the run."""
@@ -168,11 +168,11 @@ class Log:
             self._board.close()
 
 
-def of_updates(window: Window, active: int) -> dict[str, float]:
+def of_updates(metrics: TrainMetrics, active: int) -> dict[str, float]:
     """What the mask updates of a log window did; {} without updates.
 
     Args:
-      window: host numbers.
+      metrics: host numbers.
       active: active maskable weights at its end.
 
     Returns:
@@ -183,18 +183,18 @@ def of_updates(window: Window, active: int) -> dict[str, float]:
       weights at the updates, on average. What an algorithm does not tell, or happened to nothing,
       is left out.
     """
-    updates = int(window.updates)
+    updates = int(metrics.updates)
     if not updates:
         return {}
     found = {
-        "mask_churn": int(window.fresh) / (active * updates) if active else math.nan,
-        "gradient_norm_active": float(window.gradient_active) / updates,
-        "gradient_norm_inactive": float(window.gradient_inactive) / updates,
+        "mask_churn": int(metrics.num_activated) / (active * updates) if active else math.nan,
+        "gradient_norm_active": float(metrics.gradient_active) / updates,
+        "gradient_norm_inactive": float(metrics.gradient_inactive) / updates,
     }
-    if window.grown > 0:  # below: begun by a version that did not count them
-        found["regrown_same"] = 1 - int(window.fresh) / int(window.grown)
-    if window.newcomers:
-        found["grown_survival"] = int(window.survivors) / int(window.newcomers)
+    if metrics.num_grown > 0:  # below: begun by a version that did not count them
+        found["regrown_same"] = 1 - int(metrics.num_activated) / int(metrics.num_grown)
+    if metrics.num_recent:
+        found["grown_survival"] = int(metrics.num_surviving) / int(metrics.num_recent)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
@@ -209,7 +209,7 @@ def _first(leaf: jax.Array) -> Any:
 
 def check_finite(state: TrainState) -> None:
     """Raises RunError, with the step, if a loss or a gradient of the open window was not finite."""
-    if (step := int(_first(state.window.bad_step))) >= 0:
+    if (step := int(_first(state.metrics.bad_step))) >= 0:
         raise RunError(f"training diverged: loss or gradient not finite at step {step}")
 
 

@@ -30,7 +30,7 @@ import optax
 from dst_jax import sparsity
 from dst_jax.runtime.devices import Axis
 from dst_jax.training import ema, gradient_accumulation
-from dst_jax.training.train_metrics import Window
+from dst_jax.training.train_metrics import TrainMetrics
 
 Tree = Any
 
@@ -47,7 +47,7 @@ class TrainState:
         (`inner_state`), target sparsities, count.
       union: uint8, 1 where a weight has been active so far; None as in the masks.
       newest: uint8, 1 where the last mask update activated a weight; None as in the masks.
-      window: the sums of the open log window.
+      metrics: the sums since the last log line.
       ema: running averages of params (masked) and batch_stats, {} without averaging.
     """
 
@@ -57,7 +57,7 @@ class TrainState:
     sparse: sparsity.SparseState
     union: Tree
     newest: Tree
-    window: Window
+    metrics: TrainMetrics
     ema: Tree = dataclasses.field(default_factory=dict)
 
 
@@ -102,7 +102,7 @@ def init_state(recipe: Recipe, variables: Tree) -> TrainState:
         sparse=sparse,
         union=jax.tree.map(jnp.asarray, sparse.masks),
         newest=jax.tree.map(jnp.zeros_like, sparse.masks),
-        window=Window.empty(),
+        metrics=TrainMetrics.empty(),
         ema=ema.first(recipe.ema, masked, batch_stats, _zeros(recipe.updater, sparse)),
     )
 
@@ -213,22 +213,22 @@ def learn(
 
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    window = state.window
-    window = dataclasses.replace(
-        window,
-        steps=window.steps + 1,
-        loss=window.loss + loss,
-        correct=window.correct + correct,
-        examples=window.examples + examples,
-        gradient_norm=window.gradient_norm + norm,
-        bad_step=jnp.where(finite | (window.bad_step >= 0), window.bad_step, state.step),
+    metrics = state.metrics
+    metrics = dataclasses.replace(
+        metrics,
+        steps=metrics.steps + 1,
+        loss=metrics.loss + loss,
+        correct=metrics.correct + correct,
+        examples=metrics.examples + examples,
+        gradient_norm=metrics.gradient_norm + norm,
+        bad_step=jnp.where(finite | (metrics.bad_step >= 0), metrics.bad_step, state.step),
     )
     if update:  # only here: the gradient of inactive weights costs an ordinary step a pass over it
         active, inactive = _norms(dense, state.sparse.masks)
-        window = dataclasses.replace(
-            window,
-            gradient_active=window.gradient_active + active,
-            gradient_inactive=window.gradient_inactive + inactive,
+        metrics = dataclasses.replace(
+            metrics,
+            gradient_active=metrics.gradient_active + active,
+            gradient_inactive=metrics.gradient_inactive + inactive,
         )
     current = ema.first(recipe.ema, params, batch_stats, _zeros(updater, sparse))
     state = dataclasses.replace(
@@ -237,7 +237,7 @@ def learn(
         params=params,
         batch_stats=batch_stats,
         sparse=sparse,
-        window=window,
+        metrics=metrics,
         ema=ema.advance(recipe.ema, state.ema, current, state.step),
     )
     return state, dense
@@ -266,7 +266,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
       dense: its dense gradient.
       recipe: the run's recipe.
     """
-    old, updater, window = state.sparse.masks, recipe.updater, state.window
+    old, updater, metrics = state.sparse.masks, recipe.updater, state.metrics
     sparse = state.sparse._replace(count=state.step - 1)
     params, sparse = updater.update_params_and_state(sparse, state.params, dense)
     newest = jax.tree.map(lambda mask, before: mask & (1 - before), sparse.masks, old)
@@ -274,13 +274,13 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
     grown = jnp.int32(0)
     if hasattr(updater, "count_grown"):
         grown = updater.count_grown(sparse, params)
-    window = dataclasses.replace(
-        window,
-        fresh=window.fresh + _count(newest),
-        updates=window.updates + 1,
-        grown=window.grown + grown,
-        newcomers=window.newcomers + _count(state.newest),
-        survivors=window.survivors + _count(survivors),
+    metrics = dataclasses.replace(
+        metrics,
+        num_activated=metrics.num_activated + _count(newest),
+        updates=metrics.updates + 1,
+        num_grown=metrics.num_grown + grown,
+        num_recent=metrics.num_recent + _count(state.newest),
+        num_surviving=metrics.num_surviving + _count(survivors),
     )
     return dataclasses.replace(
         state,
@@ -288,7 +288,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
         sparse=sparse,
         union=jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks),
         newest=newest,
-        window=window,
+        metrics=metrics,
         ema=ema.masked(state.ema, _zeros(updater, sparse)),
     )
 

@@ -19,9 +19,9 @@ def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir):
     *_, parts = Trainer(runs.small_config(train__accumulate=4, **options), row, cache_dir).states(5)
     assert_same_masks(whole, parts)
     assert max(relative_errors(whole.params, parts.params).values()) < 2e-6
-    assert float(parts.window.loss) == pytest.approx(float(whole.window.loss), rel=1e-6)
-    assert int(parts.window.correct) == int(whole.window.correct)
-    assert int(parts.window.examples) == 5 * 32
+    assert float(parts.metrics.loss) == pytest.approx(float(whole.metrics.loss), rel=1e-6)
+    assert int(parts.metrics.correct) == int(whole.metrics.correct)
+    assert int(parts.metrics.examples) == 5 * 32
 
 
 def test_statistics_pass_from_one_part_to_the_next_and_each_has_its_own_key():

@@ -55,7 +55,7 @@ def test_each_step_of_a_convolutional_network_is_the_same_on_four_devices(
         found = trainer.step(trainer.devices.replicate(one_device[now - 1]), now)
         expected = one_device[now]
         assert_same_masks(expected, found)
-        assert float(found.window.loss) == pytest.approx(float(expected.window.loss), rel=1e-6)
+        assert float(found.metrics.loss) == pytest.approx(float(expected.metrics.loss), rel=1e-6)
         a, b = (
             np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])
             for state in (expected, found)
@@ -71,12 +71,12 @@ def test_pmap_trains_with_the_same_masks_on_all_devices(config, cache_dir):
     losses = [0.0]
     for now in range(20):
         state = trainer.step(state, now)
-        losses.append(float(np.asarray(state.window.loss)[0]))
+        losses.append(float(np.asarray(state.metrics.loss)[0]))
     for mask in jax.tree.leaves(state.sparse.masks):
         copies = np.asarray(mask)
         assert copies.shape[0] == 4
         np.testing.assert_array_equal(copies, copies[:1].repeat(4, 0))
-    assert int(trainer.devices.canonical(state).window.examples) == 20 * 32
+    assert int(trainer.devices.canonical(state).metrics.examples) == 20 * 32
     assert losses[20] - losses[15] < losses[5]  # the last five steps against the first five
 
 
