@@ -65,7 +65,16 @@ _MODE = flags.DEFINE_enum(
     experiment.MODES,
     "all: train, evaluate, analyze, report. The others do one of them; describe prints the "
     "network's layers, densities and FLOPs, without training or data; plan says how far a sweep is "
-    "and what it takes. An existing --workdir needs no --config: it holds its own.",
+    "and what it takes; archive writes a folder to keep and publish (--out): what the report reads "
+    "of all runs without their weights, the report, and scores.csv.gz. An existing --workdir needs "
+    "no --config: it holds its own; report draws an archived folder again.",
+)
+_OUT = flags.DEFINE_string("out", None, "With --mode=archive: the folder to write.")
+_IMAGE_RECORDS = flags.DEFINE_bool(
+    "image_records",
+    None,
+    "With --mode=archive: keep which images were right, for the intervals over images. Default: "
+    "unless the archive is then larger than 10 MB.",
 )
 _PREDICT = flags.DEFINE_string(
     "predict",
@@ -174,6 +183,9 @@ def _call(arguments: list[str]) -> str:
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
+    for flag in (_OUT, _IMAGE_RECORDS):
+        if flag.value is not None and _MODE.value != "archive":
+            raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
     workdir = Path(_WORKDIR.value or places_lib.default_workdir(card, config, _SWEEP.value))
     sweep = Sweep(
         lists=lists_of(card, argument) if card else {},
@@ -189,6 +201,8 @@ def _call(arguments: list[str]) -> str:
         mode=_MODE.value,
         sweep=sweep,
         evaluation=_evaluation(),
+        out=Path(_OUT.value) if _OUT.value else None,
+        image_records=_IMAGE_RECORDS.value,
     )
 
 
