@@ -85,12 +85,15 @@ def write(
         if _problem_of(name) or name != name.encode(errors="replace").decode():
             raise UserError("archive", f"a run named {name!r}", "a plain name in Unicode")
     pairs = list(zip(names, members, strict=True))
-    content, note = pack(pairs, expected, image_records is not False), ""
-    large = image_records is None and len(content) > LARGE
-    if large or image_records is False:
-        whole = f" ({len(content) / 1e6:.1f} MB with it)" if large else ""
+    whole = content = pack(pairs, expected, image_records is not False)
+    large = image_records is None and len(whole) > LARGE
+    if large:
         content = pack(pairs, expected, False)
-        note = f"; which images were right is left out{whole}"
+    note = ""
+    if large or image_records is False:
+        left_out = sum((run.directory / NPZ).exists() and not _needs_record(run) for run in members)
+        note = f"; which images were right is left out for {counted(left_out, 'run')}"
+        note += f" ({_size(whole)} with it)" if large else ""
     make(out_dir)
     try:
         write_bytes(out_dir / NAME, content)
@@ -104,7 +107,7 @@ def write(
     number = counted(sum(run.exists for run in members), "run")
     return (
         f"{drawn.text}\nreport: {drawn.html_path}\n"
-        f"archive: {out_dir / NAME}, {number}, {len(content) / 1e6:.1f} MB{note}"
+        f"archive: {out_dir / NAME}, {number}, {_size(content)}{note}"
     )
 
 
@@ -126,7 +129,6 @@ def pack(
         "written_by": f"dst_jax {__version__}",
         "runs": [name for name, _ in runs],
         "planned": [dict(entry) for entry in expected],
-        "image_records": image_records,
     }
     entries = {_FACTS: (json.dumps(facts, indent=1) + "\n").encode()}
     for name, run in runs:
@@ -277,6 +279,10 @@ def _content(directory: Path, name: str) -> bytes:
         found = error.strerror or str(error)
         raise UserError(str(directory / name), found, "a file that can be read") from None
     return public_facts.of_file(name, content) if name in _TEXTS else content
+
+
+def _size(content: bytes) -> str:
+    return f"{len(content) / 1e6:.1f} MB" if len(content) > 1e6 else f"{len(content) / 1e3:.0f} kB"
 
 
 def _refused(path: Path, found: str, expected: str = "one that --mode=archive wrote") -> UserError:
