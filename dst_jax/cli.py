@@ -174,6 +174,9 @@ def _call(arguments: list[str]) -> str:
         raise UserError("--config", found, "an experiment card") from error
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
+    for flag in (_OUT, _IMAGE_RECORDS):
+        if flag.value is not None and _MODE.value != "archive":
+            raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
     cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
@@ -183,9 +186,6 @@ def _call(arguments: list[str]) -> str:
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
-    for flag in (_OUT, _IMAGE_RECORDS):
-        if flag.value is not None and _MODE.value != "archive":
-            raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
     workdir = Path(_WORKDIR.value or places_lib.default_workdir(card, config, _SWEEP.value))
     sweep = Sweep(
         lists=lists_of(card, argument) if card else {},

@@ -64,9 +64,9 @@ def write(
       runs: run directories; those that failed or were stopped are kept and named too.
       out_dir: the folder, made if it is not there.
       expected: runs that were planned, see `report.write`.
-      image_records: keep which images were right (`robustness.npz`); None: unless the archive and
-        the scores are then larger than `LARGE`. A run without them on which the page could not
-        count the same scores keeps its own: see `_needs_record`.
+      image_records: keep which images were right (`robustness.npz`); None: unless the
+        archive is then larger than `LARGE`. A run of which the page would count other scores
+        without them keeps its own: see `_needs_record`.
 
     Returns:
       The report's text, and what was written, for a terminal.
