@@ -14,9 +14,11 @@ _OF_A_START = (
     *("command", "commit", "versions", "hardware", "deterministic_kernels"),
     *("started", "step"),
 )
-# /a/b, ~/a, ~name/a, gs://bucket/a and C:\a, where a word or a value begins.
-_ABSOLUTE = re.compile(r"(?:(?<=[\s=,:;'\"(\[])|^)(?:~|/|[A-Za-z][\w+.-]*:[/\\])[^\s'\",;)\]]+")
-_IS_ABSOLUTE = re.compile(r"(?:~|/|[A-Za-z][\w+.-]*:[/\\])")
+# How a path begins that is absolute: /a, ~/a, ~name/a, gs://bucket/a, C:\\a.
+_START = r"(?:/|~[\w.-]*/|[A-Za-z][\w+.-]*:[/\\])"
+_IS_ABSOLUTE = re.compile(_START)
+# The same where a word or a value begins, to the end of the word.
+_ABSOLUTE = re.compile(rf"(?:(?<=[\s=,:;'\"(\[])|^){_START}[^\s'\",;)\]]+")
 _NOT_A_PATH = ("sparsity.exclude",)  # options whose text may look like one
 _HOSTS = "multihost"
 
@@ -31,8 +33,7 @@ def of_file(name: str, content: bytes) -> bytes:
       content: what it holds.
     """
     if name.endswith(".jsonl"):
-        lines = content.split(b"\n")
-        return b"\n".join(of_file("", line) if b"/" in line else line for line in lines)
+        return b"\n".join(of_file("", line).rstrip(b"\n") for line in content.split(b"\n"))
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -44,25 +45,19 @@ def of_file(name: str, content: bytes) -> bytes:
         found = _config(value)
     else:
         found = _everywhere(value)
-    return content if found == value else (json.dumps(found, indent=1) + "\n").encode()
+    indent = 1 if name else None  # a line stays one
+    return content if found == value else (json.dumps(found, indent=indent) + "\n").encode()
 
 
 def of_command(command: str) -> str:
     """A command line with the last part of each absolute path, and without the names of hosts."""
     pieces = []
-    # A path may hold spaces, so it ends where the next flag begins.
     for piece in re.split(r" (?=-)", command):
-        flag, equals, value = piece.partition("=")
-        if not flag.startswith("-"):
-            program, space, rest = piece.partition(" ")  # python /checkout/run.py
-            piece = f"{program}{space}{_last_part(rest)}" if space else _last_part(piece)
-        elif flag.strip("-") == _HOSTS or flag.strip("-").startswith(f"{_HOSTS} "):
+        flag, _, value = piece.replace(" ", "=", 1).partition("=")
+        if flag.strip("-") == _HOSTS:
             piece = f"--{_HOSTS}={value if value == 'auto' else '...'}"
-        elif equals and _IS_ABSOLUTE.match(value):
-            piece = f"{flag}={_last_part(value)}"
-        else:
-            name, space, value = piece.partition(" ")  # --workdir /runs/demo
-            piece = f"{name}{space}{_last_part(value)}" if space else of_text(piece)
+        elif found := _ABSOLUTE.search(piece):  # it may hold spaces: it ends at the next flag
+            piece = piece[: found.start()] + _last_part(piece[found.start() :])
         pieces.append(piece)
     return " ".join(pieces)
 
@@ -73,10 +68,7 @@ def of_text(text: str) -> str:
 
 
 def _last_part(path: str) -> str:
-    if not _IS_ABSOLUTE.match(path):
-        return of_text(path)
-    parts = [part for part in re.split(r"[/\\]+", path) if part]
-    return parts[-1].lstrip("~") if parts else ""
+    return ([part for part in re.split(r"[/\\]+", path) if part] or [""])[-1]
 
 
 def _environment(value: Any) -> Any:

@@ -266,6 +266,7 @@ def test_an_option_that_differs_between_the_runs_is_a_column(tmp_path):
         ("/opt/bin/dst-jax --data_dir=s3://b/c/tfds/", "dst-jax --data_dir=tfds"),
         ("python C:\\me\\run.py --out=D:/x/y", "python run.py --out=y"),
         ("python run.py --multihost=h.example:1,2,0", "python run.py --multihost=..."),
+        ("dst-jax --config=a:model=/me x/b,seed=1", "dst-jax --config=a:model=b,seed=1"),
         ("run.py --config.eval.frost_dir=/my photos/f", "run.py --config.eval.frost_dir=f"),
     ],
 )  # fmt: skip
@@ -279,149 +280,16 @@ def test_a_config_keeps_what_only_looks_like_a_path():
     assert found == {"eval": {"frost_dir": "frost"}, "sparsity": {"exclude": "/kernel$"}}
 
 
+def test_lines_stay_lines():
+    lines = b'{"step": 40, "a/b": NaN, "text": "saved in /home/me/x"}\n{"step": 80}\n{"st'
+    wanted = b'{"step": 40, "a/b": NaN, "text": "saved in x"}\n{"step": 80}\n{"st'
+    assert public_facts.of_file("metrics.jsonl", lines) == wanted
+
+
 def test_what_cannot_be_read_stays_unreadable_and_tells_no_path():
     assert public_facts.of_file("environment.json", b'{"command": "x /home/me') == b""
     assert public_facts.of_file("model.json", b'{"path": "/home/me') == b""
     assert public_facts.of_file("model.json", b'{"parameters": ') == b'{"parameters": '
-
-
-# --- archives of others ---
-
-
-def with_entry(source: bytes, name: str, content: bytes = b"x", **changes) -> bytes:
-    """The bytes of an archive with one more entry."""
-    buffer = io.BytesIO(source)
-    entry = zipfile.ZipInfo("placeholder")
-    entry.filename = name
-    for key, value in changes.items():
-        setattr(entry, key, value)
-    with zipfile.ZipFile(buffer, "a") as file:
-        file.writestr(entry, content)
-    return buffer.getvalue()
-
-
-BAD_NAMES = {
-    "absolute": ("/etc/config.json", {}),
-    "parent": ("../config.json", {}),
-    "parent inside": ("run/../../config.json", {}),
-    "drive": ("C:/run/config.json", {}),
-    "backslash": ("..\\config.json", {}),
-    "dot": ("./run/config.json", {}),
-    "empty part": ("run//config.json", {}),
-    "link": ("link/config.json", {"external_attr": 0o120777 << 16, "create_system": 3}),
-    "device": ("run/config.json", {"external_attr": 0o020666 << 16, "create_system": 3}),
-}
-
-
-@pytest.mark.parametrize("name", BAD_NAMES)
-def test_an_archive_that_would_leave_the_directory_is_refused(kept, tmp_path, name):
-    where, changes = BAD_NAMES[name]
-    whole = (kept[0] / "runs.zip").read_bytes()
-    (tmp_path / "runs.zip").write_bytes(with_entry(whole, where, **changes))
-    with pytest.raises(UserError, match=r"runs\.zip: found an archive in which"):
-        call("report", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["runs.zip"]
-
-
-def test_a_file_that_is_there_twice_is_refused(kept, tmp_path):
-    whole = (kept[0] / "runs.zip").read_bytes()
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        twice = with_entry(whole, "failed/config.json")
-    (tmp_path / "runs.zip").write_bytes(twice)
-    with pytest.raises(UserError, match="is there twice"):
-        call("report", tmp_path)
-
-
-def test_files_that_are_not_ours_are_not_written(kept, tmp_path):
-    whole = (kept[0] / "runs.zip").read_bytes()
-    path = tmp_path / "runs.zip"
-    path.write_bytes(with_entry(with_entry(whole, "failed/code.py"), "checkpoints/x/y"))
-    with archive.unpacked(path) as (runs, _):
-        assert not list(runs[0].parent.rglob("code.py"))
-        assert not (runs[0].parent / "checkpoints").exists()
-        assert (runs[0] / "config.json").exists()
-
-
-@pytest.mark.parametrize("limit", ["LIMIT", "ENTRIES"])
-def test_an_archive_that_is_too_large_is_refused(kept, monkeypatch, limit):
-    monkeypatch.setattr(archive, limit, 10)
-    with pytest.raises(UserError, match="too large"), archive.unpacked(kept[0] / "runs.zip"):
-        pass
-
-
-def test_arrays_that_unpack_to_too_much_are_refused(kept, tmp_path, monkeypatch):
-    inner = io.BytesIO()
-    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("a.npy", bytes(5_000_000))
-    whole = (kept[0] / "runs.zip").read_bytes()
-    path = tmp_path / "runs.zip"
-    path.write_bytes(with_entry(whole, "failed/robustness.npz", inner.getvalue()))
-    with archive.unpacked(path):
-        pass
-    monkeypatch.setattr(archive, "LIMIT", 4_000_000)
-    with pytest.raises(UserError, match="too large"), archive.unpacked(path):
-        pass
-
-
-def test_a_size_that_is_a_lie_is_refused(kept, tmp_path):
-    whole = (kept[0] / "runs.zip").read_bytes()
-    large = with_entry(whole, "failed/summary.json", bytes(3_000_000), compress_type=8)
-    size = (3_000_000).to_bytes(4, "little")
-    assert large.count(size) == 2  # before the file, and in the list of contents
-    path = tmp_path / "runs.zip"
-    path.write_bytes(large.replace(size, (1000).to_bytes(4, "little")))
-    with pytest.raises(UserError, match="damaged archive"), archive.unpacked(path):
-        pass
-
-
-def damaged(whole: bytes) -> dict[str, bytes]:
-    middle = len(whole) // 2
-    flipped = bytearray(whole)
-    for place in range(200, len(flipped) // 2, 997):
-        flipped[place] ^= 0xFF
-    return {
-        "empty": b"",
-        "text": b"no archive at all",
-        "cut": whole[:middle],
-        "flipped": bytes(flipped),
-        "foreign": with_entry(b"PK\x05\x06" + bytes(18), "hello.txt"),
-    }
-
-
-@pytest.mark.parametrize("kind", ["empty", "text", "cut", "flipped", "foreign"])
-def test_a_damaged_archive_is_one_line(kept, tmp_path, kind):
-    content = damaged((kept[0] / "runs.zip").read_bytes())[kind]
-    (tmp_path / "runs.zip").write_bytes(content)
-    with pytest.raises(UserError, match=r"runs\.zip: found a damaged archive") as told:
-        call("report", tmp_path)
-    assert "\n" not in str(told.value)
-
-
-@pytest.mark.parametrize(
-    ("facts", "found"),
-    [
-        ({"format": 2, "runs": [], "planned": []}, "a newer version"),
-        ({"format": 1, "runs": ["../x"], "planned": []}, "no run's"),
-        ({"format": 1, "runs": [["x"]], "planned": []}, "no run's"),
-        ({"format": 1, "runs": [], "planned": [3]}, "a plan that is none"),
-        ({"format": 1}, "lists no runs"),
-        ([], "is not ours"),
-    ],
-)
-def test_a_list_of_runs_that_is_none(tmp_path, facts, found):
-    with zipfile.ZipFile(tmp_path / "runs.zip", "w") as file:
-        file.writestr("archive.json", json.dumps(facts))
-    with pytest.raises(UserError, match=found):
-        call("report", tmp_path)
-
-
-def test_json_without_a_bottom_is_one_line(kept, tmp_path):
-    entries = of_zip(kept[0] / "runs.zip") | {"failed/config.json": b"[" * 200_000}
-    with zipfile.ZipFile(tmp_path / "runs.zip", "w") as file:
-        for name, content in entries.items():
-            file.writestr(name, content)
-    with pytest.raises(UserError, match="damaged archive"):
-        call("report", tmp_path)
 
 
 # --- the command ---
