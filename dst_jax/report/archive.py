@@ -202,6 +202,8 @@ def _unpack(path: Path, folder: Path) -> Unpacked:
                     raise _too_large(path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
+    if not (folder / _FACTS).is_file():
+        raise ValueError(f"it has no {_FACTS}")
     facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
         raise ValueError(f"{_FACTS} is not ours")

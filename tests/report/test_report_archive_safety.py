@@ -140,12 +140,13 @@ def test_a_damaged_archive_is_one_line(whole, tmp_path, kind):
         ({"format": 1, "runs": [["x"]], "planned": []}, "no run's"),
         ({"format": 1, "runs": [], "planned": [3]}, "a plan that is none"),
         ({"format": 1}, "lists no runs"),
+        (None, r"it has no archive\.json"),
         ([], "is not ours"),
     ],
 )
 def test_a_list_of_runs_that_is_none(tmp_path, facts, found):
     with zipfile.ZipFile(tmp_path / "runs.zip", "w") as file:
-        file.writestr("archive.json", json.dumps(facts))
+        file.writestr("archive.json" if facts is not None else "other", json.dumps(facts))
     with pytest.raises(UserError, match=found):
         draw(tmp_path)
 
