@@ -16,7 +16,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from dst_jax import experiment, paths
 from dst_jax.config import cards
-from dst_jax.config.resolve import OPTIONS, Option
+from dst_jax.config.options import OPTIONS, Option
 from dst_jax.errors import PROGRAMS, RunError, UserError
 from dst_jax.launcher import LAUNCHERS
 from dst_jax.runtime.interrupt import InterruptedRunError
@@ -65,7 +65,16 @@ _MODE = flags.DEFINE_enum(
     experiment.MODES,
     "all: train, evaluate, analyze, report. The others do one of them; describe prints the "
     "network's layers, densities and FLOPs, without training or data; plan says how far a sweep is "
-    "and what it takes. An existing --workdir needs no --config: it holds its own.",
+    "and what it takes; archive writes a folder to keep and publish (--out): what the report reads "
+    "of all runs without their weights, the report, and scores.csv.gz. An existing --workdir needs "
+    "no --config: it holds its own; report draws an archived folder again.",
+)
+_OUT = flags.DEFINE_string("out", None, "With --mode=archive: the folder to write.")
+_IMAGE_RECORDS = flags.DEFINE_bool(
+    "image_records",
+    None,
+    "With --mode=archive: keep which images were right, for the intervals over images. Default: "
+    "unless the archive is then larger than 10 MB.",
 )
 _PREDICT = flags.DEFINE_string(
     "predict",
@@ -165,6 +174,9 @@ def _call(arguments: list[str]) -> str:
         raise UserError("--config", found, "an experiment card") from error
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
+    for flag in (_OUT, _IMAGE_RECORDS):
+        if flag.value is not None and _MODE.value != "archive":
+            raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
     cache_dir = Path(_CACHE_DIR.value or paths.default_cache_dir())
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
@@ -189,6 +201,8 @@ def _call(arguments: list[str]) -> str:
         mode=_MODE.value,
         sweep=sweep,
         evaluation=_evaluation(),
+        out=Path(_OUT.value) if _OUT.value else None,
+        image_records=_IMAGE_RECORDS.value,
     )
 
 

@@ -23,7 +23,7 @@ from dst_jax.run_configs import RunConfig
 from dst_jax.runtime import run_dir
 from dst_jax.sweep import Sweep
 
-MODES = ("all", "train", "evaluate", "analyze", "report", "describe", "plan")
+MODES = ("all", "train", "evaluate", "analyze", "report", "archive", "describe", "plan")
 NO_SWEEP = Sweep()
 
 
@@ -53,6 +53,8 @@ def run(
     mode: str = "all",
     sweep: Sweep = NO_SWEEP,
     evaluation: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    image_records: bool | None = None,
 ) -> str:
     """Does what the command line asks for.
 
@@ -62,6 +64,8 @@ def run(
       mode: one of `MODES`.
       sweep: which runs of the card.
       evaluation: options of the section `eval` that the command line changes, by their names.
+      out: in mode `archive`, the folder to write.
+      image_records: in mode `archive`, see `report.archive.write`.
 
     Returns:
       The report's table and where its page is, as text; in mode `evaluate`, the table of each run;
@@ -72,6 +76,8 @@ def run(
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
     """
     groups: list[Mapping[Path, ConfigDict | None]]
+    if mode == "report" and config is None and _archive_of(places.workdir):
+        return _report_of_archive(places.workdir) if is_main_process(places) else ""
     if config is None:
         groups = [{path: None} for path in _existing_runs(places.workdir)]
     else:
@@ -84,6 +90,8 @@ def run(
         return "\n\n".join(_describe(member, path) for path, member in firsts)
     if mode == "report":
         return _report(list(runs), places.workdir, runs) if is_main_process(places) else ""
+    if mode == "archive":
+        return _archive(runs, places, out, image_records) if is_main_process(places) else ""
 
     if not sweep.launcher and mode != "plan":
         prepare_jax(places)
@@ -222,18 +230,32 @@ def seeds_of(workdir: Path, name: str, config: ConfigDict) -> dict[Path, ConfigD
     return runs
 
 
-def _existing_runs(workdir: Path) -> list[Path]:
+def _runs_in(workdir: Path) -> list[Path]:
     """The run directory itself, or those directly inside it."""
     found = [workdir] if (workdir / "config.json").exists() else []
-    found = found or sorted(path.parent for path in workdir.glob("*/config.json"))
-    if not found:
-        raise UserError(
-            f"--workdir={workdir}",
-            "no run",
-            "a run directory, or a directory of runs",
-            "Start one with --config=digits_rigl",
-        )
-    return found
+    return found or sorted(path.parent for path in workdir.glob("*/config.json"))
+
+
+def _existing_runs(workdir: Path) -> list[Path]:
+    """The runs of a directory, of which there must be one."""
+    if found := _runs_in(workdir):
+        return found
+    if kept := _archive_of(workdir):
+        has = f"no run but {kept}, which has no weights"
+        raise UserError(f"--workdir={workdir}", has, "a directory of runs, or --mode=report")
+    raise UserError(
+        f"--workdir={workdir}",
+        "no run",
+        "a run directory, or a directory of runs",
+        "Start one with --config=digits_rigl",
+    )
+
+
+def _archive_of(workdir: Path) -> str:
+    """The name of the archive of a folder that holds one and no run, else ""."""
+    from dst_jax.report import archive
+
+    return archive.NAME if (workdir / archive.NAME).exists() and not _runs_in(workdir) else ""
 
 
 def evaluate_function(
@@ -285,7 +307,38 @@ def _describe(config: ConfigDict | None, path: Path) -> str:
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:
     from dst_jax import report
 
-    expected = [
+    result = report.write(paths, out_dir, _expected(runs))
+    return f"{result.text}\nreport: {result.html_path}"
+
+
+def _report_of_archive(folder: Path) -> str:
+    """Draws the report of an archived study again, beside its archive."""
+    from dst_jax import report
+    from dst_jax.report import archive
+
+    with archive.unpacked(folder / archive.NAME) as (runs, expected):
+        result = report.write(runs, folder, expected, archive.NAME)
+    return f"{result.text}\nreport: {result.html_path}"
+
+
+def _archive(
+    runs: Mapping[Path, ConfigDict | None],
+    places: Places,
+    out: Path | None,
+    image_records: bool | None,
+) -> str:
+    from dst_jax.report import archive
+
+    if out is None:
+        raise UserError("--out", "nothing", "the folder that --mode=archive writes")
+    if out.resolve() in [path.resolve() for path in (places.workdir, *runs)]:
+        raise UserError(f"--out={out}", "the directory of the runs", "a folder beside it")
+    return archive.write(list(runs), out, _expected(runs), image_records)
+
+
+def _expected(runs: Mapping[Path, ConfigDict | None]) -> list[dict[str, Any]]:
+    """The runs of a call as `report.write` takes what was planned."""
+    return [
         {
             "name": path.name,
             "algorithm": member.sparsity.algorithm,
@@ -295,5 +348,3 @@ def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | N
         for path, member in runs.items()
         if member is not None
     ]
-    result = report.write(paths, out_dir, expected)
-    return f"{result.text}\nreport: {result.html_path}"

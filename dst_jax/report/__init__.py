@@ -1,13 +1,14 @@
 """Run directories in, tables, figures and one self-contained HTML page out.
 
 `write` is the whole interface; it reads what training and evaluation left on disk and needs no
-accelerator and no JAX. Called for `--mode=report` and after a sweep.
+accelerator and no JAX. Called for `--mode=report` and after a sweep, and by `archive`, which keeps
+what it reads.
 """
 
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ class Report:
 
 
 def write(
-    runs: Sequence[Path], out_dir: Path, expected: Sequence[Mapping[str, Any]] = ()
+    runs: Sequence[Path],
+    out_dir: Path,
+    expected: Sequence[Mapping[str, Any]] = (),
+    archive: str = "",
 ) -> Report:
     """Writes report.html, .csv, .md, .tex, published.csv and figures/*.svg into `out_dir`.
 
@@ -58,6 +62,7 @@ def write(
       out_dir: where to write; made if it does not exist.
       expected: runs that were planned, as {"name", "algorithm", "sparsity", "seed"}; those
         without a run directory are listed as "not run".
+      archive: the name of the archive that the runs were unpacked from, if they were.
 
     Returns:
       The text for a terminal and the paths.
@@ -72,7 +77,8 @@ def write(
         raise UserError(str(out_dir), "a file", "a directory, or a path that is free")
 
     directories = dict.fromkeys(Path(directory) for directory in runs)
-    members = run_directories.with_planned(list(map(run_directories.read, directories)), expected)
+    found = [replace(run, archive=archive) for run in map(run_directories.read, directories)]
+    members = run_directories.with_planned(found, expected)
     comparisons = sorting.compare(members)
     verdicts = judged.judge(comparisons)
     result_tables = [tables.build(c, place, verdicts) for place, c in enumerate(comparisons)]

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.data.datasets import benchmark_of
-from dst_jax.report.groups import Comparison, Group, Place, Scope, recipe, scope, settings
+from dst_jax.report.groups import (
+    SIZE,
+    Comparison,
+    Group,
+    Place,
+    Scope,
+    is_smaller,
+    parameters,
+    recipe,
+    scope,
+    settings,
+)
 from dst_jax.report.runs import Run
 from dst_jax.robustness import Result
 
@@ -90,7 +101,13 @@ def _comparison(
     notes += filter(None, (comparison.obstacle(group) for group in groups))
     if any(not results[run.directory].setting.images for run in shown):
         notes.append("Which images were scored is not on record for all runs: an older version.")
-    notes += _of_data(groups) + _versions(comparison) + _damages(groups)
+    notes += (
+        _records(comparison)
+        + _sizes(comparison)
+        + _of_data(groups)
+        + _versions(comparison)
+        + _damages(groups)
+    )
     return Comparison(**{**vars(comparison), "notes": tuple(notes)})
 
 
@@ -206,13 +223,20 @@ def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group,
 
 
 def _named(runs: tuple[Run, ...], families: Sequence[tuple[Run, ...]]) -> Group:
-    """A group whose method tells it from other groups of the same algorithm and sparsity."""
+    """A group whose method tells it from other groups of the same algorithm and sparsity.
+
+    A dense network that is the smaller form of another is called so, with its size.
+    """
     run = runs[0]
-    algorithm = run.algorithm or run.directory.name
+    firsts = [other for other, *_ in families]
+    larger = [other for other in firsts if is_smaller(run, other)]
     namesakes = [
         settings(other)
-        for other, *_ in families
-        if run.config and other.config and _label(other) == _label(run)
+        for other in firsts
+        if run.config
+        and other.config
+        and _label(other) == _label(run)
+        and any(is_smaller(other, third) for third in firsts) == bool(larger)
     ]
     own = settings(run)
     differing = [
@@ -220,19 +244,51 @@ def _named(runs: tuple[Run, ...], families: Sequence[tuple[Run, ...]]) -> Group:
         for key in sorted({key for found in namesakes for key in found})
         if len({repr(found.get(key)) for found in namesakes}) > 1
     ]
-    # As few as tell it from all of its namesakes.
-    needed: list[str] = []
+    # As few as tell it from all of its namesakes; of a small network its size in any case.
+    needed = [key for key in SIZE if any(own.get(key) != settings(o).get(key) for o in larger)]
     left = [found for found in namesakes if found != own]
-    for key in differing:
+    for key in [*needed, *differing]:
         if any(repr(found.get(key)) != repr(own.get(key)) for found in left):
-            needed.append(key)
+            needed += [key] if key not in needed else []
             left = [found for found in left if repr(found.get(key)) == repr(own.get(key))]
-    texts = [f"{key.removeprefix('sparsity.')}={own.get(key)}" for key in needed]
-    return Group(", ".join([algorithm, *texts]), algorithm, run.sparsity, runs)
+    algorithm = run.algorithm or run.directory.name
+    texts = [algorithm]
+    texts += [f"{key.removeprefix('sparsity.')}={own.get(key)}" for key in needed]
+    if larger:
+        texts[0] = f"small {algorithm}"
+        texts = [text.removeprefix("model.") for text in texts]
+        texts.append(f"{parameters(run):,.0f} parameters")
+    return Group(", ".join(texts), algorithm, run.sparsity, runs)
 
 
 def _label(run: Run) -> tuple[str | None, float | None]:
     return run.algorithm, run.sparsity
+
+
+def _records(comparison: Comparison) -> list[str]:
+    """Says of how many runs it is not known which images were right."""
+    scored = [result for result in comparison.results.values() if result.counted]
+    lost = sum(not set(result.counted) <= set(result.hits) for result in scored)
+    if not lost:
+        return []
+    of = "" if lost == len(scored) else f" for {lost} of {len(scored)} runs"
+    return [
+        f"Which images were right is not on record{of}, so gains lack the interval over images."
+    ]
+
+
+def _sizes(comparison: Comparison) -> list[str]:
+    """Says what small dense networks are, where there are any."""
+    small = [g for g in comparison.groups if g.is_dense and comparison.baseline(g)]
+    if not small:
+        return []
+    bases = {base.name: base.runs[0] for g in small if (base := comparison.baseline(g))}
+    sizes = ", ".join(f"{name} ({parameters(run):,.0f} parameters)" for name, run in bases.items())
+    return [
+        f"A small dense network has nothing removed and is no sparse method: its gain is over "
+        f"{sizes}, which differs from it in the size of the network alone; its ratios of "
+        "parameters and FLOPs are to itself."
+    ]
 
 
 def _of_data(groups: Sequence[Group]) -> list[str]:

@@ -3,8 +3,9 @@
 A group is runs that differ only in their seed; a comparison is the groups of one dataset, one model
 and one corruption benchmark. A group's baseline is the dense group that differs from it in the
 sparse training alone and is scored on the same conditions of the same images; where there is none,
-it is said which fields stand in the way. Numbers are those of `robustness`; verdicts are in
-`verdicts`, wording and tables elsewhere. Called by `report.write`.
+it is said which fields stand in the way. That of a small dense group is the largest dense group
+that differs from it in the size of the network alone. Numbers are those of `robustness`; verdicts
+are in `verdicts`, wording and tables elsewhere. Called by `report.write`.
 """
 
 import json
@@ -28,6 +29,8 @@ RECORDS = (
 )
 # A baseline may differ from its group in these alone, besides what is in RECORDS.
 BASELINE_DIFFERS = ("sparsity.", "seed")
+# A small dense network differs from its baseline in these alone.
+SIZE = ("model.width", "model.depth")
 _NAMED = 4  # so many differing fields are named, the others counted
 
 
@@ -190,23 +193,27 @@ class Comparison:
         return [c for c in self.conditions if c.corruption == corruption]
 
     def baseline(self, group: Group) -> Group | None:
-        """The dense group that a sparse one may be compared with, if there is one."""
-        if group.is_dense:
-            return None
-        dense = (g for g in self.groups if g.is_dense)
-        alike = (g for g in dense if not differences(group, g))
-        return next((g for g in alike if self._scope(g) == self._scope(group)), None)
+        """The dense group that a sparse or small dense one may be compared with, if there is one.
+
+        Of several larger networks the largest.
+        """
+        alike = [g for g in self.groups if g.is_dense and _may_be_compared(group, g)]
+        scored = (g for g in alike if self._scope(g) == self._scope(group))
+        return max(scored, key=lambda g: parameters(g.runs[0]), default=None)
 
     def obstacle(self, group: Group) -> str:
-        """Why a sparse group has no baseline, as a sentence; "" where it has one."""
-        if group.is_dense or self.baseline(group) is not None:
-            return ""
+        """Why a sparse or small dense group has no baseline, as a sentence; "" where it has one.
+
+        Of a dense group that is smaller than no other: "".
+        """
         dense = [g for g in self.families if g.is_dense]
+        alike = [g for g in dense if _may_be_compared(group, g)]
+        if self.baseline(group) is not None or (group.is_dense and not alike):
+            return ""
         if not dense:
             return f"{group.name}: there is no dense run to compare with."
         if not group.runs[0].config:
             return f"{group.name}: its config is not known, so it is compared with nothing."
-        alike = [g for g in dense if not differences(group, g)]
         if not alike:
             nearest = min(dense, key=lambda g: len(differences(group, g)))
             found = differences(group, nearest)
@@ -215,8 +222,8 @@ class Comparison:
                 f"{group.name} is compared with no dense run: the nearest, {nearest.name}, differs "
                 f"in {'; '.join(found[:_NAMED])}{more}."
             )
-        counted = next((g for g in self.groups if g.is_dense and not differences(group, g)), None)
-        if counted is None:
+        comparable = (g for g in self.groups if g.is_dense and _may_be_compared(group, g))
+        if (counted := next(comparable, None)) is None:
             return f"{group.name} is compared with no dense run: {alike[0].name} has no score here."
         ours, theirs = self._scope(group), self._scope(counted)
         if ours.n != theirs.n:
@@ -316,6 +323,31 @@ def differences(group: Group, dense: Group) -> list[str]:
     if not found and group.trained != dense.trained:
         found.append(f"steps of training done ({dense.trained}, here {group.trained})")
     return found
+
+
+def is_smaller(run: Run, other: Run) -> bool:
+    """Whether two dense runs differ in the size of the network alone, and the first is smaller.
+
+    False where a config, or a number of parameters (model.json), is not known.
+    """
+    if not (run.is_dense and other.is_dense and run.config and other.config):
+        return False
+    ours, theirs = settings(run), settings(other)
+    if any(ours.get(key) != theirs.get(key) for key in (ours.keys() | theirs.keys()) - {*SIZE}):
+        return False
+    return 0 < parameters(run) < parameters(other)
+
+
+def parameters(run: Run) -> float:
+    """The number of parameters of a run's network, masked ones included; 0 where not known."""
+    return run.fact("parameters") or 0.0
+
+
+def _may_be_compared(group: Group, dense: Group) -> bool:
+    """Whether a dense group may be the baseline of another group, but for what was scored."""
+    if group.is_dense:
+        return group.trained == dense.trained and is_smaller(group.runs[0], dense.runs[0])
+    return not differences(group, dense)
 
 
 def recipe(run: Run) -> str:

@@ -90,7 +90,7 @@ def _run(run: Run, place: str, is_open: bool) -> str:
     if run.status:
         parts.append(run.status)
     facts = {
-        "Directory": str(run.directory) if run.exists else None,
+        "Directory": _directory(run),
         "Command": _of_starts(run, "command"),
         "Commit": _of_starts(run, "commit"),
         "Versions": _of_starts(run, "versions"),
@@ -108,6 +108,12 @@ def _run(run: Run, place: str, is_open: bool) -> str:
         f'<details id="{place}"{" open" if is_open else ""}><summary>{escape(run.directory.name)} '
         f"<span>{escape(', '.join(parts))}</span></summary><dl>{rows}</dl></details>"
     )
+
+
+def _directory(run: Run) -> str:
+    if not run.exists:
+        return ""
+    return f"{run.directory.name} in {run.archive}" if run.archive else str(run.directory)
 
 
 def _value(name: str, value: object) -> str:
@@ -144,7 +150,7 @@ def _checkpoint(run: Run) -> str:
     return (
         "none: it cannot be evaluated or analysed again"
         if run.checkpoint is None
-        else (f"step {run.checkpoint:,}")
+        else f"step {run.checkpoint:,}" + (f", not in {run.archive}" if run.archive else "")
     )
 
 

@@ -43,6 +43,7 @@ class Run:
       checkpoint: step of the latest checkpoint, None without any.
       seconds: how long training took.
       problems: what is missing or damaged, one sentence each.
+      archive: the name of the archive that the directory was unpacked from, "" if from none.
     """
 
     directory: Path
@@ -64,6 +65,7 @@ class Run:
     checkpoint: int | None = None
     seconds: float | None = None
     problems: tuple[str, ...] = ()
+    archive: str = ""
 
     @property
     def is_dense(self) -> bool:

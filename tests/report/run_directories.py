@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dst_jax.config import completed
 from dst_jax.config.options import ANALYSES
-from dst_jax.config.resolve import completed
 from dst_jax.data import benchmarks
 from dst_jax.runtime.run_dir import write_arrays
 
