@@ -170,8 +170,7 @@ def evaluate_models(
     """
     if batch_size < 1:
         raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
-    if not predicts:
-        raise UserError(f"{prefix}predicts", "nothing", "at least one predict function")
+    _check_names(predicts, prefix)
     opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
     if not (preset or opened.preset):
         side = "x".join(map(str, opened.side))
@@ -239,6 +238,21 @@ def evaluate_models(
                 )
     progress.end()
     return {model: writer.result() for model, writer in writers.items()}
+
+
+def _check_names(predicts: Any, prefix: str) -> None:
+    """Refuses what is no mapping of names to functions, or a name that is no directory's."""
+    where, expected = f"{prefix}predicts", "{name: predict function}, at least one"
+    if not isinstance(predicts, Mapping):
+        raise UserError(where, type(predicts).__name__, expected)
+    if not predicts:
+        raise UserError(where, "nothing", expected)
+    for name in predicts:
+        # "" is the directory itself: one model alone.
+        if not isinstance(name, str) or name in (".", "..") or Path(name).name != name:
+            raise UserError(f"{where}: a name", name, "a text that can name a directory, without /")
+    if "" in predicts and len(predicts) > 1:
+        raise UserError(f"{where}: a name", "", "a name for each, where there are several")
 
 
 def _argument(prefix: str, model: str) -> str:

@@ -105,3 +105,14 @@ def test_an_error_names_the_model(dataset):
         robustness.evaluate_models(models, dataset, NAMES, **OPTIONS)
     with pytest.raises(UserError, match="predicts: found nothing"):
         robustness.evaluate_models({}, dataset, NAMES, **OPTIONS)
+    with pytest.raises(UserError, match=r"predicts: found Partial; expected \{name: predict"):
+        robustness.evaluate_models(network(1), dataset, NAMES, **OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "a/../..", "/tmp/a", "..", ".", 1, "a/"])
+def test_a_name_is_that_of_a_directory_in_the_path(dataset, tmp_path, name):
+    with pytest.raises(UserError, match="predicts: a name: found "):
+        robustness.evaluate_models({name: network(1)}, dataset, NAMES, path=tmp_path, **OPTIONS)
+    with pytest.raises(UserError, match="a name for each, where there are several"):
+        robustness.evaluate_models({"": network(1), "b": network(2)}, dataset, NAMES, **OPTIONS)
+    assert not list(tmp_path.iterdir())
