@@ -186,7 +186,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
     """
     registry = sparsity.ALGORITHM_REGISTRY
     distinct = {algorithm: name for name, algorithm in reversed(registry.items())}
-    paths.prepare_jax(paths.Places(Path(), None, paths.default_cache_dir()))
+    paths.prepare_jax(paths.RunPaths(Path(), None, paths.default_cache_dir()))
     for network_name in networks:
         network = {"mlp": MLP, "conv": CONV}[network_name]
         for algorithm in algorithms or sorted(distinct.values()):

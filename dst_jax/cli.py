@@ -181,8 +181,8 @@ def _call(arguments: list[str]) -> str:
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
-        places = paths.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
-        return experiment.evaluate_function(function, places, _evaluation())
+        run_paths = paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
+        return experiment.evaluate_function(function, run_paths, _evaluation())
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
@@ -197,7 +197,7 @@ def _call(arguments: list[str]) -> str:
     )
     return experiment.run(
         config,
-        paths.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
+        paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
         mode=_MODE.value,
         sweep=sweep,
         evaluation=_evaluation(),

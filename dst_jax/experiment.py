@@ -18,7 +18,7 @@ from dst_jax import run_configs, stages
 from dst_jax import sweep as sweep_lib
 from dst_jax.config.checks import DENSE
 from dst_jax.errors import UserError
-from dst_jax.paths import Places, is_main_process, prepare_jax
+from dst_jax.paths import RunPaths, is_main_process, prepare_jax
 from dst_jax.run_configs import RunConfig
 from dst_jax.runtime import run_dir
 from dst_jax.sweep import Sweep
@@ -48,7 +48,7 @@ def default_scores_dir(function: Function) -> Path:
 
 def run(
     config: ConfigDict | None,
-    places: Places,
+    run_paths: RunPaths,
     *,
     mode: str = "all",
     sweep: Sweep = NO_SWEEP,
@@ -76,48 +76,48 @@ def run(
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
     """
     groups: list[Mapping[Path, ConfigDict | None]]
-    if mode == "report" and config is None and _archive_of(places.workdir):
-        return _report_of_archive(places.workdir) if is_main_process(places) else ""
+    if mode == "report" and config is None and _archive_of(run_paths.workdir):
+        return _report_of_archive(run_paths.workdir) if is_main_process(run_paths) else ""
     if config is None:
-        groups = [{path: None} for path in _existing_runs(places.workdir)]
+        groups = [{path: None} for path in _existing_runs(run_paths.workdir)]
     else:
         members = sweep_lib.plan(config, sweep)
-        groups = [seeds_of(places.workdir, name, member) for name, member in members]
+        groups = [seeds_of(run_paths.workdir, name, member) for name, member in members]
     runs = {path: member for group in groups for path, member in group.items()}
     to_do = sweep_lib.chosen(len(groups), sweep)
     if mode == "describe":
         firsts = [next(iter(groups[index].items())) for index in to_do]  # one network for all seeds
         return "\n\n".join(_describe(member, path) for path, member in firsts)
     if mode == "report":
-        return _report(list(runs), places.workdir, runs) if is_main_process(places) else ""
+        return _report(list(runs), run_paths.workdir, runs) if is_main_process(run_paths) else ""
     if mode == "archive":
-        return _archive(runs, places, out, image_records) if is_main_process(places) else ""
+        return _archive(runs, run_paths, out, image_records) if is_main_process(run_paths) else ""
 
     if not sweep.launcher and mode != "plan":
-        prepare_jax(places)
+        prepare_jax(run_paths)
     # All configs first: a mistake in the last run of a sweep must not wait for the others.
     planning = mode == "plan"
     resolved = [
         {
-            path: run_configs.of_call(member, path, places, evaluation or {}, planning=planning)
+            path: run_configs.of_call(member, path, run_paths, evaluation or {}, planning=planning)
             for path, member in group.items()
         }
         for group in groups
     ]
-    main = is_main_process(places)
+    main = is_main_process(run_paths)
     notes = run_configs.sizes(
-        [run for group in resolved for run in group.values()], places, planning=planning
+        [run for group in resolved for run in group.values()], run_paths, planning=planning
     )
     if planning:
-        return _plan(resolved, places, sweep, notes)
+        return _plan(resolved, run_paths, sweep, notes)
     if main and notes:
         print("\n".join(notes), flush=True)
     if main and sweep.name and sweep.index is None:
-        print(sweep_lib.describe(sweep.name, _states(resolved, places)), flush=True)
+        print(sweep_lib.describe(sweep.name, _states(resolved, run_paths)), flush=True)
     tables: list[str] = []
     failed: list[UserError] = []
     if sweep.launcher:
-        _launch(resolved, places, sweep)
+        _launch(resolved, run_paths, sweep)
     else:
         parts = [resolved[index] for index in to_do]
         if mode == "evaluate":
@@ -125,7 +125,7 @@ def run(
         while parts:
             part = parts.pop(0)
             try:
-                tables += stages.do(part, places, mode, several=len(runs) > 1)
+                tables += stages.do(part, run_paths, mode, several=len(runs) > 1)
             except UserError as error:
                 if mode not in ("analyze", "evaluate") or len(runs) == 1:
                     raise
@@ -141,17 +141,17 @@ def run(
     if not main:
         return ""
     if sweep.index is not None and mode == "all":
-        states = _states(resolved, places)
+        states = _states(resolved, run_paths)
         if left := sum(not run.finished for group in states for run in group.values()):
             names = ", ".join(map(str, resolved[sweep.index]))
             return f"run directory: {names} ({left} of {len(runs)} runs of the sweep are left)"
     if mode == "all":
-        return _report(list(runs), places.workdir, runs)
+        return _report(list(runs), run_paths.workdir, runs)
     return "\n\n".join([*tables, f"run directory: {places.workdir}"])
 
 
 def _states(
-    groups: Sequence[Mapping[Path, RunConfig]], places: Places
+    groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths
 ) -> list[dict[str, sweep_lib.RunStatus]]:
     """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
     from dst_jax import evaluate
@@ -160,7 +160,7 @@ def _states(
         def evaluated(config: Mapping[str, Any], path: Path) -> bool:
             # Where the data are not there, a plan takes what is not known to be scored as not.
             return run.data_found and evaluate.is_complete(
-                config, path, run.data_dir, places.cache_dir
+                config, path, run.data_dir, run_paths.cache_dir
             )
 
         return sweep_lib.progress(path, run.for_evaluation, evaluated)
@@ -169,10 +169,10 @@ def _states(
 
 
 def _plan(
-    groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: Sweep, notes: list[str]
+    groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, sweep: Sweep, notes: list[str]
 ) -> str:
     """How far a sweep is; before any of its runs is trained, also an estimate of what it takes."""
-    states = _states(groups, places)
+    states = _states(groups, run_paths)
     lines = [*notes, sweep_lib.describe(sweep.name, states)]
     if not any(run.seconds for group in states for run in group.values()):
         from dst_jax.training import estimate as training_estimate
@@ -182,13 +182,13 @@ def _plan(
     return "\n".join(lines)
 
 
-def _launch(groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: Sweep) -> None:
+def _launch(groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, sweep: Sweep) -> None:
     """Leaves the runs that are not finished to jobs."""
     from dst_jax import launcher
 
     left = {
         index: ", ".join(group)
-        for index, group in enumerate(_states(groups, places))
+        for index, group in enumerate(_states(groups, run_paths))
         if not all(run.finished for run in group.values())
     }
     launcher.launch(
@@ -196,7 +196,7 @@ def _launch(groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: S
         sweep.launcher_options,
         sweep.command,
         left,
-        places.workdir / "jobs",
+        run_paths.workdir / "jobs",
         lambda index: any(map(sweep_lib.is_running, groups[index])),
     )
 
@@ -259,7 +259,7 @@ def _archive_of(workdir: Path) -> str:
 
 
 def evaluate_function(
-    function: Function, places: Places, evaluation: Mapping[str, Any] | None = None
+    function: Function, run_paths: RunPaths, evaluation: Mapping[str, Any] | None = None
 ) -> str:
     """Scores a predict function that is no run of ours.
 
@@ -274,20 +274,20 @@ def evaluate_function(
     Raises:
       UserError, RunError, InterruptedRunError: see `robustness.evaluate`.
     """
-    prepare_jax(places)
+    prepare_jax(run_paths)
     from dst_jax.robustness import command
 
     options = config_lib.evaluation_options(evaluation or {}, "--")
     names = options.pop("suite").split(",")
-    run_dir.make(places.workdir)
-    main = is_main_process(places)
-    with run_dir.locked(places.workdir) if main else contextlib.nullcontext():
+    run_dir.make(run_paths.workdir)
+    main = is_main_process(run_paths)
+    with run_dir.locked(run_paths.workdir) if main else contextlib.nullcontext():
         text = command.run(
             function.predict,
             function.dataset,
-            places.workdir,
-            places.data_dir,
-            places.cache_dir,
+            run_paths.workdir,
+            run_paths.data_dir,
+            run_paths.cache_dir,
             suite=names if len(names) > 1 else names[0],
             **options,
         )
@@ -323,7 +323,7 @@ def _report_of_archive(folder: Path) -> str:
 
 def _archive(
     runs: Mapping[Path, ConfigDict | None],
-    places: Places,
+    run_paths: RunPaths,
     out: Path | None,
     image_records: bool | None,
 ) -> str:
@@ -331,7 +331,7 @@ def _archive(
 
     if out is None:
         raise UserError("--out", "nothing", "the folder that --mode=archive writes")
-    if out.resolve() in [path.resolve() for path in (places.workdir, *runs)]:
+    if out.resolve() in [path.resolve() for path in (run_paths.workdir, *runs)]:
         raise UserError(f"--out={out}", "the directory of the runs", "a folder beside it")
     return archive.write(list(runs), out, _expected(runs), image_records)
 

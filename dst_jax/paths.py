@@ -22,7 +22,7 @@ CACHE_BYTES = 2 << 30  # of compiled programs, at the start of a call
 
 
 @dataclasses.dataclass(frozen=True)
-class Places:
+class RunPaths:
     """Where an experiment reads and writes.
 
     Attributes:
@@ -103,7 +103,7 @@ def _shrink(cache: Path, limit: int) -> None:
         left -= stat.st_size
 
 
-def prepare_jax(places: Places) -> None:
+def prepare_jax(run_paths: RunPaths) -> None:
     """Joins the processes and turns on JAX's cache of programs, unless the user has chosen one."""
     import jax
 
@@ -111,18 +111,18 @@ def prepare_jax(places: Places) -> None:
 
     config: Any = jax.config  # not every version declares its options
     if config.jax_compilation_cache_dir is None:
-        cache = places.cache_dir / "xla"
+        cache = run_paths.cache_dir / "xla"
         if config.jax_compilation_cache_max_size == -1:
             _shrink(cache, CACHE_BYTES)
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    devices.connect(places.multihost)
+    devices.connect(run_paths.multihost)
 
 
-def is_main_process(places: Places) -> bool:
+def is_main_process(run_paths: RunPaths) -> bool:
     """Whether this process writes the files and prints."""
-    if not places.multihost:  # so that a report alone does not import JAX
+    if not run_paths.multihost:  # so that a report alone does not import JAX
         return True
     from dst_jax.runtime.devices import is_main_process
 

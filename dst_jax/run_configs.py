@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
 from dst_jax.errors import UserError
-from dst_jax.paths import Places
+from dst_jax.paths import RunPaths
 from dst_jax.runtime import environment, run_dir
 
 
@@ -44,7 +44,7 @@ class RunConfig:
 def of_call(
     config: ConfigDict | None,
     path: Path,
-    places: Places,
+    run_paths: RunPaths,
     given: Mapping[str, Any],
     *,
     planning: bool = False,
@@ -64,7 +64,7 @@ def of_call(
     from dst_jax import data, evaluate
     from dst_jax.training import algorithm_checks, build
 
-    data_dir = places.data_dir or environment.data_dir_of(path)
+    data_dir = run_paths.data_dir or environment.data_dir_of(path)
     if config is None:
         resolved = of_directory(path)
         options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
@@ -75,7 +75,7 @@ def of_call(
     flat = check_names(config)
     dataset, found = data.get(flat["data.name"]), True
     try:
-        count = data.num_examples(dataset, dataset.train_split, data_dir, places.cache_dir)
+        count = data.num_examples(dataset, dataset.train_split, data_dir, run_paths.cache_dir)
     except UserError:
         if not planning:
             raise
@@ -134,7 +134,7 @@ def check_names(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def sizes(runs: Iterable[RunConfig], places: Places, *, planning: bool) -> list[str]:
+def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> list[str]:
     """Sentences on data sets that are not what they are published as, each once.
 
     Args:
@@ -155,7 +155,7 @@ def sizes(runs: Iterable[RunConfig], places: Places, *, planning: bool) -> list[
             ("test", dataset.test_split, dataset.num_test),
         ):
             try:
-                count = data.num_examples(dataset, split, run.data_dir, places.cache_dir)
+                count = data.num_examples(dataset, split, run.data_dir, run_paths.cache_dir)
             except UserError:
                 if planning:
                     found = f"{dataset.name} is not prepared here"

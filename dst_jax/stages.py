@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dst_jax.config.options import ANALYSES
-from dst_jax.paths import Places, is_main_process
+from dst_jax.paths import RunPaths, is_main_process
 from dst_jax.run_configs import RunConfig
 from dst_jax.runtime import environment, run_dir
 
@@ -22,7 +22,7 @@ Load = Callable[[], Any]
 _TOGETHER = 16  # networks scored side by side: rendering is shared by as many
 
 
-def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool) -> list[str]:
+def do(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, several: bool) -> list[str]:
     """Takes runs through what the mode asks for.
 
     Args:
@@ -34,7 +34,7 @@ def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool)
     Returns:
       In mode `evaluate` the table of each run.
     """
-    main = is_main_process(places)
+    main = is_main_process(run_paths)
     with contextlib.ExitStack() as locks:
         for path, run in runs.items():
             if main:
@@ -43,17 +43,17 @@ def do(runs: Mapping[Path, RunConfig], places: Places, mode: str, several: bool)
         if several and main:
             print("run " + ", ".join(path.name for path in runs), flush=True)
         if mode in ("all", "train"):
-            _reopen(runs, places, mode, main)
-            _train(runs, places, main)
+            _reopen(runs, run_paths, mode, main)
+            _train(runs, run_paths, main)
         load = functools.cache(_load)
         tables = []
         if mode in ("all", "evaluate"):
-            results = _evaluate(runs, places, main, load)
+            results = _evaluate(runs, run_paths, main, load)
             tables = [f"{path}\n{result.table()}" for path, result in results.items()]
         for path, run in runs.items():
             if mode in ("all", "analyze"):
                 own = functools.partial(load, path)
-                _analyze(path, run, places, main, own, everything=mode == "analyze")
+                _analyze(path, run, run_paths, main, own, everything=mode == "analyze")
         return tables if mode == "evaluate" else []
 
 
@@ -79,7 +79,7 @@ def _load(path: Path) -> Any:
     return load_run(path)
 
 
-def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: bool) -> None:
+def _reopen(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, main: bool) -> None:
     """A finished run whose last checkpoint is lost goes on from the one before it.
 
     Asked for by mode `train`, or by what is left to evaluate: a run whose scores are complete needs
@@ -94,7 +94,7 @@ def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: boo
         lost = summary.exists() and run_dir.read_json(summary).get("step") not in steps
         needed = lost and (
             mode == "train"
-            or not evaluate.is_complete(run.for_evaluation, path, run.data_dir, places.cache_dir)
+            or not evaluate.is_complete(run.for_evaluation, path, run.data_dir, run_paths.cache_dir)
         )
         if any_process(needed) and main:
             done = f"step {steps[-1]}" if steps else "the beginning"
@@ -102,7 +102,7 @@ def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: boo
             summary.unlink()
 
 
-def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:
+def _train(runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool) -> None:
     from dst_jax.runtime.devices import hardware
     from dst_jax.training import loop
 
@@ -114,11 +114,11 @@ def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:
             step = max(common, default=0)
             environment.record_start(path, step, hardware(), data_dir)
     configs = [run.config for run in runs.values()]
-    loop.train(configs, list(runs), data_dir, places.cache_dir)
+    loop.train(configs, list(runs), data_dir, run_paths.cache_dir)
 
 
 def _evaluate(
-    runs: Mapping[Path, RunConfig], places: Places, main: bool, load: Callable[[Path], Any]
+    runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool, load: Callable[[Path], Any]
 ) -> dict[Path, "Result"]:
     """Scores runs and describes their networks; reads a checkpoint only if something is missing.
 
@@ -137,13 +137,13 @@ def _evaluate(
     waiting: dict[Path, Any] = {}
 
     def score() -> None:
-        found = evaluate.evaluate_runs(config, [*waiting.values()], data_dir, places.cache_dir)
+        found = evaluate.evaluate_runs(config, [*waiting.values()], data_dir, run_paths.cache_dir)
         results.update(zip(waiting, found, strict=True))
         waiting.clear()
 
     for path, run in runs.items():
         own = run.for_evaluation
-        results[path] = evaluate.complete(own, path, data_dir, places.cache_dir)
+        results[path] = evaluate.complete(own, path, data_dir, run_paths.cache_dir)
         described = (path / "model.json").exists() and (path / "summary.json").exists()
         # Every process does what any of them has to: Orbax waits for all of them.
         if any_process(results[path] is None or not described):
@@ -167,7 +167,7 @@ def _size(run: Any) -> int:
 
 
 def _analyze(
-    path: Path, run: RunConfig, places: Places, main: bool, load: Load, *, everything: bool
+    path: Path, run: RunConfig, run_paths: RunPaths, main: bool, load: Load, *, everything: bool
 ) -> None:
     """Writes the parts of an analysis that are missing."""
     from dst_jax.analysis import analyze, parts
@@ -177,10 +177,10 @@ def _analyze(
     wanted = config["analysis"]["parts"] or (ANALYSES if everything else ())
     step = max(run_dir.checkpoint_steps(path), default=0)
     work = bool(wanted) and not (
-        step and analyze.is_complete(config, path, step, run.data_dir, places.cache_dir, wanted)
+        step and analyze.is_complete(config, path, step, run.data_dir, run_paths.cache_dir, wanted)
     )
     if not any_process(work):
         return
     saved = load()
     if main:
-        analyze.analyze(config, saved, run.data_dir, places.cache_dir, wanted)
+        analyze.analyze(config, saved, run.data_dir, run_paths.cache_dir, wanted)

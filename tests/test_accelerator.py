@@ -25,7 +25,7 @@ from benchmarks.accelerator import (
 )
 from benchmarks.accelerator.stages import Part
 from dst_jax import data, experiment, run_configs
-from dst_jax.paths import Places
+from dst_jax.paths import RunPaths
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import build
 
@@ -427,7 +427,7 @@ def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_devic
             run.compile(update=True)
             run.close()
             compiled = set(os.listdir(where / "xla"))
-            experiment.run(card, Places(tmp_path / "run", None, where), mode="train")
+            experiment.run(card, RunPaths(tmp_path / "run", None, where), mode="train")
             added = set(os.listdir(where / "xla")) - compiled
         finally:
             jax.config.update("jax_compilation_cache_dir", previous)

@@ -90,12 +90,12 @@ def test_a_call_bounds_the_cache_of_programs_but_not_one_that_the_user_bounds(
     values = {name: getattr(jax.config, name) for name in CACHE_OPTIONS}
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        places = paths.Places(tmp_path, None, tmp_path)
-        paths.prepare_jax(places)
+        run_paths = paths.RunPaths(tmp_path, None, tmp_path)
+        paths.prepare_jax(run_paths)
         assert asked == [(tmp_path / "xla", 2 << 30)]
         jax.config.update("jax_compilation_cache_dir", None)
         jax.config.update("jax_compilation_cache_max_size", 1 << 30)
-        paths.prepare_jax(places)
+        paths.prepare_jax(run_paths)
         assert len(asked) == 1
     finally:
         for name, value in values.items():

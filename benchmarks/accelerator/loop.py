@@ -335,9 +335,9 @@ def _one_process_only() -> bool:
 
 def _use_compilation_cache(cache_dir: Path) -> None:
     """JAX's cache of compiled programs, as the library's commands set it."""
-    from dst_jax.paths import Places, prepare_jax
+    from dst_jax.paths import RunPaths, prepare_jax
 
-    prepare_jax(Places(Path(), None, cache_dir.absolute()))
+    prepare_jax(RunPaths(Path(), None, cache_dir.absolute()))
 
 
 def _too_much(out: Path) -> list[str]:

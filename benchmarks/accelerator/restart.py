@@ -145,7 +145,7 @@ def _child(workdir: str, data_dir: str, cache_dir: str, options: str, kill_at: s
     """One process: trains, and kills itself as it is about to save checkpoint `kill_at`."""
     from benchmarks.accelerator import trainer
     from dst_jax import experiment
-    from dst_jax.paths import Places
+    from dst_jax.paths import RunPaths
     from dst_jax.training import loop
 
     calls = 0
@@ -160,9 +160,9 @@ def _child(workdir: str, data_dir: str, cache_dir: str, options: str, kill_at: s
         original(self, step, state)
 
     loop.Checkpoints.save = save  # type: ignore[method-assign]
-    places = Places(Path(workdir), data_dir or None, Path(cache_dir))
+    run_paths = RunPaths(Path(workdir), data_dir or None, Path(cache_dir))
     config = trainer.card(json.loads(Path(options).read_text()))
-    experiment.run(config, places, mode="train")
+    experiment.run(config, run_paths, mode="train")
 
 
 PARTS = (

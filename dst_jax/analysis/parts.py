@@ -64,9 +64,9 @@ class Analysis:
         run: Run,
         data_dir: str | None,
         cache_dir: Path,
-        tell: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
     ):
-        self._tell = tell
+        self._on_progress = on_progress
         self.run, self._config, self._options = run, config, options_of(config)
         self._data_dir, self._cache_dir = data_dir, cache_dir
         self._dataset = data.get(config["data"]["name"])
@@ -119,7 +119,7 @@ class Analysis:
         named = list(names) or list(self._config["eval"]["corruptions"])
         return named or [*corruptions.BENCHMARK, *corruptions.EXTRA]
 
-    def passes(self, part: str, begun: Arrays) -> int:
+    def num_passes(self, part: str, begun: Arrays) -> int:
         """How often `tell` is called for a part of which the file `begun` is there, or {}."""
         if part == "heat_map":
             return 1 + int(np.isnan(self._heat_map_cells(begun)[2]).sum())
@@ -137,7 +137,7 @@ class Analysis:
 
     def batches(self) -> Iterable[Any]:
         """The first clean test images, on the devices; kept there if they are not too many."""
-        self._tell()
+        self._on_progress()
         if self._images is not None:
             return self._images
         limit, dataset = self._options["images"], self._dataset
@@ -235,7 +235,7 @@ class Analysis:
             ids[: len(images)],
             (tuple(options["corruptions"]), tuple(options["severities"])),
             self._config["eval"]["frost_dir"] or None,
-            self._tell,
+            self._on_progress,
         )
 
     def saliency(self) -> Arrays:

@@ -32,14 +32,14 @@ def draw(comparisons: Sequence[Comparison]) -> tuple[list[Drawing], list[str]]:
     import matplotlib
 
     looks = looks_of([group for comparison in comparisons for group in comparison.families])
-    places = {(c.dataset, c.model): c for c in comparisons if c.dataset or c.model}
+    run_paths = {(c.dataset, c.model): c for c in comparisons if c.dataset or c.model}
     drawings: list[Drawing] = []
     notes: list[str] = []
     with matplotlib.rc_context(STYLE):
-        for (dataset, model), comparison in places.items():
+        for (dataset, model), comparison in run_paths.items():
             found = samples(comparison, looks)
             what = " on ".join(filter(None, (model, dataset)))
-            suffix = slug(model, dataset) if len(places) > 1 else ""
+            suffix = slug(model, dataset) if len(run_paths) > 1 else ""
             made = [figure(found, f"{what}: ", suffix) for figure in _FIGURES]
             drawings += [drawing for drawing in made if drawing is not None]
             notes += filter(None, [lacking(found)])

@@ -79,9 +79,9 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of two [N], with mean ranks for ties; 0 where one is constant."""
     ranks = []
     for values in (first, second):
-        _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+        _, run_paths, counts = np.unique(values, return_inverse=True, return_counts=True)
         ends = np.cumsum(counts)
-        rank = (ends - (counts - 1) / 2)[places]
+        rank = (ends - (counts - 1) / 2)[run_paths]
         ranks.append(rank - rank.mean())
     norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
     return float((ranks[0] * ranks[1]).sum() / norm) if norm else 0.0

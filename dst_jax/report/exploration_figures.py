@@ -191,9 +191,9 @@ def _overlay(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _enlarged(values: np.ndarray, side: int) -> np.ndarray:
     """Bilinear, each value at the middle of its cell."""
     for axis in (0, 1):
-        places = (np.arange(side) + 0.5) * values.shape[axis] / side - 0.5
+        run_paths = (np.arange(side) + 0.5) * values.shape[axis] / side - 0.5
         known = np.arange(values.shape[axis])
         values = np.apply_along_axis(
-            lambda line, p=places, k=known: np.interp(p, k, line), axis, values
+            lambda line, p=run_paths, k=known: np.interp(p, k, line), axis, values
         )
     return values

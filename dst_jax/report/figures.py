@@ -65,8 +65,8 @@ def _corruptions(comparison: Comparison, looks: Mapping[str, Look], suffix: str)
                 comparison.accuracy(group, [CLEAN] if name == "clean" else comparison.at(name))
                 for name in shown
             ]
-            places = [i + (index - (len(groups) - 1) / 2) * width for i in range(len(shown))]
-            drawn = [(x, v) for x, v in zip(places, values, strict=True) if v is not None]
+            run_paths = [i + (index - (len(groups) - 1) / 2) * width for i in range(len(shown))]
+            drawn = [(x, v) for x, v in zip(run_paths, values, strict=True) if v is not None]
             ax.bar(
                 [x for x, _ in drawn],
                 [100 * v.mean for _, v in drawn],

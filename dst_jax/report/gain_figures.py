@@ -70,13 +70,13 @@ def _gains(
         above = 0
         for index, level in enumerate(levels):
             values = [_relative(c, group, base, name, level) for name in names]
-            places = [
+            run_paths = [
                 i + (index - (len(levels) - 1) / 2) * width
                 for i, value in enumerate(values)
                 if value is not None
             ]
             ax.bar(
-                places,
+                run_paths,
                 [100 * value for value in values if value is not None],
                 width=0.92 * width,
                 color=paler(looks[group.label].colour, 0.75 * (1 - (index + 1) / len(levels))),

@@ -100,9 +100,9 @@ def layers(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
             if not values.size:
                 continue
             shown = np.isfinite(values).any(0)
-            places = np.arange(len(names)) + (index - (len(runs) - 1) / 2) * width
+            run_paths = np.arange(len(names)) + (index - (len(runs) - 1) / 2) * width
             ax.bar(
-                places[shown],
+                run_paths[shown],
                 np.nanmean(values[:, shown], axis=0),
                 width=0.9 * width,
                 color=sample.look.colour,

@@ -129,11 +129,13 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
         differing = {sample.group.name for sample, *_ in against}
-        places = [a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing]
-        for ax, (sample, run, square) in zip(places, against, strict=True):
+        run_paths = [
+            a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing
+        ]
+        for ax, (sample, run, square) in zip(run_paths, against, strict=True):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
-        figure.colorbar(shown, ax=places, label="difference, pp", shrink=0.8)
+        figure.colorbar(shown, ax=run_paths, label="difference, pp", shrink=0.8)
     first = maps[0][1]
     step = int(np.diff(first["axis"]).min()) if len(first["axis"]) > 1 else 1
     thinned = f" Only every {step}. frequency was evaluated." if step > 1 else ""

@@ -84,7 +84,7 @@ class Devices:
         return self.devices[0].platform
 
     @property
-    def is_host(self) -> bool:
+    def is_single_cpu(self) -> bool:
         """Whether the only device is the host's own processor, so that NumPy sees its arrays."""
         return self.count == 1 and not self._pmap and self.platform == "cpu"
 

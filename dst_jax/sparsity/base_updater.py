@@ -191,8 +191,8 @@ class BaseUpdater(Traits):
           grads: the dense (unmasked) gradients, averaged over devices.
           **kwargs: passed on to `calculate_scores`.
         """
-        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
-        return self._settle_moments(sparse_state, chosen, restarts, params)
+        chosen, reinit_masks = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._reset_moments(sparse_state, chosen, reinit_masks, params)
 
     def _choose_masks(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
@@ -210,15 +210,15 @@ class BaseUpdater(Traits):
         masks = self._store(self.create_masks(scores, sparsities))
         return sparse_state._replace(masks=masks), None
 
-    def _no_restarts(self, sparse_state: SparseState, params: Any) -> Any:
+    def _no_reinit(self, sparse_state: SparseState, params: Any) -> Any:
         """The second result of `_choose_masks` on a step without an update."""
         del sparse_state, params
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: SparseState,
         chosen: SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> SparseState:
@@ -229,14 +229,14 @@ class BaseUpdater(Traits):
         Args:
           before: the state before the update.
           chosen: the first result of `_choose_masks`.
-          restarts: its second result.
+          reinit_masks: its second result.
           params: the params.
           is_update: bool scalar, may be traced; where it is False nothing may change.
 
         Returns:
           `chosen` with the inner state to go on with; here, as it was.
         """
-        del before, restarts, params, is_update
+        del before, reinit_masks, params, is_update
         return chosen
 
     def update_params_and_state(
@@ -256,21 +256,21 @@ class BaseUpdater(Traits):
         Returns:
           The params, masked by the new masks, and the new state.
         """
-        state, restarts = self._updated(sparse_state, params, grads, **kwargs)
-        return self.post_gradient_update(zero_weights(params, restarts), state), state
+        state, reinit_masks = self._updated(sparse_state, params, grads, **kwargs)
+        return self.post_gradient_update(zero_weights(params, reinit_masks), state), state
 
-    def has_halves(self) -> bool:
+    def is_two_phase(self) -> bool:
         """Whether `update_state` is the two halves; a subclass may have one of its own."""
         return type(self).update_state is BaseUpdater.update_state
 
     def _updated(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> tuple[SparseState, Any]:
-        """`update_state`, and the restarts of `_choose_masks`."""
-        if not self.has_halves():
+        """`update_state`, and the reinit masks of `_choose_masks`."""
+        if not self.is_two_phase():
             return self.update_state(sparse_state, params, grads, **kwargs), None
-        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
-        return self._settle_moments(sparse_state, chosen, restarts, params), restarts
+        chosen, reinit_masks = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._reset_moments(sparse_state, chosen, reinit_masks, params), reinit_masks
 
     def wrap_optax(
         self, inner: optax.GradientTransformation

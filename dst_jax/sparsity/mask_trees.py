@@ -105,6 +105,6 @@ def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
     return param * (_unpack(mask, param) if is_packed else mask)
 
 
-def zero_weights(params: Any, restarts: Any) -> Any:
+def zero_weights(params: Any, reinit_masks: Any) -> Any:
     """Sets the weights to zero where the masks are 1; None marks none."""
-    return map_masks(lambda r, p: p if r is None else p * (1 - r), restarts, params)
+    return map_masks(lambda r, p: p if r is None else p * (1 - r), reinit_masks, params)

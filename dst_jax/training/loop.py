@@ -83,7 +83,7 @@ def train(
     model, updater = recipe.model, recipe.updater
     ordinary, update = map(devices.compile, compiled_steps.programs(recipe, pipeline.draw))
     snip, learn = map(devices.compile, compiled_steps.partial_programs(recipe, pipeline.draw))
-    if devices.is_host:
+    if devices.is_single_cpu:
         update = _update_on_host(recipe, learn, devices)
     seeds = tuple(np.uint32(other["seed"]) for other in configs)
 

@@ -12,8 +12,8 @@ def described(tmp_path, **changes):
     config = config_lib.default()
     for name, value in changes.items():
         config_lib.set_option(config, name.replace("__", "."), value)
-    places = places_lib.Places(tmp_path / "run", str(tmp_path / "none"), tmp_path / "cache")
-    text = experiment.run(config, places, mode="describe")
+    run_paths = places_lib.RunPaths(tmp_path / "run", str(tmp_path / "none"), tmp_path / "cache")
+    text = experiment.run(config, run_paths, mode="describe")
     assert not list(tmp_path.iterdir())
     return text
 

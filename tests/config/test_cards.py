@@ -221,8 +221,8 @@ def test_every_card_runs_with_every_method(card, method, tmp_path, cache_dir):
     config.train.batch_size = 8
     config.eval.max_images, config.eval.severities = 16, (1,)
     config.eval.batch_size = 16
-    places = places_lib.Places(tmp_path, None, cache_dir)
-    text = experiment.run(config, places)
+    run_paths = places_lib.RunPaths(tmp_path, None, cache_dir)
+    text = experiment.run(config, run_paths)
     assert str(tmp_path / "report.html") in text
     run = run_directories.read(tmp_path)
     assert run.finished

@@ -81,9 +81,9 @@ def test_snip(algorithm):
 def test_an_update_on_the_host_is_the_update_on_the_device(algorithm, timing):
     recipe = recipe_of(algorithm, skip_gradients=timing == "replace")
     axis = Axis(1, Devices("jit", jax.devices()[:1]).mesh)
-    assert Devices("jit", jax.devices()[:1]).is_host
-    assert not Devices("jit").is_host
-    assert not Devices("pmap", jax.devices()[:1]).is_host
+    assert Devices("jit", jax.devices()[:1]).is_single_cpu
+    assert not Devices("jit").is_single_cpu
+    assert not Devices("pmap", jax.devices()[:1]).is_single_cpu
     ordinary = jax.jit(lambda s: step.train_step(s, BATCH, recipe, axis, update=False))
     update = jax.jit(lambda s: step.train_step(s, BATCH, recipe, axis, update=True))
     learn = jax.jit(lambda s: step.learn(s, BATCH, recipe, axis, update=True))

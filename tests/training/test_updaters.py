@@ -104,9 +104,9 @@ def test_the_command_refuses_before_it_needs_a_directory(tmp_path, cache_dir):
         "sparsity.update_freq": "10000",
     }.items():
         config_lib.set_option(card, name, value)
-    places = paths.Places(tmp_path / "run", None, cache_dir)
+    run_paths = paths.RunPaths(tmp_path / "run", None, cache_dir)
     with pytest.raises(UserError, match="a step with a mask update before it: rigl"):
-        experiment.run(card, places, mode="train")
+        experiment.run(card, run_paths, mode="train")
     assert not (tmp_path / "run").exists()
 
 

@@ -181,7 +181,7 @@ class _Gradual:
         counts = sparsity_distributions.active_counts(params, targets, sparsity)
         return self._updater._random_masks(params, counts)
 
-    def _has_restarts(self) -> bool:
+    def _has_reinit(self) -> bool:
         return True
 
     def _totals(self, sizes: list[int]) -> np.ndarray:

@@ -159,16 +159,16 @@ class TopKAST(base_updater.BaseUpdater):
         forward, backward = self._choose(params)
         return sparse_state._replace(masks=forward, backward_masks=backward), None
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
         """Sets the moments of what newly trains to zero."""
-        del restarts
+        del reinit_masks
         pairs = (self._unpacked(s.backward_masks, params) for s in (before, chosen))
         resets = mask_trees.map_masks(
             lambda old, new: None if old is None else 1 - (old & new), *pairs

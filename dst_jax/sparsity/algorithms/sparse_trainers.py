@@ -119,7 +119,7 @@ class SET(random_masks.StaticRandomSparse):
         check_choice("regrow_same", self.regrow_same, ("keep", "zero"))
         check_choice("adam_fresh", self.adam_fresh, ("zero", "mean_v"))
 
-    def _has_restarts(self) -> bool:
+    def _has_reinit(self) -> bool:
         """Whether an update may set weights to zero that are active before and after it."""
         return self.regrow_same == "zero"
 
@@ -127,7 +127,7 @@ class SET(random_masks.StaticRandomSparse):
         """Returns the masks that dropping and growing start from; here, the masks themselves.
 
         What is removed here and grown again starts from zero, whatever `regrow_same` says; such a
-        subclass says so in `_has_restarts`.
+        subclass says so in `_has_reinit`.
         """
         del drop_scores, sparse_state
         return masks
@@ -276,21 +276,21 @@ class SET(random_masks.StaticRandomSparse):
             of_layer = iter(leaves)
             return treedef.unflatten([None if m is None else next(of_layer) for m in masks])
 
-        restarts = None
-        if self._has_restarts():
+        reinit_masks = None
+        if self._has_reinit():
             # Removed and regrown at once. A full layer can do nothing else, so let it be.
             staying = kept if self.regrow_same == "zero" else pruned
-            restarts = tree_of(
+            reinit_masks = tree_of(
                 old & new & (1 - stay) & (left == 0).any().astype(old.dtype)
                 for old, new, stay, left in zip(olds, news, staying, pruned, strict=True)
             )
-        return sparse_state._replace(masks=self._store(tree_of(news))), restarts
+        return sparse_state._replace(masks=self._store(tree_of(news))), reinit_masks
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
@@ -302,8 +302,8 @@ class SET(random_masks.StaticRandomSparse):
         olds, treedef = jax.tree.flatten(self._unpacked(before.masks, params))
         news = jax.tree.leaves(self._unpacked(chosen.masks, params))
         resets = host_arrays.each(self._moments_to_reset, olds, news)
-        if restarts is not None:
-            again = jax.tree.leaves(restarts)
+        if reinit_masks is not None:
+            again = jax.tree.leaves(reinit_masks)
             resets = [reset | mark for reset, mark in zip(resets, again, strict=True)]
         inner_state = chosen.inner_state
         if self._resets_moments:
@@ -317,8 +317,8 @@ class SET(random_masks.StaticRandomSparse):
             )
         return chosen._replace(inner_state=inner_state)
 
-    def _no_restarts(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
-        if not self._has_restarts():
+    def _no_reinit(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
+        if not self._has_reinit():
             return None
         return mask_trees.map_masks(
             lambda m, p: None if m is None else jnp.zeros(p.shape, mask_calculator.MASK_DTYPE),
