@@ -44,7 +44,9 @@ docs: $(VENV)/.docs
 
 $(VENV)/.core: pyproject.toml constraints/oldest.txt constraints/newest.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with PYTHON=')"
-	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg || test -z "$$(ls -A $(VENV))" || \
+	  { echo "VENV=$(VENV) is no environment of Python, and not empty: name another" >&2; exit 1; }
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e .
 	touch $@
 
@@ -56,5 +58,8 @@ $(VENV)/.docs: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[docs]'
 	touch $@
 
+# The environment alone: what was trained stays.
 clean:
-	rm -rf $(VENV) runs
+	@test ! -e $(VENV) || test -f $(VENV)/pyvenv.cfg || \
+	  { echo "VENV=$(VENV) is no environment of Python: nothing is deleted" >&2; exit 1; }
+	rm -rf $(VENV)

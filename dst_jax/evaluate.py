@@ -10,7 +10,7 @@ from typing import Any
 
 from dst_jax import data
 from dst_jax.errors import UserError
-from dst_jax.robustness import Result, evaluation, storage, suites
+from dst_jax.robustness import Result, evaluation, images, storage, suites
 from dst_jax.runtime.run_dir import read_json
 from dst_jax.saved_run import Run
 
@@ -82,13 +82,7 @@ def evaluate_runs(
       UserError, RunError, InterruptedRunError: as `evaluate`, of any of them.
     """
     for run in runs:
-        if run.step != run.config["train"]["steps"]:
-            raise UserError(
-                f"--workdir={run.workdir}",
-                f"training at step {run.step} of {run.config['train']['steps']}",
-                "a finished training",
-                "Finish it with --mode=train",
-            )
+        check_finished(run)
     found = {run.workdir: complete(config, run.workdir, data_dir, cache_dir) for run in runs}
     missing = [run for run in runs if found[run.workdir] is None]
     if missing:
@@ -115,6 +109,21 @@ def evaluate_runs(
     return [result for run in runs if (result := found[run.workdir]) is not None]
 
 
+def check_finished(run: Run) -> None:
+    """Refuses a run that is not trained to its end.
+
+    Raises:
+      UserError: it is not.
+    """
+    if run.step != run.config["train"]["steps"]:
+        raise UserError(
+            f"--workdir={run.workdir}",
+            f"training at step {run.step} of {run.config['train']['steps']}",
+            "a finished training",
+            "Finish it with --mode=train",
+        )
+
+
 def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Path) -> Result | None:
     """The scores of every condition that a config asks for, where a run directory holds them all.
 
@@ -122,10 +131,9 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     the files of the scores.
     """
     wanted = plan(config, data_dir)
-    dataset = data.get(config["data"]["name"])
-    count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
-    count = min(count, config["eval"]["max_images"] or count)
-    setting = (wanted.suite, wanted.source, wanted.preset, wanted.seed, count)
+    name, limit = config["data"]["name"], config["eval"]["max_images"]
+    source = images.open_source(name, "", limit, data_dir, cache_dir, PREFIX)
+    setting = (wanted.suite, wanted.source, wanted.preset, wanted.seed, source.total)
     stored = storage.read(workdir)
     if problem := storage.of_another_run(stored.model, _facts(workdir)):
         raise UserError(
@@ -136,10 +144,15 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
         )
     if not (workdir / storage.JSON).exists():
         return None  # an evaluation writes it again
-    for result in stored.results:
-        if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits):
-            return result.only(wanted.conditions)
-    return None
+    found = [
+        result.only(wanted.conditions)
+        for result in stored.results
+        if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits)
+    ]
+    if found and (source.by_pixels or len(found) > 1):
+        own = images.identity(source)
+        found = [result for result in found if result.setting.images == own]
+    return found[0] if found else None
 
 
 def _facts(workdir: Path) -> Any:

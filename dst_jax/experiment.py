@@ -60,7 +60,7 @@ def run(
 
     Args:
       config: the card's config; None: the one that the run directory holds.
-      places: directories.
+      run_paths: directories.
       mode: one of `MODES`.
       sweep: which runs of the card.
       evaluation: options of the section `eval` that the command line changes, by their names.
@@ -97,13 +97,27 @@ def run(
         prepare_jax(run_paths)
     # All configs first: a mistake in the last run of a sweep must not wait for the others.
     planning = mode == "plan"
-    resolved = [
-        {
-            path: run_configs.of_call(member, path, run_paths, evaluation or {}, planning=planning)
-            for path, member in group.items()
-        }
-        for group in groups
-    ]
+    failed: list[Exception] = []
+    several = len(runs) > 1
+    skip = several and config is None and mode in ("analyze", "evaluate")  # each run for itself
+
+    def left_out(path: Path, error: Exception) -> None:
+        failed.append(error)
+        what = "analysed" if mode == "analyze" else "evaluated"
+        print(f"{path.name} is not {what}: {error}", flush=True)
+
+    resolved: list[dict[Path, RunConfig]] = []
+    for group in groups:
+        resolved.append({})
+        for path, member in group.items():
+            try:
+                resolved[-1][path] = run_configs.of_call(
+                    member, path, run_paths, evaluation or {}, planning=planning
+                )
+            except UserError as error:
+                if not skip:
+                    raise
+                left_out(path, error)
     main = is_main_process(run_paths)
     notes = run_configs.sizes(
         [run for group in resolved for run in group.values()], run_paths, planning=planning
@@ -115,26 +129,20 @@ def run(
     if main and sweep.name and sweep.index is None:
         print(sweep_lib.describe(sweep.name, _states(resolved, run_paths)), flush=True)
     tables: list[str] = []
-    failed: list[UserError] = []
     if sweep.launcher:
         _launch(resolved, run_paths, sweep)
     else:
         parts = [resolved[index] for index in to_do]
         if mode == "evaluate":
             parts = stages.side_by_side({p: run for part in parts for p, run in part.items()})
-        while parts:
-            part = parts.pop(0)
+        for part in filter(None, parts):
+            told = left_out if mode == "evaluate" and several else None
             try:
-                tables += stages.do(part, run_paths, mode, several=len(runs) > 1)
+                tables += stages.do(part, run_paths, mode, several, told)
             except UserError as error:
-                if mode not in ("analyze", "evaluate") or len(runs) == 1:
+                if mode != "analyze" or not several:
                     raise
-                if mode == "evaluate" and len(part) > 1:  # one by one, to see which of them it is
-                    parts = [{path: run} for path, run in part.items()] + parts
-                    continue
-                failed.append(error)  # the others do not wait for it
-                what = "analysed" if mode == "analyze" else "evaluated"
-                print(f"not {what}: {error}", flush=True)
+                left_out(next(iter(part)), error)  # the others do not wait for it
     if failed and mode == "evaluate":
         print("\n\n".join(tables), flush=True)
         raise failed[0]
@@ -147,7 +155,7 @@ def run(
             return f"run directory: {names} ({left} of {len(runs)} runs of the sweep are left)"
     if mode == "all":
         return _report(list(runs), run_paths.workdir, runs)
-    return "\n\n".join([*tables, f"run directory: {places.workdir}"])
+    return "\n\n".join([*tables, f"run directory: {run_paths.workdir}"])
 
 
 def _states(
@@ -265,7 +273,7 @@ def evaluate_function(
 
     Args:
       function: which, and on what.
-      places: directories; the scores go to `places.workdir`.
+      run_paths: directories; the scores go to `places.workdir`.
       evaluation: options of the section `eval`, by their names; the rest have their defaults.
 
     Returns:

@@ -54,7 +54,7 @@ def of_call(
     Args:
       config: from a card, with the command line's changes; None: the one of the run directory.
       path: the run directory; it need not exist where a card is given.
-      places: directories of the call.
+      run_paths: directories of the call.
       given: options of the section `eval` that flags of the call set, by their names.
       planning: whether data that are not prepared are taken to be as published.
 
@@ -139,7 +139,7 @@ def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> 
 
     Args:
       runs: those of a call.
-      places: directories of the call.
+      run_paths: directories of the call.
       planning: whether published numbers stand in for data that are not prepared.
     """
     from dst_jax import data

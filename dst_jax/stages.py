@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dst_jax.config.options import ANALYSES
+from dst_jax.errors import RunError, UserError
 from dst_jax.paths import RunPaths, is_main_process
 from dst_jax.run_configs import RunConfig
 from dst_jax.runtime import environment, run_dir
@@ -19,27 +20,42 @@ if TYPE_CHECKING:  # which imports JAX
     from dst_jax.robustness import Result
 
 Load = Callable[[], Any]
+LeftOut = Callable[[Path, Exception], None]
 _TOGETHER = 16  # networks scored side by side: rendering is shared by as many
 
 
-def do(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, several: bool) -> list[str]:
+def do(
+    runs: Mapping[Path, RunConfig],
+    run_paths: RunPaths,
+    mode: str,
+    several: bool,
+    left_out: LeftOut | None = None,
+) -> list[str]:
     """Takes runs through what the mode asks for.
 
     Args:
       runs: those of one config, one a seed; in mode `evaluate`, a part of `side_by_side`.
-      places: directories.
+      run_paths: directories.
       mode: of `experiment.MODES`.
       several: whether the call has other runs, so that it is said which these are.
+      left_out: told of each run that cannot be evaluated, and why; the others are. None: the first
+        such run ends the call.
 
     Returns:
       In mode `evaluate` the table of each run.
     """
     main = is_main_process(run_paths)
     with contextlib.ExitStack() as locks:
-        for path, run in runs.items():
-            if main:
-                run_dir.claim(path, run.config)
-                locks.enter_context(run_dir.locked(path))
+        for path, run in list(runs.items()):
+            try:
+                if main:
+                    run_dir.claim(path, run.config)
+                    locks.enter_context(run_dir.locked(path))
+            except UserError as error:
+                if left_out is None:
+                    raise
+                left_out(path, error)
+                runs = {other: runs[other] for other in runs if other != path}
         if several and main:
             print("run " + ", ".join(path.name for path in runs), flush=True)
         if mode in ("all", "train"):
@@ -48,7 +64,7 @@ def do(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, several: 
         load = functools.cache(_load)
         tables = []
         if mode in ("all", "evaluate"):
-            results = _evaluate(runs, run_paths, main, load)
+            results = _evaluate(runs, run_paths, main, load, left_out)
             tables = [f"{path}\n{result.table()}" for path, result in results.items()]
         for path, run in runs.items():
             if mode in ("all", "analyze"):
@@ -118,44 +134,72 @@ def _train(runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool) -> N
 
 
 def _evaluate(
-    runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool, load: Callable[[Path], Any]
+    runs: Mapping[Path, RunConfig],
+    run_paths: RunPaths,
+    main: bool,
+    load: Callable[[Path], Any],
+    left_out: LeftOut | None,
 ) -> dict[Path, "Result"]:
     """Scores runs and describes their networks; reads a checkpoint only if something is missing.
 
     Args:
       runs: of the same dataset and the same options of evaluation.
-      places: directories.
+      run_paths: directories.
       main: whether this process writes.
       load: the run of a directory.
+      left_out: see `do`.
     """
     from dst_jax import evaluate
     from dst_jax.runtime.devices import Devices, any_process
 
-    config, data_dir = next(iter(runs.values())).for_evaluation, next(iter(runs.values())).data_dir
+    if not runs:
+        return {}
+    first = next(iter(runs.values()))
+    config, data_dir = first.for_evaluation, first.data_dir
     room = Devices().bytes_for_data
     results: dict[Path, Result | None] = {}
     waiting: dict[Path, Any] = {}
 
-    def score() -> None:
-        found = evaluate.evaluate_runs(config, [*waiting.values()], data_dir, run_paths.cache_dir)
-        results.update(zip(waiting, found, strict=True))
-        waiting.clear()
+    def score(some: Mapping[Path, Any]) -> None:
+        try:
+            found = evaluate.evaluate_runs(config, [*some.values()], data_dir, run_paths.cache_dir)
+        except (UserError, RunError) as error:
+            if left_out is None:
+                raise
+            if len(some) > 1:  # one by one, to see which of them it is
+                for path, saved in some.items():
+                    score({path: saved})
+                return
+            left_out(next(iter(some)), error)
+        else:
+            results.update(zip(some, found, strict=True))
 
     for path, run in runs.items():
-        own = run.for_evaluation
-        results[path] = evaluate.complete(own, path, data_dir, run_paths.cache_dir)
-        described = (path / "model.json").exists() and (path / "summary.json").exists()
-        # Every process does what any of them has to: Orbax waits for all of them.
-        if any_process(results[path] is None or not described):
-            waiting[path] = saved = load(path)
+        try:
+            own = run.for_evaluation
+            results[path] = evaluate.complete(own, path, data_dir, run_paths.cache_dir)
+            described = (path / "model.json").exists() and (path / "summary.json").exists()
+            # Every process does what any of them has to: Orbax waits for all of them.
+            if not any_process(results[path] is None or not described):
+                continue
+            saved = load(path)
+            evaluate.check_finished(saved)
             if main:
                 from dst_jax.analysis import describe
 
                 describe.write(saved)
-            if sum(map(_size, waiting.values())) > room:
-                score()
+        except UserError as error:
+            if left_out is None:
+                raise
+            left_out(path, error)
+            results.pop(path, None)
+            continue
+        waiting[path] = saved
+        if sum(map(_size, waiting.values())) > room:
+            score(waiting)
+            waiting = {}
     if waiting:
-        score()
+        score(waiting)
     return {path: result for path, result in results.items() if result is not None}
 
 

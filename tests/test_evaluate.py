@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import data, evaluate, load_run
+from dst_jax import data, evaluate, load_run, robustness
+from dst_jax.analysis import describe
+from dst_jax.data import array_files
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
@@ -215,3 +217,40 @@ def test_networks_of_equal_configs_share_a_compiled_program(digits_run):
     assert len(traced) == 1
     bf16 = {**one.config, "model": {**one.config["model"], "dtype": "bfloat16"}}
     assert build.logits_function(bf16) != build.logits_function(one.config)
+
+
+def test_scores_of_other_images_under_the_same_name_are_not_these(digits_run, tmp_path, cache_dir):
+    config, workdir = digits_run
+    shutil.copytree(workdir, tmp_path / "run")
+    digits, run = data.get("digits"), load_run(tmp_path / "run")
+    images, labels = data.load_arrays(digits, digits.test_split, None, cache_dir)
+    found = []
+    for name, pixels in (("a", images), ("b", 255 - images)):
+        array_files.write(digits, digits.test_split, pixels, labels, tmp_path / name)
+        found.append(evaluate.evaluate(config, run, str(tmp_path / name), cache_dir))
+    assert found[0].scores != found[1].scores
+    for name, result in zip("ab", found, strict=True):  # both lie in one table
+        kept = evaluate.complete(config, tmp_path / "run", str(tmp_path / name), cache_dir)
+        assert kept.scores == result.scores
+
+
+def test_a_runs_directory_takes_no_scores_of_what_may_not_be_that_run(
+    digits_run, tmp_path, cache_dir
+):
+    _, workdir = digits_run
+    evaluated = tmp_path / "run"
+    shutil.copytree(workdir, evaluated, ignore=shutil.ignore_patterns("robustness.*"))
+    run = load_run(evaluated)
+    describe.write(run)
+    options = {"path": evaluated, "max_images": 8, "cache_dir": cache_dir, "quiet": True}
+    with pytest.raises(UserError, match="a run's directory, for a function without weights"):
+        robustness.evaluate(lambda x: run.predict(x), "digits", ["contrast"], **options)
+    other = jax.tree.map(lambda leaf: leaf + 1, run.predict)
+    with pytest.raises(UserError, match="the directory of a run of other weights"):
+        robustness.evaluate(other, "digits", ["contrast"], **options)
+    robustness.evaluate(run.predict, "digits", ["contrast"], **options)
+    # Elsewhere a function without weights adds scores, and the weights on record stay there.
+    options["path"] = tmp_path / "scores"
+    robustness.evaluate(run.predict, "digits", ["contrast"], **options)
+    robustness.evaluate(lambda x: run.predict(x), "digits", ["fog"], **options)
+    assert storage.read(tmp_path / "scores").model.weights

@@ -1,18 +1,23 @@
 """`run.py --mode=evaluate` and what comes after a training: flags of one call, tables, no work."""
 
+import dataclasses
 import json
 import shutil
 import sys
 
+import jax
+import numpy as np
 import pytest
 import runs
 
 from dst_jax import config as config_lib
 from dst_jax import evaluate, experiment, run_configs, stages
+from dst_jax.analysis import describe
 from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths
 from dst_jax.robustness import evaluation, storage
+from dst_jax.runtime.run_dir import checkpoint_steps
 from dst_jax.sweep import Sweep
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
@@ -107,7 +112,7 @@ def test_the_documented_command_scores_another_suite(copy):
 
 def test_an_evaluation_ends_with_the_table_of_each_run(trained, tmp_path):
     run_paths, text = trained
-    assert f"{places.workdir}\n" in text
+    assert f"{run_paths.workdir}\n" in text
     (table,) = storage.load_all(run_paths.workdir)
     assert table.table() in text
     for name in ("one", "two"):
@@ -140,10 +145,45 @@ def test_the_runs_of_a_directory_are_scored_side_by_side(trained, tmp_path, monk
     asked.clear()
     with pytest.raises(UserError, match="three"):
         experiment.run(None, several, mode="evaluate", evaluation={"seed": 8})
-    assert asked == [[""], [""]]
-    assert "not evaluated: " in capsys.readouterr().out
+    assert asked == [["one", "two"]]
+    assert "three is not evaluated: " in capsys.readouterr().out
     for name in ("one", "two"):
         assert 8 in {result.setting.seed for result in storage.load_all(tmp_path / name)}
+
+
+def test_a_damaged_member_does_not_stop_the_others(trained, tmp_path, capsys):
+    run_paths, _ = trained
+    for name in ("nan", "odd", "unfinished", "whole"):
+        shutil.copytree(run_paths.workdir, tmp_path / name)
+    (tmp_path / "odd" / "config.json").write_text("{")
+    (tmp_path / "unfinished" / "model.json").unlink()
+    for name in ("model.json", storage.CSV, storage.NPZ, storage.JSON):
+        (tmp_path / "nan" / name).unlink()
+    step = max(checkpoint_steps(tmp_path / "unfinished"))
+    shutil.rmtree(tmp_path / "unfinished" / "checkpoints" / str(step))
+    several = RunPaths(tmp_path, None, run_paths.cache_dir)
+    load = stages._load
+
+    def poisoned(path):
+        run = load(path)
+        if path.name != "nan":
+            return run
+        params = jax.tree.map(lambda leaf: leaf * np.nan, run.params)
+        return dataclasses.replace(run, params=params)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "_load", poisoned)
+        patch.setattr(describe, "write", lambda run: None)
+        with pytest.raises(UserError, match=r"odd/config\.json"):
+            experiment.run(None, several, mode="evaluate", evaluation={"seed": 9})
+    said = capsys.readouterr().out
+    assert "odd is not evaluated: " in said
+    assert "unfinished is not evaluated: " in said
+    assert "nan is not evaluated: predict gives NaN for " in said
+    assert "whole is not" not in said
+    assert not (tmp_path / "unfinished" / "model.json").exists()
+    seeds = {n: {r.setting.seed for r in storage.load_all(tmp_path / n)} for n in ("nan", "whole")}
+    assert seeds == {"nan": set(), "whole": {0, 9}}
 
 
 def test_what_is_finished_is_not_loaded(copy, monkeypatch):

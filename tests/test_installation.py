@@ -176,3 +176,27 @@ def test_the_source_distribution_has_what_the_tests_and_documents_need(distribut
     for name in ("run.py", "CHANGELOG.md", "CITATION.cff", "tests/conftest.py", "docs/cards.md"):
         assert name in found
     assert {f"configs/{name}.py" for name in CARDS} <= found
+
+
+def make(*arguments):
+    return subprocess.run(
+        ["make", "-s", *arguments], cwd=runs.ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_make_deletes_and_fills_nothing_but_an_environment(tmp_path):
+    own = tmp_path / "thesis"
+    own.mkdir()
+    (own / "chapter1").write_text("mine")
+    for target, said in (("demo", "and not empty: name another"), ("clean", "nothing is deleted")):
+        done = make(target, f"VENV={own}")
+        assert done.returncode
+        assert f"VENV={own} is no environment of Python" in done.stderr
+        assert said in done.stderr
+    assert [path.name for path in own.iterdir()] == ["chapter1"]
+    environment = tmp_path / "env"
+    environment.mkdir()
+    (environment / "pyvenv.cfg").touch()
+    assert make("clean", f"VENV={environment}").returncode == 0
+    assert not environment.exists()
+    assert "runs" not in make("-n", "clean", f"VENV={environment}").stdout  # what was trained

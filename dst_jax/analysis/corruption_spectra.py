@@ -45,7 +45,7 @@ def high_shares(
       ids: int32 [B], their numbers, which the draws depend on.
       conditions: (names of corruptions, severities).
       frost_dir: directory of the photographs of frost.
-      tell: called before each condition is rendered.
+      on_progress: called before each condition is rendered.
 
     Returns:
       "names", "severities", "n" and "high_share" [corruptions, severities], in [0, 1]; NaN for a

@@ -55,7 +55,7 @@ class Analysis:
       run: the run, as `load_run` reads it.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.
-      tell: called at the start of every pass over the images, and of every rendering of some.
+      on_progress: called at the start of every pass over images, and of every rendering of some.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
         run_paths = [
             a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing
         ]
-        for ax, (sample, run, square) in zip(run_paths, against, strict=True):
+        for ax, (sample, run, square) in zip(places, against, strict=True):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
         figure.colorbar(shown, ax=run_paths, label="difference, pp", shrink=0.8)

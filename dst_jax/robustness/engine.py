@@ -20,7 +20,7 @@ import numpy as np
 from dst_jax import corruptions
 from dst_jax.corruptions import video
 from dst_jax.data import VIDEO
-from dst_jax.errors import RunError, UserError
+from dst_jax.errors import UserError
 from dst_jax.robustness.images import Batch, put
 from dst_jax.robustness.records import CLEAN, Condition, Fingerprint
 from dst_jax.robustness.suites import Plan
@@ -50,6 +50,11 @@ class Outcome(NamedTuple):
         """Bool [N], whether the class is the label."""
         return self.predicted == self.label
 
+    @property
+    def num_nan(self) -> int:
+        """For how many images the network gives NaN."""
+        return int(np.isnan(self.confidence).sum())
+
 
 class Engine:
     """The compiled programs of one evaluation.
@@ -73,11 +78,13 @@ class Engine:
         Args:
           predict: maps images uint8 [B, H, W, 3] to logits [B, classes]. If it is a pytree (for
             example `jax.tree_util.Partial(function, variables)`), its weights are arguments of the
-            program and not constants in it, and networks of one function share the program.
+            program and not constants in it, and networks of one and the same function share the
+            program; functions that only compare equal do not.
         """
-        if not isinstance(predict, jax.tree_util.Partial):
-            function = predict  # which need not be hashable: a bound Flax module is not
-            predict = jax.tree_util.Partial(lambda images: function(images))
+        if isinstance(predict, jax.tree_util.Partial):
+            predict = jax.tree_util.Partial(_Same(predict.func), *predict.args, **predict.keywords)
+        else:
+            predict = jax.tree_util.Partial(_Same(predict))
         placed = self._devices.replicate_global(predict)
         return Network(digest(predict), functools.partial(self.outcome, placed), self._devices)
 
@@ -113,9 +120,6 @@ class Engine:
 
         Returns:
           Of each condition an outcome a network, in their order.
-
-        Raises:
-          RunError: a network gives NaN.
         """
         found: dict[Condition, list[list[tuple]]] = {c: [[] for _ in networks] for c in wanted}
         waiting: collections.deque = collections.deque()
@@ -136,7 +140,7 @@ class Engine:
                     collect()
         while waiting:
             collect()
-        return {c: [_in_order(c, parts) for parts in each] for c, each in found.items()}
+        return {c: [_in_order(parts) for parts in each] for c, each in found.items()}
 
 
 class Network:
@@ -182,6 +186,26 @@ class Network:
         return Fingerprint(self._weights, classes, np.nan_to_num(confidence))
 
 
+class _Same:
+    """A function that is equal to itself alone, whatever it says of itself.
+
+    Two that compare equal, as Flax modules may, must not get each other's program; and one that
+    cannot be hashed is a function all the same.
+    """
+
+    def __init__(self, function: Callable):
+        self._function = function
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._function(*arguments, **options)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._function is other._function
+
+    def __hash__(self) -> int:
+        return id(self._function)
+
+
 def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
     def program(numbers: Any, rows: dict[str, jax.Array]) -> jax.Array:
         severity, seed = numbers
@@ -205,8 +229,9 @@ def _outcome(predict: Predict, rows: dict[str, jax.Array]) -> tuple[jax.Array, j
 
 
 def digest(predict: Any) -> str:
-    """SHA-256 of the arrays that a pytree holds, in order; "" where it holds none."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(predict) if hasattr(leaf, "dtype")]
+    """SHA-256 of the arrays and numbers that a pytree holds, in order; "" where it holds none."""
+    kinds = (np.ndarray, np.generic, jax.Array, bool, int, float, complex)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(predict) if isinstance(leaf, kinds)]
     if not leaves:
         return ""
     content = hashlib.sha256()
@@ -246,13 +271,8 @@ def synthetic_images(shape: tuple[int, ...]) -> np.ndarray:
     )
 
 
-def _in_order(condition: Condition, parts: list[tuple]) -> Outcome:
+def _in_order(parts: list[tuple]) -> Outcome:
     outcome = Outcome(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    if lost := int(np.isnan(outcome.confidence).sum()):
-        raise RunError(
-            f"predict gives NaN for {lost} of {len(outcome.id)} images of {condition.corruption} "
-            f"{condition.severity}"
-        )
     if len(np.unique(outcome.id)) != len(outcome.id):
         raise UserError("dataset", "images with the same id", "a number of its own for each")
     order = np.argsort(outcome.id)

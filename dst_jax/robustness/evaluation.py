@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dst_jax.errors import UserError
+from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import images, suites
 from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
+from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.result_writer import ResultWriter
 from dst_jax.robustness.scorer import Scorer
@@ -166,7 +167,8 @@ def evaluate_models(
       Name -> result.
 
     Raises:
-      UserError, RunError, InterruptedRunError: as `evaluate`, of any of them.
+      UserError, InterruptedRunError: as `evaluate`, of any of them.
+      RunError: as `evaluate`; where one of several gives NaN, after the others are scored.
     """
     if batch_size < 1:
         raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
@@ -212,7 +214,11 @@ def evaluate_models(
             writers[model] = ResultWriter(opened.name, plan, where, fingerprint)
             stack.callback(writers[model].save)  # whatever ends this
         outcomes = dict(zip(networks, scorer.clean([*networks.values()]), strict=True))
+        failed: dict[str, str] = {}
         for model, outcome in outcomes.items():
+            if problem := _nan(model, CLEAN, outcome):
+                failed[model] = problem
+                continue
             if outcome.label.max() >= classes[model] or outcome.label.min() < 0:
                 found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
                 raise UserError(
@@ -221,22 +227,36 @@ def evaluate_models(
                     "a logit each",
                 )
             writers[model].begin(outcome, scorer.pixels)
-        missing = {model: set(writer.missing()) for model, writer in writers.items()}
+        if len(failed) == len(networks):
+            raise RunError("; ".join(failed.values()))
+        missing = {
+            model: set(() if model in failed else writer.missing())
+            for model, writer in writers.items()
+        }
         done = sum(not any(c in left for left in missing.values()) for c in plan.conditions)
         total = len(plan.conditions)
         progress = Progress(total, done, quiet=quiet or not is_main_process())
         progress.show(done, f"clean  {_accuracies(outcomes)}", now=True)
         for condition, outcomes in scorer.conditions(networks, missing, data_dir, cache_dir):
             for model, outcome in outcomes.items():
-                writers[model].add(condition, outcome)
+                if model in failed:
+                    continue
+                if problem := _nan(model, condition, outcome):
+                    failed[model] = problem  # the others do not wait for it
+                else:
+                    writers[model].add(condition, outcome)
+            if len(failed) == len(networks):
+                break
             done += 1
             text = f"{condition.corruption} {condition.severity}  {_accuracies(outcomes)}"
             progress.show(done, text, now=done == total)
             if interrupt is not None and any_process(bool(interrupt.requested)):
-                raise InterruptedRunError(
-                    interrupt.requested, f"{done} of {total} conditions scored"
-                )
+                break
+        if interrupt is not None and any_process(bool(interrupt.requested)):
+            raise InterruptedRunError(interrupt.requested, f"{done} of {total} conditions scored")
     progress.end()
+    if failed:
+        raise RunError("; ".join(failed.values()))
     return {model: writer.result() for model, writer in writers.items()}
 
 
@@ -270,6 +290,15 @@ def _checked(predict: Predict, source: images.Source, size: int, argument: str) 
             f"at least {source.dataset.num_classes}, those of {source.name}",
         )
     return classes
+
+
+def _nan(model: str, condition: Condition, outcome: Outcome) -> str:
+    """Says that a network gives NaN; "" where it does not."""
+    if not outcome.num_nan:
+        return ""
+    lost = f"{outcome.num_nan} of {len(outcome.id)} images"
+    where = f"{condition.corruption} {condition.severity}"
+    return f"{_argument('', model)} gives NaN for {lost} of {where}"
 
 
 def _accuracies(outcomes: Mapping[str, Outcome]) -> str:

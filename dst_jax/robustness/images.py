@@ -16,6 +16,7 @@ import numpy as np
 from dst_jax import corruptions, data
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
+from dst_jax.robustness.records import checksum
 from dst_jax.runtime.devices import Devices
 
 HostBatch = Mapping[str, np.ndarray]
@@ -217,6 +218,33 @@ def rebatch(batches: Iterable[Any], size: int, limit: int | None = None) -> Iter
         yield take(rest)
 
 
+def identity(source: Source) -> str:
+    """What identifies clean images in the key of a score, by reading all of them on the host."""
+    parts: list[HostBatch] = []
+    pixels: dict[int, int] = {}
+    for batch in source.read(1000):
+        real = np.asarray(batch["weight"]) > 0
+        parts.append({name: np.asarray(batch[name])[real] for name in ("id", "label")})
+        if source.by_pixels:
+            pixels |= _checksums(batch)
+    ids, labels = (np.concatenate([part[name] for part in parts]) for name in ("id", "label"))
+    order = np.argsort(ids)
+    return f"{checksum(ids[order], labels[order]) ^ _checksum_of_all(pixels):08x}"
+
+
+def _checksums(host: HostBatch) -> dict[int, int]:
+    """Id -> CRC-32 of the image, without padding."""
+    rows = zip(host["image"], host["id"], host["weight"], strict=True)
+    return {int(i): zlib.crc32(image.tobytes()) for image, i, w in rows if w > 0}
+
+
+def _checksum_of_all(pixels: Mapping[int, int]) -> int:
+    """CRC-32 of the images' own in the order of the ids; 0 of none."""
+    if not pixels:
+        return 0
+    return zlib.crc32(np.array([pixels[i] for i in sorted(pixels)], "<u4").tobytes())
+
+
 class CleanImages:
     """The clean images as batches on the devices: read once, and kept there if they fit.
 
@@ -244,10 +272,7 @@ class CleanImages:
         differ by a level between machines; of the caller's own images, and of NumPy files, only
         the pixels do.
         """
-        found = self._pixels
-        if not found:
-            return 0
-        return zlib.crc32(np.array([found[i] for i in sorted(found)], "<u4").tobytes())
+        return _checksum_of_all(self._pixels)
 
     @property
     def kept(self) -> bool:
@@ -265,7 +290,7 @@ class CleanImages:
         for host in self._source.read(self._size):
             batch = put(host, self._devices)
             if own:
-                self._note_pixels(host)
+                self._pixels |= _checksums(host)
             yield batch
             used += host["image"].nbytes
             if used > self._budget and kept is not None:
@@ -279,10 +304,6 @@ class CleanImages:
             if kept is not None:
                 kept.append(batch)
         self._kept = kept
-
-    def _note_pixels(self, host: HostBatch) -> None:
-        rows = zip(host["image"], host["id"], host["weight"], strict=True)
-        self._pixels |= {int(i): zlib.crc32(image.tobytes()) for image, i, w in rows if w > 0}
 
 
 def put(host: HostBatch, devices: Devices) -> Batch:

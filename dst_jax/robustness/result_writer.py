@@ -23,6 +23,7 @@ from dst_jax.robustness.records import (
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.suites import Plan
 from dst_jax.runtime.devices import is_main_process
+from dst_jax.runtime.run_dir import read_json
 
 # What one model on one set of images may differ in between two starts, by rounding: the share of
 # clean images whose correctness changes, and the calibration error.
@@ -55,6 +56,9 @@ class ResultWriter:
         self._signed = stored.model is not None
         if stored.model is not None and not stored.model.is_of(model):
             raise _of_another_model(path, "its weights or predictions are not those on record")
+        if stored.model is not None and stored.model.weights and not model.weights:
+            self._model = stored.model  # what is known of it stays known
+        _check_run(path, model)
 
     def begin(self, clean: Outcome, pixels: int) -> None:
         """Takes over what is on disk of the same setting; refuses scores of another model.
@@ -152,6 +156,17 @@ class ResultWriter:
             {c: self._hits[c] for c in conditions if c in self._hits},
             () if has_frost else self._plan.notes,
         )
+
+
+def _check_run(path: Path | None, model: Fingerprint) -> None:
+    """Refuses to write into a run's directory what may not be that run's."""
+    if path is None or not (path / "model.json").exists():
+        return
+    own = "an empty directory, or dst_jax.load_run of this run and its predict"
+    if not model.weights:
+        raise UserError(str(path), "a run's directory, for a function without weights", own)
+    if storage.of_another_run(model, read_json(path / "model.json")):
+        raise UserError(str(path), "the directory of a run of other weights", own)
 
 
 def _of_another_model(path: Path | None, reason: str) -> UserError:

@@ -6,6 +6,7 @@ benchmarks.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,23 +50,33 @@ def logits_function(config: Config) -> Callable[[Any, jax.Array], jax.Array]:
     """The function (variables, images uint8 [B, H, W, 3]) -> logits of a config's network.
 
     Clips are uint8 [B, T, H, W, 3]; of frames larger than the network takes it sees the middle.
-    Functions of equal networks are equal, so that runs share compiled programs.
+    Of configs with the same network and dataset it is one function, so that runs share a compiled
+    program.
     """
-    dtype = config["model"]["dtype"]
-    return _Logits(model(config), dtype, data.get(config["data"]["name"]))
+    name, options = config["data"]["name"], config["model"]
+    dataset = data.get(name)
+    key = json.dumps([name, options], sort_keys=True)
+    # Under the same names something else may have been registered since.
+    registered = (dataset, models.MODELS.get(options["name"]))
+    if key not in _FUNCTIONS or _FUNCTIONS[key][0] != registered:
+        function = _new_logits_function(model(config), dataset, jnp.dtype(options["dtype"]))
+        _FUNCTIONS[key] = (registered, function)
+    return _FUNCTIONS[key][1]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Logits:
-    model: Any
-    dtype: str
-    dataset: data.Dataset = dataclasses.field(hash=False)  # of which a part may be a dictionary
+_FUNCTIONS: dict[str, tuple[Any, Callable[[Any, jax.Array], jax.Array]]] = {}
 
-    def __call__(self, variables: Any, images: jax.Array) -> jax.Array:
-        if self.dataset.clip:
-            images = _middle(images, self.dataset.image_shape[-2])
-        normal = data.normalise(images, self.dataset, jnp.dtype(self.dtype))
-        return self.model.apply(variables, normal, train=False)
+
+def _new_logits_function(
+    module: Any, dataset: data.Dataset, dtype: Any
+) -> Callable[[Any, jax.Array], jax.Array]:
+    def logits(variables: Any, images: jax.Array) -> jax.Array:
+        if dataset.clip:
+            images = _middle(images, dataset.image_shape[-2])
+        normal = data.normalise(images, dataset, dtype)
+        return module.apply(variables, normal, train=False)
+
+    return logits
 
 
 def _middle(frames: jax.Array, size: int) -> jax.Array:

@@ -125,7 +125,7 @@ def test_the_passes_that_progress_counts_on_are_those_that_are_made(
     )
     arguments = ({}, lambda arrays: None) if part == "heat_map" else ()
     getattr(work, part)(*arguments)
-    assert len(told) == work.passes(part, {})
+    assert len(told) == work.num_passes(part, {})
 
 
 def test_an_older_config_gets_the_defaults(config):
