@@ -273,7 +273,7 @@ def evaluate_function(
 
     Args:
       function: which, and on what.
-      run_paths: directories; the scores go to `places.workdir`.
+      run_paths: directories; the scores go to `run_paths.workdir`.
       evaluation: options of the section `eval`, by their names; the rest have their defaults.
 
     Returns:

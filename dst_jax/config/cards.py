@@ -2,7 +2,7 @@
 
 A card in `configs/` holds what is its own: the recipe with its source, and what to expect. The
 lists behind the paper's figures are made here, so that every card has the same ones; and here is
-where a card is found and loaded. Called by the cards, `cli`, `places` and `sweep`; nothing here
+where a card is found and loaded. Called by the cards, `cli`, `paths` and `sweep`; nothing here
 imports JAX, so `dst-jax --help` stays quick.
 """
 

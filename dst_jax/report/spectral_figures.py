@@ -129,10 +129,8 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
         differing = {sample.group.name for sample, *_ in against}
-        run_paths = [
-            a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing
-        ]
-        for ax, (sample, run, square) in zip(places, against, strict=True):
+        chosen = [a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing]
+        for ax, (sample, run, square) in zip(chosen, against, strict=True):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
         figure.colorbar(shown, ax=run_paths, label="difference, pp", shrink=0.8)
