@@ -133,7 +133,7 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
         for ax, (sample, run, square) in zip(chosen, against, strict=True):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
-        figure.colorbar(shown, ax=run_paths, label="difference, pp", shrink=0.8)
+        figure.colorbar(shown, ax=chosen, label="difference, pp", shrink=0.8)
     first = maps[0][1]
     step = int(np.diff(first["axis"]).min()) if len(first["axis"]) > 1 else 1
     thinned = f" Only every {step}. frequency was evaluated." if step > 1 else ""
