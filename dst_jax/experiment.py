@@ -183,7 +183,7 @@ def _plan(
     states = _states(groups, run_paths)
     lines = [*notes, sweep_lib.describe(sweep.name, states)]
     if not any(run.seconds for group in states for run in group.values()):
-        from dst_jax.training import estimate as training_estimate
+        from dst_jax.analysis import training_estimate
 
         configs = [run.config for group in groups for run in group.values()]
         lines.append(training_estimate.text(configs))
