@@ -73,7 +73,7 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     states = tuple(
         devices.replicate(make(models.init(recipe.model, int(seed), shape), seed)) for seed in seeds
     )
-    ordinary = devices.compile(compiled_steps.programs(recipe, first.draw)[0])
+    ordinary = devices.compile(compiled_steps.whole_steps(recipe, first.draw)[0])
 
     def vmapped(states: Any, feeds: Any, seeds: Any, count: Any, axis: Any) -> Any:
         def one(state: Any, order: Any, seed: Any) -> Any:

@@ -81,7 +81,7 @@ class Training:
             put=devices.replicate,
         )
         recipe = build.recipe(self.config)
-        ordinary, _ = compiled_steps.programs(recipe, self.pipeline.draw)
+        ordinary, _ = compiled_steps.whole_steps(recipe, self.pipeline.draw)
         self._program = devices.compile(ordinary)
         variables = models.init(recipe.model, 0, dataset.image_shape)
         self.state = devices.replicate(jax.jit(lambda v: step.init_state(recipe, v))(variables))

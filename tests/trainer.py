@@ -15,7 +15,7 @@ class Trainer:
         self.pipeline = build.pipeline(config, devices, None, cache_dir)
         self.recipe = build.recipe(config)
         self.is_update = self.recipe.updater.scheduler.is_mask_update_iter
-        both = compiled_steps.programs(self.recipe, self.pipeline.draw)
+        both = compiled_steps.whole_steps(self.recipe, self.pipeline.draw)
         self.ordinary, self.update = map(devices.compile, both)
 
     def first(self):

@@ -56,7 +56,7 @@ class Trainer:
         )
         recipe = build.recipe(config)
         self.updater = recipe.updater
-        ordinary, update = compiled_steps.programs(recipe, self._pipeline.draw)
+        ordinary, update = compiled_steps.whole_steps(recipe, self._pipeline.draw)
         self._programs = {
             False: self._devices.compile(ordinary),
             True: self._devices.compile(update),

@@ -168,7 +168,7 @@ OPTIONS: dict[str, Option] = {
         0.5, "share of CutMix among them where mixup is on too", low=0, high=1
     ),
     "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
-    "train.accumulate": Option(
+    "train.grad_accum_steps": Option(
         1, "micro-batches that a step takes one after the other, to save memory", low=1
     ),
     "train.ema": Option(

@@ -93,7 +93,7 @@ class Devices:
         if batch_size % (self.count * parts):
             text = f"a multiple of the {self.count} devices"
             if parts > 1:
-                text += f" times {parts}, train.accumulate"
+                text += f" times {parts}, train.grad_accum_steps"
             raise UserError(f"config.{name}", batch_size, text)
 
     def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, Tree, int], Tree]:

@@ -100,7 +100,7 @@ def recipe(config: Config) -> Recipe:
         learning_rate=optimizer.learning_rate(train),
         label_smoothing=train["label_smoothing"],
         seed=config["seed"],
-        accumulate=train["accumulate"],
+        grad_accum_steps=train["grad_accum_steps"],
         ema=train["ema"],
     )
 

@@ -61,7 +61,7 @@ def train(
 
     # 1. Devices
     devices = Devices(config["parallelism"])
-    parts = config["train"]["accumulate"]
+    parts = config["train"]["grad_accum_steps"]
     devices.check_batch("train.batch_size", config["train"]["batch_size"], parts)
 
     # 2. Data
@@ -81,8 +81,8 @@ def train(
     dataset = data.get(config["data"]["name"])
     recipe = build.recipe(config)
     model, updater = recipe.model, recipe.updater
-    ordinary, update = map(devices.compile, compiled_steps.programs(recipe, pipeline.draw))
-    snip, learn = map(devices.compile, compiled_steps.partial_programs(recipe, pipeline.draw))
+    ordinary, update = map(devices.compile, compiled_steps.whole_steps(recipe, pipeline.draw))
+    snip, learn = map(devices.compile, compiled_steps.partial_steps(recipe, pipeline.draw))
     if devices.is_single_cpu:
         update = _update_on_host(recipe, learn, devices)
     seeds = tuple(np.uint32(other["seed"]) for other in configs)
