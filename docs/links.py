@@ -1,10 +1,10 @@
 """The links of the finished pages: each must lead to something that is there.
 
 Sphinx and MyST check what the documents ask for; what templates and other extensions write into the
-pages, nobody. So all pages are read again when they are finished, and a link to a file or an anchor
-that is not there is a warning. The links back from the sources, "[docs]", are mended before: viewcode
+pages, nobody. So all pages are read when they are finished, and a link to a file or an anchor that
+is not there is a warning. The links back from the sources, "[docs]", are mended before: viewcode
 remembers one module for all names of a source file, and ours are described partly where they are
-exported, as `dst_jax.robustness.Score`, partly where they are, as `dst_jax.robustness.records.Hits`.
+exported (`dst_jax.robustness.Score`), partly where they are (`dst_jax.robustness.records.Hits`).
 A Sphinx extension, loaded by `conf.py`.
 """
 
