@@ -72,7 +72,7 @@ def _run(context: Context) -> Outcome:
                 f"product of {size} x {size} matrices, bfloat16",
                 f"{spread['matmul_bf16_tflops_all']} TFLOP/s",
                 f"float32 (JAX's default precision): {spread['matmul_fp32_tflops_all']} TFLOP/s",
-                f"{timing.figure(ratio)} times as many",
+                f"bfloat16 over float32: {timing.figure(ratio)}",
             ],
             [
                 f"pass over {megabytes} MiB in device memory, read and written",

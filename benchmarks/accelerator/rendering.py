@@ -167,12 +167,13 @@ def _run(size: int, context: Context) -> Outcome:
     }
     slowest, quickest = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     harmonic = len(rates) / sum(1 / rate for rate in rates.values())
-    where = f"{setup.side} px, batch {figures['batch']:,}"
+    instead = "" if setup.side == size else f" in place of {size}"  # in a toy
+    where = f"{setup.side} px{instead}, batch {figures['batch']:,}"
     rows = [
         [
             f"rendering {len(names)} corruptions, {where}",
             f"{timing.figure(harmonic)} images/s over all",
-            f"{setup.title}'s forward pass: {timing.figure(figures['forward_images_per_s'])} "
+            f"forward pass of {setup.title}: {timing.figure(figures['forward_images_per_s'])} "
             "images/s",
             f"{slowest} {timing.figure(rates[slowest])}, {quickest} "
             f"{timing.figure(rates[quickest])} images/s; "

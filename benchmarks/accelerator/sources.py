@@ -14,7 +14,7 @@ from benchmarks.accelerator import unpack
 from dst_jax import data
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import array_files, digit_images
-from dst_jax.data.datasets import Dataset
+from dst_jax.data.datasets import DATASETS, Dataset
 from dst_jax.errors import UserError
 
 SHAPE = (32, 32, 3)  # of the images that the parts take
@@ -68,9 +68,11 @@ def choose(name: str, data_dir: str | None, work: Path, packed: Path | None) -> 
       UserError: no part could read it; nothing has been written.
     """
     if data_dir and "://" not in data_dir and not Path(data_dir).expanduser().is_dir():
-        raise UserError("--data_dir", f"{data_dir}, which is not there", "an existing directory")
+        raise UserError("--data_dir", f"{data_dir}, no directory", "an existing directory")
     there = unpack.names(packed) if packed else []
     chosen = name or (there[0] if there else DIGITS)
+    if chosen not in DATASETS:
+        raise UserError("--data", chosen, "one of " + ", ".join(sorted(DATASETS)))
     dataset = data.get(chosen)
     if dataset.image_shape != SHAPE:
         raise UserError("--data", f"{chosen}, {list(dataset.image_shape)}", "images of 32x32x3")
