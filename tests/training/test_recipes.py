@@ -145,6 +145,6 @@ def test_the_recipes_of_the_page_resolve(block):
 def test_the_page_names_every_option_of_the_chain_and_no_other():
     named = set(re.findall(r"`((?:data|train|model)\.[a-z0-9_]+)", PAGE))
     assert named <= set(config_lib.OPTIONS)
-    fields = set(data.Chain.__dataclass_fields__)
+    fields = set(data.TrainAugmentation.__dataclass_fields__)
     assert fields <= {name.split(".")[1] for name in named}
-    assert data.Chain.from_config(runs.small_config()) == data.Chain()
+    assert data.TrainAugmentation.from_config(runs.small_config()) == data.TrainAugmentation()
