@@ -1,4 +1,4 @@
-"""What training costs: sparse against dense steps, many steps a dispatch, PyTorch, input, start.
+"""What training costs: sparse against dense steps, many steps per dispatch, PyTorch, input, start.
 
     python -m benchmarks.train_step [--data_dir DIR] [--only PART,PART] [--rounds 8] [--json FILE]
 
@@ -109,7 +109,7 @@ def _milliseconds(run: Callable[[], Any]) -> Callable[[], float]:
 
 
 def step_lines(options: Options) -> list[Line]:
-    """Sparse against dense steps, many steps a dispatch against one."""
+    """Sparse against dense steps, many steps per dispatch against one."""
     devices, network = Devices(), NETWORKS["resnet20"]
     dense, rigl = (Training(network, name, options, devices) for name in ("dense", "rigl"))
     measures = {
@@ -167,7 +167,7 @@ def input_lines(options: Options) -> list[Line]:
     """Images a second, cropped, flipped and normalised: resident on the device against tf.data.
 
     The loop of `train.train` takes resident batches many in one program, and so does the first
-    line; the second takes one a dispatch, as a loop of anybody's might.
+    line; the second takes one per dispatch, as a loop of anybody's might.
     """
     lines = [
         Line(f"resident input, CIFAR-10, {what}", "tf.data", "images/s", aim)

@@ -1,7 +1,7 @@
 """What the command asks for: one run or a sweep of runs, through train, evaluate, analyze, report.
 
-With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
-their own for everything else. What each run is comes from `run_configs`, what is done with it from
+With `num_seeds` a run becomes several, one per seed, that are trained in one program and are runs
+of their own for everything else. What each run is comes from `run_configs`, what is done with it from
 `stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
 """
 

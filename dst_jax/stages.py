@@ -34,7 +34,7 @@ def do(
     """Takes runs through what the mode asks for.
 
     Args:
-      runs: those of one config, one a seed; in mode `evaluate`, a part of `side_by_side`.
+      runs: those of one config, one per seed; in mode `evaluate`, a part of `side_by_side`.
       run_paths: directories.
       mode: of `experiment.MODES`.
       several: whether the call has other runs, so that it is said which these are.

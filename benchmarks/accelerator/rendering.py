@@ -39,7 +39,7 @@ class Setup:
       network: in `dst_jax.models`.
       title: of the network.
       options: of the network, other than as published.
-      batch: images a batch and device.
+      batch: images per batch and device.
       images: of an evaluation, at most; 0: all that there are.
       only: some corruptions; empty: all 19.
       dtype: of the network.

@@ -75,7 +75,7 @@ def _pilot(context: Context) -> Outcome:
 
 
 def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
-    """Steps and images a second of the static method's program."""
+    """Steps and images per second of the static method's program."""
     import jax
 
     images, labels = context.train_images
@@ -100,7 +100,7 @@ def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
 
 
 def _scoring_speed(context: Context) -> dict[str, Any]:
-    """Images and conditions a second of the evaluation; compiles its programs for all runs."""
+    """Images and conditions per second of the evaluation; compiles its programs for all runs."""
     import jax
     import numpy as np
 

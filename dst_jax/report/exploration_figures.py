@@ -77,8 +77,8 @@ def exploration(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
         "rate) over all and over sparse layers, share of active weights replaced by an update, "
         "share of grown weights that were just dropped, share that survives the next update, and "
         f"gradient norms. Explored in the end: {last}.",
-        caption=f"{what}one line a run, means over logging windows. Explored: active at some time, "
-        "over the maskable weights (the ITOP rate). Gradient norms: solid of active, dotted of "
+        caption=f"{what}one line per run, means over logging windows. Explored: active at some "
+        "time, over the maskable weights (the ITOP rate). Gradient norms: solid of active, dotted of "
         f"inactive weights, at mask updates. Explored in the end: {last}.",
         svg=to_svg(figure, name),
     )
@@ -99,7 +99,7 @@ def _rows(run, key: str) -> list[tuple[int, float]]:
 
 
 def saliency(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
-    """Where each network looks: clean and corrupted pictures, one column a method."""
+    """Where each network looks: clean and corrupted pictures, one column per method."""
     runs = [
         (sample, run)
         for sample in with_part(found, "saliency")

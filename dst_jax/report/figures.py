@@ -50,7 +50,7 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
 
 
 def _corruptions(comparison: Comparison, looks: Mapping[str, Look], suffix: str) -> Drawing:
-    """Grouped bars: a group a corruption, a bar a method, the spread over seeds as error bars."""
+    """Grouped bars: a group per corruption, a bar per method, spread over seeds as error bars."""
     groups, names = comparison.groups, ["clean", *comparison.corruptions]
     per_row = max(4, _BARS_A_ROW // len(groups))
     rows = math.ceil(len(names) / per_row)
@@ -108,7 +108,7 @@ def _corruptions(comparison: Comparison, looks: Mapping[str, Look], suffix: str)
 
 
 def _severities(comparison: Comparison, looks: Mapping[str, Look], suffix: str) -> Drawing:
-    """Small multiples: accuracy against severity, first the mean, then one panel a corruption."""
+    """Small multiples: accuracy against severity, first the mean, then one panel per corruption."""
     names = ["mean", *comparison.corruptions]
     columns = min(5, len(names))
     rows = math.ceil(len(names) / columns)
@@ -168,7 +168,7 @@ def _severities(comparison: Comparison, looks: Mapping[str, Look], suffix: str) 
 def _training(
     groups: Sequence[Group], looks: Mapping[str, Look], suffix: str, what: str
 ) -> Drawing:
-    """Training loss and accuracy against steps: one line a run, one colour a method."""
+    """Training loss and accuracy against steps: one line per run, one colour per method."""
     figure = new_figure(9.6, 3.2)
     panels = figure.subplots(1, 2, sharex=True)
     for ax, key, label, scale in zip(
@@ -201,7 +201,7 @@ def _training(
         alt="Two panels of curves against the training step, loss and accuracy on training "
         f"batches, for {', '.join(group.name for group in groups)}.",
         caption=f"{f'{what}: m' if what else 'M'}eans over each logging window of training "
-        "batches; one line a run.",
+        "batches; one line per run.",
         svg=to_svg(figure, "training" + suffix),
     )
 

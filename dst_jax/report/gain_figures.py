@@ -193,7 +193,7 @@ def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing |
     return Drawing(
         name=name,
         heading="Accuracy against sparsity",
-        alt="Robust and clean accuracy against sparsity, one line a method and a dashed line for "
+        alt="Robust and clean accuracy against sparsity, one line per method and a dashed line for "
         f"its dense baseline; sparsities in percent: {', '.join(map(percent, tried))}.",
         caption=f"{title(c)}. Bands are one standard deviation over seeds.",
         svg=to_svg(figure, name),

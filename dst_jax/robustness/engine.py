@@ -1,4 +1,4 @@
-"""Renders and predicts: one compiled program a corruption, one for the network, per image shape.
+"""Renders and predicts: one compiled program per corruption, one for the network, per image shape.
 
 Rendering and prediction are two programs, so that the network is compiled once and not once a
 corruption, what is rendered does not depend on who looks at it, and several networks look at the
@@ -119,7 +119,7 @@ class Engine:
           wanted: the conditions.
 
         Returns:
-          Of each condition an outcome a network, in their order.
+          Of each condition an outcome per network, in their order.
         """
         found: dict[Condition, list[list[tuple]]] = {c: [[] for _ in networks] for c in wanted}
         waiting: collections.deque = collections.deque()
@@ -302,7 +302,7 @@ def check_predict(predict: Any, shape: tuple[int, ...], where: str = "predict") 
         )
     except UserError:
         raise
-    except Exception as error:  # whatever a stranger's function raises
+    except Exception as error:  # whatever a user-supplied function raises
         reason = (str(error).strip().splitlines() or [""])[0][:300]
         raise UserError(
             where, f"{type(error).__name__} when called with {list(shape)}: {reason}", expected

@@ -50,7 +50,7 @@ def evaluate(
     """Scores a classifier on clean and on corrupted images.
 
     Clean images go to the devices once and stay there if they fit in a quarter of their memory;
-    else they are read once a corruption. Corruptions are rendered there. The result is the same,
+    else they are read once per corruption. Corruptions are rendered there. The result is the same,
     bit by bit, for any number of devices and any order of the images, and the randomness is the
     same for any batch size too; rendered grey levels then differ by compiled rounding at most.
 
@@ -72,7 +72,7 @@ def evaluate(
       jpeg85: whether rendered images are saved as JPEG of quality 85, as those of ImageNet-C were;
         None: as the published set, see `suites.plan`.
       frost_dir: directory of the photographs of frost; without it a suite leaves frost out.
-      batch_size: images a device.
+      batch_size: images per device.
       max_images: the first so many images only; 0: all.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.

@@ -1,4 +1,4 @@
-"""What is stored of an evaluation: a row a condition, what rows share, which images were right.
+"""What is stored of an evaluation: a row per condition, what rows share, which images were right.
 
 Plain tuples, no JAX; what is made of them is in `result`, how they lie on disk in `storage`.
 """

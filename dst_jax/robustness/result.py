@@ -27,7 +27,7 @@ class Result:
 
     Attributes:
       dataset: name of the clean dataset, "" where it has none.
-      scores: a row a condition, all of one setting; clean images first.
+      scores: a row per condition, all of one setting; clean images first.
       hits: condition -> which images were right; may lack conditions whose record is lost.
       notes: what was left out and why, in sentences.
     """
@@ -325,7 +325,7 @@ class Result:
         return text.table(self)
 
     def plot_corruptions(self, *others: "Result", labels: Sequence[str] = ()) -> Any:
-        """Bars of accuracy a corruption, for this result and others: a matplotlib figure."""
+        """Bars of accuracy per corruption, for this result and others: a matplotlib figure."""
         return plots.corruptions([self, *others], labels)
 
     def plot_severities(self, *others: "Result", labels: Sequence[str] = ()) -> Any:

@@ -1,6 +1,6 @@
 """The files of results: `robustness.csv`, `.npz` and `.json` in one directory, which may hold many.
 
-The CSV has a row a condition (`records.Score`), the NPZ which images were right, the JSON whose
+The CSV has a row per condition (`records.Score`), the NPZ which images were right, the JSON whose
 scores they are, the names and the means that follow. Each is replaced whole; the CSV comes last and
 says what is done. Nothing is unpickled, no JAX. Called by `result_writer` every few seconds, and by
 the report.
@@ -36,7 +36,7 @@ class Stored(NamedTuple):
     """What a directory holds.
 
     Attributes:
-      results: one a setting, in the order of the table.
+      results: one per setting, in the order of the table.
       model: whose scores they are; None where an older version, or nobody, wrote it down.
       problems: what could not be read, in sentences; empty unless it was asked to go on.
     """

@@ -77,7 +77,7 @@ def test_fresh_pipeline_goes_on_at_any_step(stream, name, augment):
 
 
 def test_epoch_ends_and_the_next_begins(stream):
-    walked = stream(batch_size=500, put=lambda tree: tree)  # two steps an epoch
+    walked = stream(batch_size=500, put=lambda tree: tree)  # two steps per epoch
     feeds = [walked.host_inputs(step) for step in range(3)]
     assert (feeds[2]["label"] != feeds[0]["label"]).any()
     labels = np.concatenate([feed["label"] for feed in feeds[:2]])

@@ -560,7 +560,7 @@ def test_the_page_draws_all_of_it_and_compares_nothing_that_it_may_not(tmp_path)
     assert page.count(">more robust<") == 1
     assert ">less robust<" not in page
     assert text.count("More robust than dense: rigl 50 % (+10.0 pp); one seed") == 1
-    assert "14 runs of mlp on digits, 1 to 3 seeds a method, scored on Test-C, some of" in text
+    assert "14 runs of mlp on digits, 1 to 3 seeds per method, scored on Test-C, some of" in text
     assert "INCOMPLETE (8 images, others 100); 2 runs not counted, see the table." in text
     assert "2 corruptions, 4 conditions, 8 to 100 images each" in text
 

@@ -1,4 +1,4 @@
-"""Several micro-batches a step against the whole batch."""
+"""Several micro-batches per step against the whole batch."""
 
 import jax
 import jax.numpy as jnp
