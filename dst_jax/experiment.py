@@ -1,8 +1,8 @@
 """What the command asks for: one run or a sweep of runs, through train, evaluate, analyze, report.
 
 With `num_seeds` a run becomes several, one per seed, that are trained in one program and are runs
-of their own for everything else. What each run is comes from `run_configs`, what is done with it from
-`stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
+of their own for everything else. What each run is comes from `run_configs`, what is done with it
+from `stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
 """
 
 import contextlib
@@ -304,12 +304,12 @@ def evaluate_function(
 
 def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
-    from dst_jax.analysis import describe
+    from dst_jax.analysis import network_facts
 
     if config is None:
         resolved = run_configs.of_directory(path)
-        return describe.table(resolved, resolved["sparsity"]["sparsity"])
-    return describe.table(run_configs.as_published(config), config.sparsity.sparsity)
+        return network_facts.table(resolved, resolved["sparsity"]["sparsity"])
+    return network_facts.table(run_configs.as_published(config), config.sparsity.sparsity)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

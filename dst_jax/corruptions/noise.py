@@ -45,8 +45,8 @@ def poisson_tables(photons: Rows) -> tuple[np.ndarray, np.ndarray]:
     """What shot noise looks up: the distribution of the counts and the grey level of each count.
 
     An image has 256 values, so the Poisson distribution of each fits a table, and drawing is exact:
-    an inversion without a rejection loop. More photons than a white pixel expects look white, so that
-    counts end at `photons`.
+    an inversion without a rejection loop. More photons than a white pixel expects look white, so
+    that counts end at `photons`.
 
     Args:
       photons: the expected count of a white pixel, per severity; C below is the largest.

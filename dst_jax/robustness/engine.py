@@ -30,7 +30,7 @@ Predict = Callable[[jax.Array], jax.Array]
 _AHEAD = 2  # batches that the host prepares while the devices are busy
 
 
-class Outcome(NamedTuple):
+class Predictions(NamedTuple):
     """What became of each image under one condition, in the order of the image ids.
 
     Attributes:
@@ -110,7 +110,7 @@ class Engine:
 
     def score(
         self, networks: Sequence["Network"], batches: Iterable[Batch], wanted: Sequence[Condition]
-    ) -> dict[Condition, list[Outcome]]:
+    ) -> dict[Condition, list[Predictions]]:
         """Scores conditions in one pass over clean images, or over images as they are for `CLEAN`.
 
         Args:
@@ -271,12 +271,12 @@ def synthetic_images(shape: tuple[int, ...]) -> np.ndarray:
     )
 
 
-def _in_order(parts: list[tuple]) -> Outcome:
-    outcome = Outcome(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+def _in_order(parts: list[tuple]) -> Predictions:
+    outcome = Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     if len(np.unique(outcome.id)) != len(outcome.id):
         raise UserError("dataset", "images with the same id", "a number of its own for each")
     order = np.argsort(outcome.id)
-    return Outcome(*(part[order] for part in outcome))
+    return Predictions(*(part[order] for part in outcome))
 
 
 def check_predict(predict: Any, shape: tuple[int, ...], where: str = "predict") -> int:

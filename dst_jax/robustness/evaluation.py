@@ -14,7 +14,7 @@ from typing import Any
 
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import images, suites
-from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
+from dst_jax.robustness.engine import Engine, Predict, Predictions, check_predict
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.result_writer import ResultWriter
@@ -292,7 +292,7 @@ def _checked(predict: Predict, source: images.Source, size: int, argument: str) 
     return classes
 
 
-def _nan(model: str, condition: Condition, outcome: Outcome) -> str:
+def _nan(model: str, condition: Condition, outcome: Predictions) -> str:
     """Says that a network gives NaN; "" where it does not."""
     if not outcome.num_nan:
         return ""
@@ -301,7 +301,7 @@ def _nan(model: str, condition: Condition, outcome: Outcome) -> str:
     return f"{_argument('', model)} gives NaN for {lost} of {where}"
 
 
-def _accuracies(outcomes: Mapping[str, Outcome]) -> str:
+def _accuracies(outcomes: Mapping[str, Predictions]) -> str:
     """For the line of progress: the accuracy, or between which those of several models lie."""
     found = sorted(outcome.correct.mean() for outcome in outcomes.values())
     if len(found) == 1:

@@ -85,7 +85,7 @@ class Score(NamedTuple):
         return Setting(self.suite, self.source, self.preset, self.seed, self.n, self.images)
 
 
-class Hits(NamedTuple):
+class CorrectBits(NamedTuple):
     """Which images were classified correctly under one condition.
 
     Attributes:
@@ -97,7 +97,7 @@ class Hits(NamedTuple):
     images: int
 
     @classmethod
-    def pack(cls, correct: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> "Hits":
+    def pack(cls, correct: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> "CorrectBits":
         """Packs bool [N], int32 [N] and int32 [N]."""
         return cls(np.packbits(correct), checksum(ids, labels))
 

@@ -17,7 +17,7 @@ import numpy as np
 from dst_jax.data import benchmarks, datasets
 from dst_jax.errors import UserError
 from dst_jax.robustness import metrics, plots, text
-from dst_jax.robustness.records import CLEAN, Condition, Hits, Score, Setting
+from dst_jax.robustness.records import CLEAN, Condition, CorrectBits, Score, Setting
 from dst_jax.statistics import Interval, bootstrap
 
 
@@ -34,7 +34,7 @@ class Result:
 
     dataset: str
     scores: tuple[Score, ...]
-    hits: Mapping[Condition, Hits] = dataclasses.field(default_factory=dict, repr=False)
+    hits: Mapping[Condition, CorrectBits] = dataclasses.field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

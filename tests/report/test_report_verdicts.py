@@ -457,13 +457,15 @@ def imagenet(
 
 
 def answers(*paths):
-    rows = published.beside(compared(*paths))
+    rows = published.compare_with_paper(compared(*paths))
     return {(r.published.benchmark, r.method): r.ours for r in rows if r.ours != published.NOT_RUN}
 
 
 def test_a_whole_run_of_the_papers_recipe_answers(tmp_path):
     assert answers(imagenet(tmp_path)) == {("ImageNet-C", "rigl"): "40.00 (n = 1)"}
-    row = next(r for r in published.beside(compared(tmp_path / "rigl-0")) if r.method == "rigl")
+    row = next(
+        r for r in published.compare_with_paper(compared(tmp_path / "rigl-0")) if r.method == "rigl"
+    )
     assert row.images == "rendered+jpeg85 here"
 
 
