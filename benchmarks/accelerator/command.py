@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
         "--rounds",
         type=int,
         default=5,
-        help=f"most seeds of the study (%(default)s), 0 to {study.MOST_ROUNDS}; of a toy at most {study.WANTED}",
+        help=f"most seeds of the study (%(default)s), 0 to {study.MOST_ROUNDS}; "
+        f"of a toy at most {study.WANTED}",
     )
     flags.add_argument(
         "--jobs", type=int, default=4, help="programs compiled at a time on an accelerator"

@@ -1,4 +1,4 @@
-"""Keeps two calls from working in one directory at a time: each would write over the other's records.
+"""Keeps two calls from working in one directory at a time, where each would lose records.
 
 Called by `loop`, for `--work` and `--out`, before anything in them is read.
 """
