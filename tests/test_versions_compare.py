@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks import versions, versions_compare
+from benchmarks import versions, versions_compare, versions_rounded
 from dst_jax import config as config_lib
+from dst_jax import interrupt
 
 
 @pytest.fixture
@@ -207,6 +208,22 @@ def test_a_directory_that_is_there_is_not_begun(capsys, tmp_path):
     for place in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
         error = refused_arguments(["--begin", str(place)], capsys)
         assert f"--begin: found {place} (" in error
+
+
+def test_a_run_that_is_begun_stops_half_way_without_a_traceback(tmp_path, monkeypatch):
+    steps = []
+
+    def train_as_train_does(configs, workdirs, *places):
+        stopped = interrupt.Interrupt()
+        for step in range(versions_rounded.STEPS):
+            if versions_rounded.train.Log.stop_requested(None, stopped, step):
+                raise interrupt.InterruptedRunError(stopped.requested, "saved")
+            steps.append(step)
+
+    monkeypatch.setattr(versions_rounded.train, "train", train_as_train_does)
+    versions.main(["--begin", str(tmp_path / "run")])
+    assert len(steps) == versions_rounded.STOP
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["checkpoint"]["keep"] == 1
 
 
 def run_directory(place, step=25, **changes):

@@ -25,15 +25,15 @@ def held(directories: Mapping[str, Path]) -> Iterator[None]:
       UserError: one cannot be made or written, or another living call holds its lock.
     """
     with contextlib.ExitStack() as stack:
-        real = {}
+        real: dict[str, str] = {}  # resolved path -> the first flag that names it
         for flag, directory in directories.items():
             try:
                 directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(flag, f"{directory} ({error.strerror})", "a directory") from None
             real.setdefault(os.path.realpath(directory), flag)
-        for directory, flag in real.items():
-            stack.enter_context(_locked(flag, Path(directory)))
+        for path, flag in real.items():
+            stack.enter_context(_locked(flag, Path(path)))
         yield
 
 
