@@ -7,13 +7,15 @@
     python -m benchmarks.versions --json A.json --state RUN     # what this version reads there
 
 The first records one version: digests in the JSON file, the arrays in an .npz file beside it. The
-second prints a table in Markdown of what differs from the first file. XLA_FLAGS are the caller's.
+second prints a table in Markdown of what differs from the first file; with `--json` its cells go to
+a file too. Only an earlier file of the same kind is ever replaced. XLA_FLAGS are the caller's.
 `docs/versions.md` says what was found. What is recorded is in the other `versions_*` files.
 """
 
 import argparse
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -104,13 +106,72 @@ def state(run: Path) -> Recorded:
     yield from leaves(checkpoint.read(run / "checkpoints"), "state")
 
 
+def run_of(run: Path) -> str:
+    """Which run a state is of, and when: its config without seed and places, its seed, its step.
+
+    Raises:
+      UserError: it is no run directory, or has no checkpoint.
+    """
+    config = run_dir.read_config(run)
+    steps = run_dir.checkpoint_steps(run)
+    if not steps:
+        raise UserError("--state", f"{run} without a checkpoint", "a run directory with one")
+    text = json.dumps(_without_places({**config, "seed": None}), sort_keys=True)
+    named = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"config {named}, seed {config['seed']}, step {steps[-1]}"
+
+
+def _without_places(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_places(part) for k, part in value.items() if not k.endswith("_dir")}
+
+
+def check_place(path: Path, kind: str) -> None:
+    """Refuses a place for a JSON file that cannot be written or would cost something else.
+
+    Args:
+      path: `--json`.
+      kind: "record" or "summary"; an earlier one of the same kind may be replaced.
+
+    Raises:
+      UserError: no name in .json, no directory, or a file that is no earlier one.
+    """
+    if path.suffix != ".json":
+        raise UserError("--json", str(path), "a name that ends in .json")
+    if not path.parent.is_dir():
+        raise UserError("--json", str(path), "a file in a directory that is there")
+    field = {"record": "digests", "summary": "groups"}[kind]
+    expected = f"a new file, or an earlier {kind}"
+    if os.path.lexists(path):
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError):
+            found = None
+        if not (isinstance(found, dict) and field in found):
+            raise UserError("--json", f"{path}, which is no {kind}", expected)
+    elif kind == "record" and os.path.lexists(path.with_suffix(".npz")):
+        raise UserError("--json", f"{path.with_suffix('.npz')} without {path.name}", expected)
+
+
+def write(path: Path, content: Any, arrays: dict[str, np.ndarray] | None = None) -> None:
+    """Writes the JSON file, and before it the arrays; raises UserError where that fails."""
+    try:
+        if arrays is not None:
+            run_dir.write_arrays(path.with_suffix(".npz"), arrays)
+        run_dir.write_json(path, content)
+    except OSError as error:
+        expected = "a place that can be written"
+        raise UserError("--json", f"{path} ({error.strerror})", expected) from None
+
+
 def record(options: argparse.Namespace) -> None:
     """Writes the JSON file and the arrays beside it."""
-    if not options.json.parent.is_dir():
-        raise UserError("--json", str(options.json), "a file in a directory that is there")
+    check_place(options.json, "record")
     chosen = parts(options)
     if options.state:
         chosen = {"state": lambda: state(options.state)}
+    run = run_of(options.state) if options.state else ""
     if unknown := set(options.only) - set(chosen):
         raise UserError("--only", ", ".join(unknown), f"some of {', '.join(chosen)}")
     arrays: dict[str, np.ndarray] = {}
@@ -127,10 +188,10 @@ def record(options: argparse.Namespace) -> None:
         "--algorithms": " ".join(options.algorithms),
         "--networks": " ".join(options.networks),
         "--frost_dir": _digest_of_files(options.frost_dir),
+        "--state": run,
         "digests": {name: digest(array) for name, array in arrays.items()},
     }
-    run_dir.write_arrays(options.json.with_suffix(".npz"), arrays)
-    run_dir.write_json(options.json, about)
+    write(options.json, about, arrays)
 
 
 def _digest_of_files(directory: str | None) -> str:
@@ -158,7 +219,7 @@ def _processor() -> str:
 def main(arguments: list[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--json", type=Path, help="where to record, with an .npz; of --compare: a summary"
+        "--json", type=Path, help="where to record, with an .npz beside; of --compare: a summary"
     )
     parser.add_argument("--only", nargs="*", default=[], help="parts to record; default: all")
     parser.add_argument("--algorithms", nargs="*", default=[], help="to train; default: all")
@@ -184,6 +245,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.compare:
         from benchmarks import versions_compare
 
+        if options.json:
+            check_place(options.json, "summary")
         print(versions_compare.table(options.compare, options.names, options.json))
     elif options.begin:
         from benchmarks import versions_rounded

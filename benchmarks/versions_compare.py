@@ -1,8 +1,8 @@
 """The table of `benchmarks.versions --compare`: what differs between records, and by how much.
 
 Arrays are gathered into groups by the first part of their names (of trainings also the network, the
-algorithm and the step). Only what both records have is compared, and a cell says what was not.
-Called by `versions`.
+algorithm and the step). Only what both records have is compared, and a cell says what was not. All
+arrays are held against the digests of their record first. Called by `versions`.
 """
 
 import io
@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.versions import digest, write
 from dst_jax.errors import UserError
 
 ABOUT = ("python", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow", "scikit-learn")
 # What was asked for: records of unlike options have unlike arrays.
-OPTIONS = ("--only", "--algorithms", "--networks", "--frost_dir")
+OPTIONS = ("--only", "--algorithms", "--networks", "--frost_dir", "--state")
 
 
 def ulps(one: np.ndarray, other: np.ndarray) -> int:
@@ -88,7 +89,8 @@ class Record:
     """One file and the arrays beside it.
 
     Raises:
-      UserError: the file or the arrays are not there, or not what `versions --json` wrote.
+      UserError: the file or the arrays are not there, not what `versions --json` wrote, or not of
+        each other.
     """
 
     def __init__(self, path: Path):
@@ -114,6 +116,14 @@ class Record:
             raise UserError(
                 str(self._path), f"no array {min(missing)}", f"the arrays of {path.name}"
             )
+        if more := names - self.digests.keys():
+            raise UserError(
+                str(self._path), f"an array {min(more)}", f"the arrays of {path.name} alone"
+            )
+        for name, wanted in self.digests.items():
+            if digest(self[name]) != wanted:
+                text = f"another array {name} than was recorded"
+                raise UserError(str(self._path), text, f"the arrays of {path.name}")
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
@@ -125,11 +135,11 @@ class Record:
 def differences(first: Record, other: Record) -> dict[str, dict[str, dict[str, Any]]]:
     """Group -> name of an array that differs -> how; arrays of one record alone are left out."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, digest in first.digests.items():
+    for name, wanted in first.digests.items():
         if name not in other.digests:
             continue
         group = found.setdefault(group_of(name), {})
-        if digest != other.digests[name]:
+        if wanted != other.digests[name]:
             group[name] = difference(first[name], other[name])
     return found
 
@@ -176,8 +186,18 @@ def _told(names: Sequence[str], found: dict[str, dict[str, Any]]) -> str:
     return f"{len(differing)} of {len(items)} differ: {', '.join(told)}"
 
 
+def _refuse_other_runs(paths: Sequence[Path], records: Sequence[Record]) -> None:
+    """States (`--state`) are compared of one run at one step only."""
+    states = [(path, r.about.get("--state")) for path, r in zip(paths, records, strict=True)]
+    known = [(path, state) for path, state in states if state]
+    for path, state in known[1:]:
+        if state != known[0][1]:
+            expected = f"that of {known[0][0]}: {known[0][1]}"
+            raise UserError(str(path), f"the state of another run or step: {state}", expected)
+
+
 def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) -> str:
-    """The comparison in Markdown: a row per group, a column per record after the first.
+    """The comparison in Markdown: a row a group, a column a record after the first.
 
     Args:
       paths: JSON files of records.
@@ -185,9 +205,11 @@ def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) 
       summary: a JSON file for the cells of the table.
 
     Raises:
-      UserError: a file is not a record.
+      UserError: a file is not a record, or two hold states of unlike runs; or the summary cannot
+        be written.
     """
     records = [Record(path) for path in paths]
+    _refuse_other_runs(paths, records)
     lines = ["| |" + "".join(f" {path.stem} |" for path in paths), "|---|" + "---|" * len(paths)]
     for key in (*ABOUT, "XLA_FLAGS", "processor", *OPTIONS):
         lines.append(f"| {key} |" + "".join(f" {r.about.get(key, '')} |" for r in records))
@@ -209,20 +231,23 @@ def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) 
         ]
         lines.append(f"| {group} | {len(names)} |" + "".join(f" {cell} |" for cell in rows[group]))
     for path, record in zip(paths[1:], others, strict=True):
-        unlike = [key for key in OPTIONS if record.about.get(key) != first.about.get(key)]
+        # Records without a state need not say so.
+        unlike = [key for key in OPTIONS if _option(record, key) != _option(first, key)]
         if unlike:
             lines += ["", f"{path.stem} was recorded with another {', '.join(unlike)}."]
     if summary:
-        from dst_jax.runtime.run_dir import write_json
-
         about = [
             {key: r.about.get(key, "") for key in (*ABOUT, "XLA_FLAGS", *OPTIONS)} for r in records
         ]
         cells = {group: [str(len(groups[0].get(group, []))), *row] for group, row in rows.items()}
-        write_json(summary, {"records": about, "groups": cells})
+        write(summary, {"records": about, "groups": cells})
     if list_names:
         lines += _listed(paths[1:], all_found)
     return "\n".join(lines)
+
+
+def _option(record: Record, key: str) -> Any:
+    return record.about.get(key, "" if key == "--state" else None)
 
 
 def _listed(paths: Sequence[Path], all_found: Sequence[Any]) -> list[str]:

@@ -5,6 +5,7 @@ that a comparison can say by how much. Yields (name, array).
 """
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from jax import lax
 from benchmarks.versions_exact import NETWORKS, leaves
 from dst_jax import config as config_lib
 from dst_jax import models, paths, sparsity
+from dst_jax.errors import UserError
 from dst_jax.models import convolution
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.interrupt import InterruptedRunError
@@ -222,13 +224,27 @@ def _only_some(save: Callable[..., None]) -> Callable[..., None]:
 
 
 def begin(workdir: Path) -> None:
-    """Trains RigL on the convolutional network for half of its steps and stops, as at SIGTERM."""
-    workdir.mkdir(parents=True)
+    """Trains RigL on the convolutional network for half of its steps and stops, as at SIGTERM.
+
+    Raises:
+      UserError: the directory is there, or cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True)
+    except OSError as error:
+        expected = "a run directory that is not there yet"
+        raise UserError("--begin", f"{workdir} ({error.strerror})", expected) from None
     config = config_of("rigl", CONV)
     config["checkpoint"].update(every=10, keep=1)
     write_json(workdir / "config.json", config)
+
+    def stop(log: Any, interrupt: Any, step: int) -> bool:
+        if step >= STOP:
+            interrupt.requested = signal.SIGTERM  # the error that ends the training names it
+        return step >= STOP
+
     with (
-        mock.patch.object(loop.Log, "stop_requested", lambda self, _, step: step >= STOP),
+        mock.patch.object(loop.Log, "stop_requested", stop),
         contextlib.suppress(InterruptedRunError),
     ):
         loop.train([config], [workdir], None, paths.default_cache_dir())

@@ -143,7 +143,42 @@ def test_results_brought_from_another_machine_count(fakes, call, tmp_path):
     assert fakes.ran == ["one", "one"]
     assert "results.json is damaged" in printed
     assert "results.json is damaged" in table
-    assert (tmp_path / "out" / "results.damaged.json").read_text() == '{"parts": ['
+    (tmp_path / "out" / "results.json").write_text("again")
+    _, _, printed = call()
+    assert "kept as results.damaged.2.json" in printed
+    kept = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.damaged*")}
+    assert kept == {"results.damaged.json": '{"parts": [', "results.damaged.2.json": "again"}
+
+
+@pytest.mark.parametrize("shared", ["--work", "--out"])
+def test_two_calls_at_a_time_do_not_share_a_directory(fakes, call, capfd, tmp_path, shared):
+    """The second is refused before it touches anything, and works once the first has ended."""
+    places = {"--work": str(tmp_path / "work"), "--out": str(tmp_path / "out")}
+    own = {flag: place if flag == shared else place + "2" for flag, place in places.items()}
+    arguments = [f"{flag}={place}" for flag, place in own.items()]
+    found = []
+
+    def second(context):
+        if len(fakes.ran) == 1:
+            capfd.readouterr()
+            found.append((command.main(arguments), capfd.readouterr().err))
+
+    fakes.add("one", action=second)
+    code, table, _ = call()
+    assert (code, fakes.ran) == (0, ["one"])
+    ((code, error),) = found
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(f"benchmarks.accelerator: {shared}: found {places[shared]}, in use by")
+    assert "more than" not in table
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"table.md", "results.json"}  # no lock is taken home
+    assert command.main(arguments) == 0
+
+
+def test_work_and_out_may_be_one_directory(fakes, tmp_path):
+    fakes.add("one")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert command.main([f"--work={tmp_path}", f"--out={tmp_path / 'link'}"]) == 0
 
 
 def test_no_call_drops_what_another_has_done(fakes, call, tmp_path):
@@ -193,9 +228,12 @@ def test_flags_that_nothing_can_be_done_with_are_one_line(fakes, call, tmp_path)
         code, _, printed = call(budget=value)
         assert code == 2
         assert re.fullmatch(r"benchmarks\.accelerator: --budget_s: found .*\n", printed)
-    for flag in ("--seed=-1", "--epochs=-1", "--rounds=-1"):
+    for flag in ("--seed=-1", "--epochs=-1", "--rounds=-1", "--rounds=9"):
         code, _, printed = call(flag)
         assert (code, printed.count("\n")) == (2, 1)
+    text = " ".join(command.parser().format_help().split())
+    assert "most seeds of the study (5), 0 to 8; of a toy at most 3" in text
+    assert study.MOST_ROUNDS == 8
     assert not (tmp_path / "out").exists()
     (tmp_path / "out" / "results.json").mkdir(parents=True)
     code, _, printed = call()

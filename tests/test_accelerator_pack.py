@@ -79,6 +79,51 @@ def test_packing_deletes_nothing(packed, tmp_path, capfd):
     assert before == {where: listing(where) for where in before}
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("imagenet2012", "--data: found imagenet2012, [224, 224, 3]; expected images of 32x32x3"),
+        ("cifar10,tiny_imagenet", "--data: found tiny_imagenet, [64, 64, 3]; expected images of"),
+        (",", "--data: found no name; expected names of data sets"),
+        ("digits, digits", "--data: found digits more than once; expected each data set once"),
+        ("dice", "--data: found dice; expected one of cifar10, "),
+    ],
+)
+def test_what_a_packed_folder_would_refuse_is_not_packed(tmp_path, capfd, names, told):
+    assert command.main([f"--pack={tmp_path / 'folder'}", f"--data={names}"]) == 2
+    printed = capfd.readouterr()
+    assert printed.err.startswith(f"benchmarks.accelerator: {told}")
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_inside_the_sources_is_refused(tmp_path, capfd, monkeypatch):
+    root = tmp_path / "checkout"
+    (root / "benchmarks").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root / "benchmarks")
+    monkeypatch.setattr(pack, "ROOT", root)
+    for place in (root / "benchmarks" / "pk", tmp_path / "link" / "a" / "pk"):
+        assert command.main([f"--pack={place}", "--data=digits"]) == 2
+        printed = capfd.readouterr().err
+        assert f"--pack: found {place}; expected a folder outside of benchmarks" in printed
+        assert printed.count("\n") == 1
+    assert not list((root / "benchmarks").iterdir())
+
+
+@pytest.mark.parametrize("change", [{"commit": None}, {"commit": 5}, {"data": ["cifar10"]}])
+def test_a_damaged_list_is_told_in_one_line(tmp_path, capfd, monkeypatch, change):
+    facts = {"dst_jax": "1", "packages": {}, "data": {"cifar10": {}}, "commit": "0", **change}
+    facts = {key: value for key, value in facts.items() if value is not None}
+    (tmp_path / "pack.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(unpack.dst_jax, "__file__", str(tmp_path / "dst_jax" / "__init__.py"))
+    out = tmp_path / "out"
+    assert command.main([f"--out={out}", f"--work={tmp_path / 'work'}"]) == 2
+    printed = capfd.readouterr().err
+    assert printed.startswith(f"benchmarks.accelerator: {tmp_path / 'pack.json'}: found a damaged")
+    assert printed.count("\n") == 1
+    assert not out.exists()
+
+
 def test_packed_images_are_the_same_pixels_in_the_same_order(packed, tmp_path):
     folder, images, _ = packed
     assert "96 train and 40 test images" in unpack.unpack(folder, "cifar10", tmp_path)
@@ -141,6 +186,19 @@ def test_other_packed_images_are_unpacked_again_and_bad_ones_are_refused(tmp_pat
         packed_by_hand(folder, [png(2), png(9)], [1, 0], **promised)
         with pytest.raises(UserError, match=r"train\.npz: found images or labels other than"):
             unpack.unpack(folder, "cifar10", target)
+    packed_by_hand(folder, [png(2), png(9)], [1, 0])
+    for kind in ("images", "labels"):  # replaced below WORK, with the mark left as it was
+        path = target / "cifar10" / f"test.{kind}.npy"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + b"\5")
+        text = unpack.unpack(folder, "cifar10", target)
+        assert text.startswith("cifar10: 2 test images decoded in ")
+        assert text.endswith(f"; {target / 'cifar10'} held others than were unpacked there")
+        assert path.read_bytes() == whole
+        path.unlink()
+        assert "held others" not in unpack.unpack(folder, "cifar10", target)
+        assert path.read_bytes() == whole
+    assert unpack.unpack(folder, "cifar10", target) == "cifar10: unpacked before"
     whole = png(3)
     for bad in (png(3, 1), png(3, 64), whole[:-20], whole[:60], b"none"):
         packed_by_hand(folder, [png(2), bad], [1, 0])
@@ -297,14 +355,21 @@ def test_the_real_test_images_of_cifar10_survive_packing(shared_dir, cache_dir, 
 
 
 def test_digests_follow_the_files(tmp_path):
-    synthetic("train", 900, tmp_path)  # larger than what is read whole
+    images, labels = synthetic("train", 900, tmp_path), np.arange(900) % 10  # above 2 MiB
     first = identity.data("cifar10", str(tmp_path))
-    assert identity.data("cifar10", str(tmp_path)) == first
-    images, labels = data.load_arrays(CIFAR10, "train", tmp_path)
-    images = np.array(images)
-    images[-1] = 0
     array_files.write(CIFAR10, "train", images, labels, tmp_path)
-    assert identity.data("cifar10", str(tmp_path)) != first
+    assert identity.data("cifar10", str(tmp_path)) == first
+    for changed in (25, 450, 899):  # one image, wherever it lies
+        images[changed] ^= 1
+        array_files.write(CIFAR10, "train", images, labels, tmp_path)
+        assert identity.data("cifar10", str(tmp_path)) != first
+        images[changed] ^= 1
+    prepared = tmp_path / "tiny_imagenet" / "32x32" / "1.0.0"  # as TFDS names it
+    prepared.mkdir(parents=True)
+    (prepared / "train.tfrecord").write_bytes(b"1")
+    first = identity.data("tiny_imagenet32", str(tmp_path))
+    (prepared / "train.tfrecord").write_bytes(b"2")
+    assert identity.data("tiny_imagenet32", str(tmp_path)) != first
     assert identity.frost("") == ""
     (tmp_path / "frost1.png").write_bytes(b"1")
     first = identity.frost(str(tmp_path))

@@ -1,11 +1,14 @@
 """What `benchmarks.versions --compare` says of records that differ, lack arrays or are broken."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from benchmarks import versions, versions_compare
+from benchmarks import versions, versions_compare, versions_rounded
+from dst_jax import config as config_lib
+from dst_jax.runtime import interrupt
 
 
 @pytest.fixture
@@ -147,6 +150,129 @@ def test_a_part_that_is_unknown_is_told_in_one_line(tmp_path, capsys):
 def test_a_place_that_is_not_there_is_told_before_anything_is_recorded(tmp_path, capsys):
     error = refused_arguments(["--json", str(tmp_path / "no" / "A.json")], capsys)
     assert "--json: found " in error
+
+
+def test_arrays_of_another_record_are_told(write, capsys):
+    """Also where the digests agree, so that nothing would be read."""
+    arrays = {"random/a": np.arange(9), "random/b": np.arange(4)}
+    a, b = write("A", arrays), write("B", arrays)
+    b.with_suffix(".npz").write_bytes(
+        write("C", {**arrays, "random/b": np.arange(1, 5)}).with_suffix(".npz").read_bytes()
+    )
+    error = refused([a, b], capsys)
+    assert "B.npz: found another array random/b than was recorded; expected the arrays of" in error
+    np.savez_compressed(b.with_suffix(".npz"), **arrays, **{"random/c": np.arange(3)})
+    assert "found an array random/c; expected the arrays of B.json alone" in refused([a, b], capsys)
+
+
+@pytest.mark.parametrize("place", ["B.json", "link.json", "A.npz", "no/S.json", "text.json", "."])
+def test_a_summary_replaces_nothing_but_a_summary(write, capsys, tmp_path, place):
+    a, b = (write(name, {"random/a": np.arange(3)}) for name in "AB")
+    (tmp_path / "link.json").symlink_to(b)
+    (tmp_path / "text.json").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    arguments = ["--compare", str(a), str(b), "--json", str(tmp_path / place)]
+    assert "--json: found " in refused_arguments(arguments, capsys)
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        versions.main([*arguments[:-1], str(tmp_path / "S.json")])
+    assert json.loads((tmp_path / "S.json").read_text())["groups"] == {"random": ["1", "equal"]}
+
+
+@pytest.mark.parametrize("place", ["C.npz", "C", "config.json", "lone.json", "folder.json"])
+def test_a_record_replaces_nothing_but_a_record(capsys, tmp_path, place):
+    np.savez(tmp_path / "C.npz", mine=np.arange(3))
+    np.savez(tmp_path / "lone.npz", mine=np.arange(3))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "folder.json").mkdir()
+    files = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    arguments = ["--only", "promotion", "--json", str(tmp_path / place)]
+    assert "--json: found " in refused_arguments(arguments, capsys)
+    assert files == {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(capsys, tmp_path, monkeypatch):
+    def full(path, arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(versions.workdir, "write_arrays", full)
+    arguments = ["--only", "promotion", "--json", str(tmp_path / "A.json")]
+    with pytest.raises(SystemExit) as ended:
+        versions.main(arguments)
+    assert ended.value.code == 2
+    assert "A.json (No space left on device)" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_directory_that_is_there_is_not_begun(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path, tmp_path / "file", tmp_path / "file" / "below"):
+        error = refused_arguments(["--begin", str(place)], capsys)
+        assert f"--begin: found {place} (" in error
+
+
+def test_a_run_that_is_begun_stops_half_way_without_a_traceback(tmp_path, monkeypatch):
+    steps = []
+
+    def train_as_train_does(configs, workdirs, *places):
+        stopped = interrupt.Interrupt()
+        for step in range(versions_rounded.STEPS):
+            if versions_rounded.train.Log.stop_requested(None, stopped, step):
+                raise interrupt.InterruptedRunError(stopped.requested, "saved")
+            steps.append(step)
+
+    monkeypatch.setattr(versions_rounded.train, "train", train_as_train_does)
+    versions.main(["--begin", str(tmp_path / "run")])
+    assert len(steps) == versions_rounded.STOP
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["checkpoint"]["keep"] == 1
+
+
+def run_directory(place, step=25, **changes):
+    """A run directory as far as `--state` names it: a config and a step."""
+    config = config_lib.resolve(config_lib.default(), 1437)
+    config["eval"]["frost_dir"] = str(place)  # differs from machine to machine
+    for name, value in changes.items():
+        config[name] = {**config[name], **value} if isinstance(value, dict) else value
+    (place / "checkpoints" / str(step)).mkdir(parents=True)
+    (place / "config.json").write_text(json.dumps(config))
+    return place
+
+
+def test_states_are_compared_of_one_run_only(write, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(versions, "state", lambda run: iter([("state/w", np.arange(3))]))
+    runs = {
+        "A": {},
+        "same": {},
+        "seed": {"seed": 7},
+        "step": {"step": 50},
+        "config": {"train": {"learning_rate": 0.7}},
+    }
+    paths = {}
+    for name, changes in runs.items():
+        paths[name] = tmp_path / f"{name}.json"
+        run = run_directory(tmp_path / f"run_{name}", **changes)
+        versions.main(["--json", str(paths[name]), "--state", str(run)])
+    capsys.readouterr()
+    state = json.loads(paths["A"].read_text())["--state"]
+    assert re.fullmatch(r"config [0-9a-f]{8}, seed 0, step 25", state)
+    text = versions_compare.table([paths["A"], paths["same"]], False)
+    assert f"| --state | {state} | {state} |" in text
+    assert "another --state" not in text
+    for name in ("seed", "step", "config"):
+        error = refused([paths["A"], paths[name]], capsys)
+        assert f"{name}.json: found the state of another run or step: config " in error
+        assert f"expected that of {paths['A']}: {state}" in error
+    old = write("old", {"state/w": np.arange(3)})  # it does not say of which run
+    text = versions_compare.table([paths["A"], old], False)
+    assert "--state." in text.splitlines()[-1]
+
+
+def test_a_state_of_no_run_is_told_in_one_line(tmp_path, capsys):
+    arguments = ["--json", str(tmp_path / "A.json"), "--state", str(tmp_path / "none")]
+    assert "none/config.json: found no such file" in refused_arguments(arguments, capsys)
+    run = run_directory(tmp_path / "run")
+    (run / "checkpoints" / "25").rmdir()
+    arguments[-1] = str(run)
+    assert "without a checkpoint" in refused_arguments(arguments, capsys)
 
 
 def refused(paths, capsys):

@@ -6,12 +6,13 @@ are written at once. Exit codes: 0 the list was gone through, 1 a part failed, 2
 """
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.accelerator import pack, stages
+from benchmarks.accelerator import pack, stages, study
 from benchmarks.accelerator.loop import PROGRAM, Loop
 from benchmarks.accelerator.stages import Part
 from dst_jax.errors import UserError
@@ -53,7 +54,13 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="of the study's runs; 0: as many up to 30 as let three seeds of every method fit",
     )
-    flags.add_argument("--rounds", type=int, default=5, help="most seeds of the study")
+    flags.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help=f"most seeds of the study (%(default)s), 0 to {study.MOST_ROUNDS}; "
+        f"of a toy at most {study.WANTED}",
+    )
     flags.add_argument(
         "--jobs", type=int, default=4, help="programs compiled at a time on an accelerator"
     )
@@ -69,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     flags = parser().parse_args(arguments)
     try:
         if flags.pack is not None:
-            names = tuple(name for name in (flags.data or "cifar10").split(",") if name)
+            names = [name for name in map(str.strip, (flags.data or "cifar10").split(",")) if name]
             print(pack.pack(flags.pack, names, flags.data_dir, flags.frost_dir))
             return 0
         known = stages.parts()
@@ -78,7 +85,8 @@ def main(arguments: Sequence[str]) -> int:
             print("\n".join(f"{part.stage}  {part.name}  {part.title}" for part in parts))
             return 0
         _check(flags)
-        return Loop(flags, parts, known).run()
+        with contextlib.ExitStack() as locks:
+            return Loop(flags, parts, known, locks).run()
     except UserError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
@@ -88,7 +96,7 @@ def _check(flags: argparse.Namespace) -> None:
     """Refuses numbers that nothing can be done with, before anything is touched."""
     if not (math.isfinite(flags.budget_s) and 0 < flags.budget_s <= MOST_BUDGET):
         raise UserError("--budget_s", flags.budget_s, f"seconds, above 0, at most {MOST_BUDGET}")
-    for name, most in (("seed", MOST_SEED), ("epochs", 10_000), ("rounds", 1000)):
+    for name, most in (("seed", MOST_SEED), ("epochs", 10_000), ("rounds", study.MOST_ROUNDS)):
         value = getattr(flags, name)
         if not 0 <= value <= most:
             raise UserError(f"--{name}", value, f"a whole number, 0 to {most}")

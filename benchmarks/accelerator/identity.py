@@ -16,8 +16,6 @@ _PACKAGES = (
     *("jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "libtpu"),
     *("flax", "optax", "orbax-checkpoint", "numpy", "pillow", "torch"),
 )
-_WHOLE = 1 << 20  # bytes of a file that is read whole
-_SAMPLES, _SAMPLE = 16, 1 << 16  # of a larger one: places, evenly apart, and bytes at each
 
 
 @functools.cache
@@ -46,22 +44,29 @@ def xla_flags() -> str:
 
 
 def data(name: str, data_dir: str | None) -> str:
-    """Of the files of a dataset: their names, sizes and bytes, of large ones at 16 places.
+    """Of the files of a dataset: their names, sizes and all their bytes.
+
+    Images replaced under the same name are other images, wherever in a file they lie.
 
     Args:
       name: of the dataset.
       data_dir: where it is, as `dst_jax` takes it; None: TFDS's default.
     """
     from dst_jax.data import array_files
+    from dst_jax.data.datasets import DATASETS
 
     root = data_dir or array_files.default_data_dir()
     if "://" in root:
         return root
-    folder = Path(root).expanduser() / name
-    if not folder.is_dir():
+    known = DATASETS.get(name)
+    # NumPy files lie under our name, what TFDS prepared under its own.
+    names = {name, (known and known.tfds_name) or name}
+    folders = [Path(root).expanduser() / part for part in sorted(names)]
+    files = {path for folder in folders for path in folder.rglob("*") if path.is_file()}
+    if not files:
         # Digits that TFDS prepares from those of scikit-learn.
         return f"no files; scikit-learn {_version('scikit-learn')}"
-    return _of_files(folder, (path for path in folder.rglob("*") if path.is_file()))
+    return _of_files(Path(root).expanduser(), files)
 
 
 def frost(frost_dir: str) -> str:
@@ -82,13 +87,7 @@ def _version(name: str) -> str:
 def _of_files(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(root).as_posix()} {size}\n".encode())
         with open(path, "rb") as file:
-            if size <= _WHOLE:
-                digest.update(file.read())
-                continue
-            for number in range(_SAMPLES):
-                file.seek(number * (size - _SAMPLE) // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE))
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()[:16]

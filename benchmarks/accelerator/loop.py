@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dst_jax
-from benchmarks.accelerator import identity, pack, sources, stages, study_runs, table, unpack
+from benchmarks.accelerator import identity, lock, pack, sources, stages, study_runs, table, unpack
 from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_start
 from benchmarks.accelerator.records import Record, Records, key, one_line
 from benchmarks.accelerator.stages import Context, Options, Part
@@ -35,21 +35,22 @@ class Loop:
       flags: of the command line.
       parts: to be done, in this order.
       known: all parts, in the order of the table; what earlier calls did of them is in it too.
+      locks: keeps `--out` and `--work` from other calls until it is closed.
     """
 
     def __init__(
-        self, flags: argparse.Namespace, parts: Sequence[Part], known: Sequence[Part] = ()
+        self,
+        flags: argparse.Namespace,
+        parts: Sequence[Part],
+        known: Sequence[Part],
+        locks: contextlib.ExitStack,
     ):
         flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
         self._packed = unpack.packed_dir()
         self._source = sources.choose(flags.data, flags.data_dir, flags.work, self._packed)
         if flags.frost_dir:
             sources.check_frost(Path(flags.frost_dir).expanduser())
-        for directory in (flags.out, flags.work):
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(str(directory), error.strerror or "", "a directory") from None
+        locks.enter_context(lock.held({"--out": flags.out, "--work": flags.work}))
         if (flags.out / TABLE).is_dir():
             raise UserError(str(flags.out / TABLE), "a directory", "a file")
         self._records = Records(flags.work, flags.out)

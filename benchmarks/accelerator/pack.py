@@ -7,7 +7,6 @@ deleted or replaced: the folder must be new or empty. Called by `command`.
 
 import importlib.metadata
 import io
-import json
 import os
 import shutil
 import uuid
@@ -20,7 +19,6 @@ from PIL import Image
 
 import dst_jax
 from benchmarks.accelerator import sources, unpack
-from dst_jax import data
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import array_files, prepared
 from dst_jax.data.datasets import Dataset
@@ -57,10 +55,13 @@ def pack(
       What lies in it, with sizes, as text.
 
     Raises:
-      UserError: the folder holds something, a data set is not there, or it becomes too large.
+      UserError: the folder holds something or lies among our sources, a data set is not there,
+        named twice or of images that a run refuses, or the folder becomes too large.
     """
     folder = Path(os.path.abspath(folder))
+    sets_to_pack = _checked(names)
     _refuse_what_is_there(folder)
+    _refuse_inside_sources(folder)
     if unpack.packed_dir() is not None:
         raise UserError("--pack", "a packed folder", "a checkout to pack from")
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
@@ -72,7 +73,7 @@ def pack(
         for name in SOURCES:
             _copy(ROOT / name, partial / name)
         packages = {name: _copy_package(name, partial) for name in PACKAGES}
-        sets = {name: _pack_data(data.get(name), data_dir, partial) for name in names}
+        sets = {one.name: _pack_data(one, data_dir, partial) for one in sets_to_pack}
         if frost_dir:
             _copy_frost(Path(frost_dir), partial / "frost")
         write_text(partial / "run.sh", _RUN)
@@ -104,6 +105,24 @@ def pack(
         for split, part in splits.items()
     ]
     return "\n".join([*lines, f"{total:12,}  bytes in {folder}"])
+
+
+def _checked(names: Sequence[str]) -> list[Dataset]:
+    """The data sets of these names; raises UserError for what the packed folder would refuse."""
+    if not names:
+        raise UserError("--data", "no name", "names of data sets with commas between them")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError("--data", f"{', '.join(twice)} more than once", "each data set once")
+    return [sources.of_name(name) for name in names]
+
+
+def _refuse_inside_sources(folder: Path) -> None:
+    """A folder inside what is copied would be copied into itself."""
+    real = Path(os.path.realpath(folder))
+    for name in SOURCES:
+        if real.is_relative_to(ROOT / name):
+            expected = f"a folder outside of {name}, which is packed"
+            raise UserError("--pack", str(folder), expected)
 
 
 def _refuse_what_is_there(folder: Path) -> None:
@@ -227,4 +246,4 @@ def commit(folder: Path | None) -> str:
     """The commit of the code: of a packed folder, of the checkout that it was packed from."""
     if folder is None:
         return environment.commit()
-    return str(json.loads((folder / unpack.MARK).read_text())["commit"])
+    return str(unpack.contents(folder)["commit"])

@@ -7,6 +7,7 @@ for one of the same name and settings; a failure never replaces what is done. Ca
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from dst_jax.runtime.run_dir import write_json
 
 Record = dict[str, Any]
 RESULTS = "results.json"
-DAMAGED = "results.damaged.json"
+DAMAGED = "results.damaged"  # .json, then .2.json and so on: each is somebody's only copy
 _FIELDS = {"status": str, "stage": str, "title": str, "reason": str, "date": str, "settings": dict}
 _FIELDS |= {"figures": dict, "rows": list}
 
@@ -64,10 +65,12 @@ class Records:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, TypeError) as error:
+            kept = _free(self._results.with_name(DAMAGED))
             self.damaged.append(
-                f"{self._results} is damaged ({one_line(error)}): kept as {DAMAGED}, written again"
+                f"{self._results} is damaged ({one_line(error)}): kept as {kept.name}, "
+                "written again"
             )
-            os.replace(self._results, self._results.with_name(DAMAGED))
+            os.replace(self._results, kept)
             return {}
         found = {}
         for record in parts:
@@ -145,6 +148,15 @@ class Records:
 
     def _path(self, name: str, settings: Mapping[str, Any]) -> Path:
         return self._directory / f"{name}-{key(settings)}.json"
+
+
+def _free(stem: Path) -> Path:
+    """`stem` with .json, or with the first number that is not taken."""
+    for number in itertools.count(1):
+        path = stem.with_name(f"{stem.name}.{number}.json" if number > 1 else f"{stem.name}.json")
+        if not os.path.lexists(path):
+            return path
+    raise AssertionError
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,11 +71,7 @@ def choose(name: str, data_dir: str | None, work: Path, packed: Path | None) -> 
         raise UserError("--data_dir", f"{data_dir}, no directory", "an existing directory")
     there = unpack.names(packed) if packed else []
     chosen = name or (there[0] if there else DIGITS)
-    if chosen not in DATASETS:
-        raise UserError("--data", chosen, "one of " + ", ".join(sorted(DATASETS)))
-    dataset = data.get(chosen)
-    if dataset.image_shape != SHAPE:
-        raise UserError("--data", f"{chosen}, {list(dataset.image_shape)}", "images of 32x32x3")
+    dataset = of_name(chosen)
     own = str(work / "data")
     if chosen in there:
         remark = f"--data_dir is not looked at: {chosen} is packed" if data_dir else ""
@@ -87,6 +83,16 @@ def choose(name: str, data_dir: str | None, work: Path, packed: Path | None) -> 
         unpack.choose(packed, chosen)  # says what is packed
     _check(dataset, data_dir, work / "cache")
     return Source(chosen, data_dir)
+
+
+def of_name(name: str) -> Dataset:
+    """The dataset of that name; raises UserError where there is none, or no part could take it."""
+    if name not in DATASETS:
+        raise UserError("--data", name, "one of " + ", ".join(sorted(DATASETS)))
+    dataset = data.get(name)
+    if dataset.image_shape != SHAPE:
+        raise UserError("--data", f"{name}, {list(dataset.image_shape)}", "images of 32x32x3")
+    return dataset
 
 
 def check_frost(folder: Path) -> None:

@@ -48,6 +48,24 @@ def digests(encoded: bytes, labels: np.ndarray) -> dict[str, str]:
     }
 
 
+def contents(folder: Path) -> dict[str, Any]:
+    """What a packed folder's list says, with at least "commit" and "data".
+
+    Raises:
+      UserError: the list is damaged.
+    """
+    path = folder / MARK
+    try:
+        found = json.loads(path.read_text())
+        for key, kind in (("commit", str), ("data", dict)):
+            if not isinstance(found[key], kind):
+                raise TypeError(f"{key!r} is no {kind.__name__}")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        text = f"a damaged file ({type(error).__name__}: {error})"
+        raise UserError(str(path), text, "a packed folder's list", "Pack it again") from None
+    return dict(found)
+
+
 def choose(folder: Path, name: str) -> str:
     """The packed dataset of that name, or the first one.
 
@@ -62,10 +80,7 @@ def choose(folder: Path, name: str) -> str:
 
 def names(folder: Path) -> list[str]:
     """The packed datasets; raises UserError where the folder's list is damaged."""
-    try:
-        return list(json.loads((folder / MARK).read_text())["data"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(str(folder / MARK), f"a damaged file ({error})", "pack.json") from None
+    return list(contents(folder)["data"])
 
 
 def frost_dir(folder: Path | None) -> str:
@@ -75,7 +90,9 @@ def frost_dir(folder: Path | None) -> str:
 
 
 def unpack(folder: Path, name: str, target: Path) -> str:
-    """Decodes a packed dataset into `target / name`, unless the same images are there.
+    """Decodes a packed dataset into `target / name`, unless what it wrote before is there.
+
+    The files are digested at each call: ones that were changed or replaced are written again.
 
     Args:
       folder: the packed folder.
@@ -89,7 +106,7 @@ def unpack(folder: Path, name: str, target: Path) -> str:
       UserError: a file is missing or damaged, or an image cannot be decoded.
     """
     dataset = data.get(name)
-    began, done = time.perf_counter(), []
+    began, done, changed = time.perf_counter(), [], False
     for split in (dataset.train_split, dataset.test_split):
         path = folder / "data" / name / f"{split}.npz"
         encoded, offsets, labels = _open(path)
@@ -98,8 +115,11 @@ def unpack(folder: Path, name: str, target: Path) -> str:
             text = "images or labels other than those that were packed"
             raise UserError(str(path), text, f"those of {MARK}", "Pack it again")
         mark = target / name / f"{split}.packed.json"
-        if _is_there(dataset, split, target, len(labels)) and _content(mark) == found:
+        before, there = _content(mark), _digests_of_arrays(mark.parent, split)
+        if there and before == {**found, **there}:
             continue
+        if there and isinstance(before, dict):
+            changed |= any(before.get(key, value) != value for key, value in there.items())
         images = np.empty((len(labels), *dataset.image_shape), np.uint8)
 
         def decode(
@@ -122,11 +142,13 @@ def unpack(folder: Path, name: str, target: Path) -> str:
             list(pool.map(decode, range(0, len(labels), _PORTION)))
         mark.unlink(missing_ok=True)
         array_files.write(dataset, split, images, labels, target)
-        write_json(mark, found)  # last: it vouches for both arrays
+        # Last: it vouches for both arrays.
+        write_json(mark, {**found, **_digests_of_arrays(mark.parent, split)})
         done.append(f"{len(labels):,} {split}")
     if not done:
         return f"{name}: unpacked before"
-    return f"{name}: {' and '.join(done)} images decoded in {time.perf_counter() - began:.3g} s"
+    text = f"{name}: {' and '.join(done)} images decoded in {time.perf_counter() - began:.3g} s"
+    return f"{text}; {target / name} held others than were unpacked there" if changed else text
 
 
 def _decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
@@ -174,9 +196,13 @@ def _open(path: Path) -> tuple[bytes, np.ndarray, np.ndarray]:
     return encoded.tobytes(), offsets, labels
 
 
-def _is_there(dataset: Any, split: str, target: Path, count: int) -> bool:
-    folder = array_files.directory(dataset, target)
-    try:
-        return folder is not None and len(array_files.read(dataset, split, folder)[1]) == count
-    except UserError:
-        return False  # written again
+def _digests_of_arrays(folder: Path, split: str) -> dict[str, str]:
+    """SHA-256 of both NumPy files of a split; {} where one is missing or cannot be read."""
+    found = {}
+    for kind in ("images", "labels"):
+        try:
+            with open(folder / f"{split}.{kind}.npy", "rb") as file:
+                found[f"{kind}_file_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return {}
+    return found

@@ -1,7 +1,7 @@
 """The table corruption by corruption: every method's accuracy and its gain over dense.
 
-What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `figures.gains`. Only rows of
-cells: the markup is in `html_tables`. Called by `page`.
+What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `figures.gains`. Only rows
+of cells: the markup is in `html_tables`. Called by `page`.
 """
 
 from dst_jax.report.figures.drawing import styles_for, words
