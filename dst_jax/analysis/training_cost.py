@@ -11,7 +11,7 @@ import numpy as np
 
 from dst_jax import sparsity
 from dst_jax.sparsity import algorithms
-from dst_jax.sparsity.algorithms import IterativeNMPruning, budgets
+from dst_jax.sparsity.algorithms import IterativeNMPruning, mest_granet
 from dst_jax.sparsity.sparsity_types import NByM
 
 _MEST = (algorithms.MESTRandom, algorithms.MESTGradient)
@@ -81,11 +81,11 @@ def _progress(updater: sparsity.BaseUpdater, step: np.ndarray, latest: np.ndarra
       latest: [steps], the latest update before each, -1 if there is none.
     """
     if isinstance(updater, _MEST):
-        end, _ = budgets.update_steps(updater)[1:]
+        end, _ = mest_granet.update_steps(updater)[1:]
         beyond = np.where(4 * latest < 3 * end, 1.0, np.where(latest < end, 0.5, 0.0))
         return 1 - (beyond if updater.memory_bound == "soft" else np.zeros_like(beyond))
     if isinstance(updater, _GRADUAL):
-        start, end, freq = budgets.update_steps(updater, updater.prune_end_step)
+        start, end, freq = mest_granet.update_steps(updater, updater.prune_end_step)
         events = (end - start) // freq + 1
         event = np.clip((latest - start) // freq + 1, 0, events)
         return 1 - (1 - event / events) ** 3

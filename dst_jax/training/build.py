@@ -185,13 +185,13 @@ def _of_jaxpruner(algorithm: Any, options: dict[str, Any]) -> sparsity.BaseUpdat
         options = sparsity.config_keys.of_updater({**options, "library": "dst_jax"}, fields)
         for key in ("drop_fraction_schedule", "drop_fraction_floor", "sparsity_type"):
             options.pop(key, None)
-        return sparsity.original.create_updater_from_config({**options, "algorithm": name})
+        return sparsity.jaxpruner_bridge.create_updater_from_config({**options, "algorithm": name})
     except ModuleNotFoundError:
         raise UserError(
             "config.sparsity.library",
             "jaxpruner, which is not installed",
             "dst_jax, or the package from its repository",
-            sparsity.original.INSTALL,
+            sparsity.jaxpruner_bridge.INSTALL,
         ) from None
     except ValueError as error:
         raise UserError("config.sparsity", str(error), "what JaxPruner takes") from None

@@ -19,8 +19,8 @@ from dst_jax.sparsity import (
     mask_calculator,
     mask_trees,
     optimizer_state,
-    ranking,
     sparsity_types,
+    topk,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
 
@@ -218,7 +218,7 @@ class SET(random_masks.StaticRandomSparse):
           The masks of what was kept and the new masks, uint8 [...] a layer.
         """
         if self._is_unstructured():
-            kept, new_masks = ranking.drop_and_grow(
+            kept, new_masks = topk.drop_and_grow(
                 old_masks, drop_scores, grow_scores, n_kept, n_new, tie_key=tie_key
             )
         else:
