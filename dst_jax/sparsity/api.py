@@ -5,7 +5,6 @@ themselves are in `algorithms`.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import optax
@@ -143,18 +142,19 @@ def _drop_fraction_fn(
     return optax.cosine_decay_schedule(first, end, alpha=floor / first)
 
 
-def _distribution_fn(config: dict[str, Any]) -> Any:
-    """Binds the distribution function, taking its keys out of the config."""
+def _distribution(config: dict[str, Any]) -> sparsity_distributions.Distribution:
+    """Returns the distribution of a config, taking its keys out of it."""
     dist_type = config.pop("dist_type", None)
     if dist_type not in _DISTRIBUTIONS:
         raise ValueError(f"dist_type: {dist_type} is not supported. Use `erk` or `uniform`")
     if config.get("sparsity") is None:
         raise ValueError("sparsity: found none; expected a number in [0, 1]")
-    bound = {"sparsity": config.pop("sparsity")}
-    for key in ("filter_fn", "custom_sparsity_map"):
-        if value := config.pop(key, None):
-            bound[key] = value
-    return functools.partial(_DISTRIBUTIONS[dist_type], **bound)
+    return sparsity_distributions.Distribution(
+        _DISTRIBUTIONS[dist_type],
+        sparsity=config.pop("sparsity"),
+        filter_fn=config.pop("filter_fn", None),
+        custom_sparsity_map=config.pop("custom_sparsity_map", None),
+    )
 
 
 def create_updater_from_config(sparsity_config: Any) -> Any:
@@ -196,11 +196,11 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
     config = config_keys.of_updater(config, fields_of(name))
 
     is_global = issubclass(algorithm, algorithms.GlobalPruningMixin)
-    distribution_fn = None
+    distribution = None
     if is_global:
         config.pop("dist_type", None)
     else:
-        distribution_fn = _distribution_fn(config)
+        distribution = _distribution(config)
     config = {key: value for key, value in config.items() if value is not None}
     pattern = config_keys.sparsity_type(config.pop("sparsity_type", None))
     config_keys.check_pattern(name, algorithm, pattern)
@@ -212,5 +212,5 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
     if issubclass(algorithm, algorithms.SET) and "drop_fraction_fn" not in config:
         config["drop_fraction_fn"] = _drop_fraction_fn(end, **drop)
     if not is_global:
-        config["sparsity_distribution_fn"] = distribution_fn
+        config["sparsity_distribution_fn"] = distribution
     return algorithm(scheduler=_scheduler(algorithm, start, end, freq), **config)

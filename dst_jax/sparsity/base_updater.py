@@ -7,7 +7,6 @@ from inside its compiled step, or lets `wrap_optax` do that.
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ SparsityDistributionFnType = Callable[..., Any]
 _DEFAULT_SEED = 8
 _NO_UPDATES = sparsity_schedules.NoUpdateSchedule()
 _UNSTRUCTURED = sparsity_types.Unstructured()
-_NOTHING_REMOVED = functools.partial(sparsity_distributions.uniform, sparsity=0.0)
+_NOTHING_REMOVED = sparsity_distributions.Distribution(sparsity_distributions.uniform, sparsity=0.0)
 
 
 class SparseState(NamedTuple):
@@ -73,7 +72,8 @@ class BaseUpdater(Traits):
       skip_gradients: whether a mask update replaces the optimizer's step on that batch.
       is_sparse_gradients: whether the optimizer sees masked gradients.
       sparsity_type: the pattern of the masks.
-      sparsity_distribution_fn: params -> tree of sparsities; None for algorithms without one.
+      sparsity_distribution_fn: params -> tree of sparsities, such as a
+        `sparsity_distributions.Distribution`; None for algorithms without one.
       rng_seed: a PRNG key or an integer. Pass one that differs between runs: None is JaxPruner's
         fixed PRNGKey(8), which makes the random choices of all runs the same.
       use_packed_masks: whether masks are stored as bits (1/8 of the memory).
@@ -159,6 +159,9 @@ class BaseUpdater(Traits):
             return None if sparsity is None else self.topk_fn(score, sparsity)  # type: ignore[misc]
 
         return map_masks(create, sparsities, scores)
+
+    def _distribution(self) -> sparsity_distributions.Distribution:
+        return sparsity_distributions.Distribution.of(self.sparsity_distribution_fn)
 
     def _is_unstructured(self) -> bool:
         """Whether each weight is ranked on its own, by the ordinary rule."""

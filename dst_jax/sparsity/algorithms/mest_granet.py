@@ -75,11 +75,7 @@ class _Mest:
     def _targets(self, params: Any) -> Any:
         """Returns the tree of the numbers of active weights at the end, exact Python integers."""
         updater: Any = self
-        return sparsity_distributions.active_counts(
-            params,
-            updater.sparsity_distribution_fn(params),
-            sparsity_distributions.requested_sparsity(updater.sparsity_distribution_fn),
-        )
+        return updater._distribution().counts(params)
 
     def _extra(self, target: int, size: int, factor: float) -> int:
         room = size - target if self.memory_bound == "soft" else target - 1
@@ -160,7 +156,7 @@ class _Gradual:
 
     def __post_init__(self):
         super().__post_init__()  # type: ignore[misc]
-        sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
+        sparsity = self._updater._distribution().requested
         target = 0.0 if sparsity is None else 1 - sparsity
         if not target < self.initial_density <= 1:
             raise ValueError(
@@ -188,7 +184,7 @@ class _Gradual:
         """Returns the numbers of active weights after 0, 1, ... J prunings, int32 [J + 1]."""
         first, last, freq = update_steps(self, self.prune_end_step)
         total, lowest = sum(sizes), len(sizes)
-        sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
+        sparsity = self._updater._distribution().requested
         if sparsity is None:
             raise ValueError("sparsity: found layers of their own; expected one for all of them")
         events = (last - first) // freq + 1

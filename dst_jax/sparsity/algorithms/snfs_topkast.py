@@ -15,7 +15,6 @@ from dst_jax.sparsity import (
     base_updater,
     mask_trees,
     optimizer_state,
-    sparsity_distributions,
 )
 from dst_jax.sparsity.algorithms import sparse_trainers
 
@@ -129,12 +128,7 @@ class TopKAST(base_updater.BaseUpdater):
 
     def _choose(self, params: Any) -> tuple[Any, Any]:
         """Returns A and B as the state holds them."""
-        targets = self.sparsity_distribution_fn(params)  # type: ignore[misc]
-        counts = sparsity_distributions.active_counts(
-            params,
-            targets,
-            sparsity_distributions.requested_sparsity(self.sparsity_distribution_fn),
-        )
+        counts = self._distribution().counts(params)
         wider = mask_trees.map_masks(
             lambda n, p: None if n is None else min(round(n * self.backward_ratio), p.size),
             counts,
