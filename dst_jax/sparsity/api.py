@@ -11,10 +11,12 @@ import optax
 
 from dst_jax.sparsity import (
     algorithms,
+    base_updater,
     config_keys,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    traits,
 )
 
 ALGORITHM_REGISTRY: dict[str, type] = {
@@ -106,9 +108,9 @@ def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | 
         raise ValueError(
             f"update_start_step: found {start}; expected at most update_end_step, {end}"
         )
-    # The phases of AC/DC begin where they are told to, not at multiples of anything.
-    changes = getattr(algorithm, "changes_masks", True)  # a class of JaxPruner's does not say
-    needs_multiple = changes and not issubclass(algorithm, algorithms.ACDC)
+    needs_multiple = all(
+        traits.of(algorithm, name) for name in ("changes_masks", "updates_at_multiples")
+    )
     if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
         raise ValueError(
             f"update_freq: found no multiple of {freq} from update_start_step {start} to "
@@ -190,17 +192,17 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
     """
     config = config_keys.plain(sparsity_config)
     name = str(config.pop("algorithm", None))
-    if ALGORITHM_REGISTRY.get(name) is algorithms.NoPruning:
-        return algorithms.NoPruning()
-    algorithm = _algorithm(name)
-    config = config_keys.of_updater(config, fields_of(name))
+    algorithm, fields = _algorithm(name), fields_of(name)
+    if traits.of(algorithm, "is_dense"):
+        own = fields - {field.name for field in dataclasses.fields(base_updater.BaseUpdater)}
+        return algorithm(**{key: config[key] for key in own & config.keys()})
+    config = config_keys.of_updater(config, fields)
 
-    is_global = issubclass(algorithm, algorithms.GlobalPruningMixin)
     distribution = None
-    if is_global:
-        config.pop("dist_type", None)
-    else:
+    if traits.of(algorithm, "has_distribution"):
         distribution = _distribution(config)
+    else:
+        config.pop("dist_type", None)
     config = {key: value for key, value in config.items() if value is not None}
     pattern = config_keys.sparsity_type(config.pop("sparsity_type", None))
     config_keys.check_pattern(name, algorithm, pattern)
@@ -209,8 +211,8 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
 
     freq, start, end = (config.pop(key, None) for key in _SCHEDULE_KEYS)
     drop = {key: config.pop(key, None) for key in _DROP_KEYS}
-    if issubclass(algorithm, algorithms.SET) and "drop_fraction_fn" not in config:
+    if "drop_fraction_fn" in fields - config.keys():
         config["drop_fraction_fn"] = _drop_fraction_fn(end, **drop)
-    if not is_global:
+    if distribution is not None:
         config["sparsity_distribution_fn"] = distribution
     return algorithm(scheduler=_scheduler(algorithm, start, end, freq), **config)

@@ -162,10 +162,7 @@ def check_pattern(name: str, algorithm: Any, pattern: sparsity_types.SparsityTyp
     Raises:
       ValueError: it cannot.
     """
-    supported = (
-        sparsity_types.Unstructured,
-        *getattr(algorithm, "patterns", traits.Traits.patterns),
-    )
+    supported = (sparsity_types.Unstructured, *traits.of(algorithm, "patterns"))
     if isinstance(pattern, supported):
         return
     raise ValueError(

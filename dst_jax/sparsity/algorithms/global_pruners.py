@@ -39,6 +39,7 @@ class GlobalPruningMixin:
     use_normalization: bool = True
     sparsity: float = 0.0
 
+    has_distribution: ClassVar[bool] = False
     ranks_layers_together: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()
 

@@ -64,6 +64,7 @@ class _Mest:
     gradient_weight: float = 0.0
 
     drops_a_fraction: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):
@@ -76,6 +77,13 @@ class _Mest:
         """Returns the tree of the numbers of active weights at the end, exact Python integers."""
         updater: Any = self
         return updater._distribution().counts(params)
+
+    def density_progress(self, latest: np.ndarray) -> np.ndarray:
+        """Returns 1 less what is left of the soft bound; with a hard bound 1."""
+        if self.memory_bound == "hard":
+            return np.ones(latest.shape)
+        _, end, _ = update_steps(self)
+        return 1 - np.where(4 * latest < 3 * end, 1.0, np.where(latest < end, 0.5, 0.0))
 
     def _extra(self, target: int, size: int, factor: float) -> int:
         room = size - target if self.memory_bound == "soft" else target - 1
@@ -152,6 +160,7 @@ class _Gradual:
 
     ranks_layers_together: ClassVar[bool] = True
     drops_a_fraction: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):
@@ -179,6 +188,13 @@ class _Gradual:
 
     def _has_reinit(self) -> bool:
         return True
+
+    def density_progress(self, latest: np.ndarray) -> np.ndarray:
+        """Returns 1 - (1 - j/J)^3 after the j-th of the updates that prune."""
+        start, end, freq = update_steps(self, self.prune_end_step)
+        events = (end - start) // freq + 1
+        event = np.clip((latest - start) // freq + 1, 0, events)
+        return 1 - (1 - event / events) ** 3
 
     def _totals(self, sizes: list[int]) -> np.ndarray:
         """Returns the numbers of active weights after 0, 1, ... J prunings, int32 [J + 1]."""

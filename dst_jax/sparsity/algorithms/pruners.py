@@ -23,6 +23,7 @@ class NoPruning(base_updater.BaseUpdater):
 
     is_dense: ClassVar[bool] = True
     changes_masks: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = False
     patterns: ClassVar[tuple[type, ...]] = ()
 
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
@@ -57,6 +58,8 @@ class MagnitudePruning(base_updater.BaseUpdater):
 @dataclasses.dataclass
 class SaliencyPruning(base_updater.BaseUpdater):
     """Keeps the weights whose removal changes the loss most, to first order (Lee et al. 2019)."""
+
+    dense_gradients: ClassVar[str] = "updates"
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any

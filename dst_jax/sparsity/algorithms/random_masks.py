@@ -27,6 +27,7 @@ class StaticRandomSparse(base_updater.BaseUpdater):
 
     is_sparse_at_start: ClassVar[bool] = True
     changes_masks: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = False
 
     def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any

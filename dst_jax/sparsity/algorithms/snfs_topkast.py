@@ -62,6 +62,7 @@ class SNFS(sparse_trainers.SET):
 
     patterns: ClassVar[tuple[type, ...]] = ()  # shares out single weights among the layers
     needs_moments: ClassVar[str] = "mu"
+    dense_gradients: ClassVar[str] = "always"
 
     _resets_moments: ClassVar[bool] = False
 
@@ -118,6 +119,7 @@ class TopKAST(base_updater.BaseUpdater):
     backward_ratio: float = 2.0
     penalty: float = 0.0
 
+    changes_density: ClassVar[bool] = False
     keeps_dense_weights: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()
 

@@ -335,6 +335,8 @@ class SET(random_masks.StaticRandomSparse):
 class RigL(SET):
     """Drops the smallest weights and grows where the gradient is largest (Evci et al. 2020)."""
 
+    dense_gradients: ClassVar[str] = "updates"
+
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns `|gradient|`."""
         del sparse_state, params

@@ -23,6 +23,7 @@ class SteMixin:
 
     changes_masks: ClassVar[bool] = False
     keeps_dense_weights: ClassVar[bool] = True
+    dense_gradients: ClassVar[str] = "always"
 
     def is_mask_update(self, step: Any) -> bool:
         """Returns False: the state holds no masks, so there is nothing to update."""
