@@ -206,8 +206,8 @@ OPTIONS: dict[str, Option] = {
         choices=("random", "snip"),
     ),
     "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
-    "sparsity.update_start_step": Option("1", "first moment of a mask update", duration=True),
-    "sparsity.update_end_step": Option("75%", "last moment of a mask update", duration=True),
+    "sparsity.update_start_step": Option("1", "first step that may update masks", duration=True),
+    "sparsity.update_end_step": Option("75%", "last step that may update masks", duration=True),
     "sparsity.drop_fraction": Option(
         0.3, "share of a layer's active weights dropped by the first update", low=0, high=1
     ),
@@ -243,7 +243,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "sparsity.prune_end_step": Option(
         "50%",
-        "granet_* and gmp: last moment of pruning; the target density holds from then on",
+        "granet_* and gmp: last step that prunes; the target density holds from then on",
         duration=True,
     ),
     "sparsity.soft_bound": Option(

@@ -204,7 +204,7 @@ class BaseUpdater(Traits):
 
         Returns:
           The state with new masks but the old inner state, and masks of the weights that stay
-          active but go on from zero (None: none do).
+          active but restart from zero (None: none do).
         """
         sparsities = self.scheduler.get_sparsity_at_step(
             sparse_state.target_sparsities, sparse_state.count
@@ -227,7 +227,7 @@ class BaseUpdater(Traits):
     ) -> SparseState:
         """The second half of an update: what the new masks do to the optimizer's moments.
 
-        Elementwise, so that in a compiled step it becomes part of the optimizer's own arithmetic.
+        Elementwise, so that a compiled step can fuse it with the optimizer's arithmetic.
 
         Args:
           before: the state before the update.
@@ -237,7 +237,7 @@ class BaseUpdater(Traits):
           is_update: bool scalar, may be traced; where it is False nothing may change.
 
         Returns:
-          `chosen` with the inner state to go on with; here, as it was.
+          `chosen` with the new inner state; here, unchanged.
         """
         del before, reinit_masks, params, is_update
         return chosen
@@ -247,8 +247,8 @@ class BaseUpdater(Traits):
     ) -> tuple[Any, SparseState]:
         """One whole mask update: new masks and what they do to the weights.
 
-        `update_state` followed by `post_gradient_update`, and in between what only this method can
-        do: set weights to zero that were dropped and regrown at once (`regrow_same="zero"`).
+        `update_state` followed by `post_gradient_update`. Only this method can also set weights to
+        zero that were dropped and regrown at once (`regrow_same="zero"`).
 
         Args:
           sparse_state: the state.

@@ -79,7 +79,7 @@ class _Mest:
         return updater._distribution().counts(params)
 
     def density_progress(self, latest: np.ndarray) -> np.ndarray:
-        """Returns 1 less what is left of the soft bound; with a hard bound 1."""
+        """Returns 0, 0.5 and 1 in the three stages of the soft bound; 1 with a hard bound."""
         if self.memory_bound == "hard":
             return np.ones(latest.shape)
         _, end, _ = update_steps(self)
@@ -147,8 +147,8 @@ class _Gradual:
 
     The updates until `prune_end_step` are numbered j = 1..J, and after the j-th exactly
     round(d(j) * N) of all N maskable weights are active, d(j) = d_f + (d_i - d_f) (1 - j/J)^3 (Zhu
-    & Gupta 2017). The smallest `|w|` of the whole network go, without normalisation; no layer loses
-    its last weight, and no inactive weight comes back. Layers' shares are settled by that alone.
+    & Gupta 2017). The smallest `|w|` of the whole network are pruned, without normalisation; no
+    layer loses its last weight, and no inactive weight returns. Layers' densities follow from that.
 
     Attributes:
       initial_density: density d_i of the first masks, above the target, at most 1.

@@ -1,4 +1,4 @@
-"""No pruning, and pruning from dense: weights are scored, the lowest go.
+"""No pruning, and pruning from dense: weights are scored, the lowest are removed.
 
 Masks here only depend on scores and the schedule's sparsity. The same scores serve the global and
 the straight-through variants beside this file; random scores also serve the sparse trainers.
@@ -100,7 +100,7 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
 
 @dataclasses.dataclass
 class RandomPruning(base_updater.BaseUpdater):
-    """Removes random weights; what is removed stays removed."""
+    """Removes random weights, which stay removed."""
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any

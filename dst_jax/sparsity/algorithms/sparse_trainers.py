@@ -91,7 +91,7 @@ class SET(random_masks.StaticRandomSparse):
       is_debug: check on the host that what is kept was active and stays active.
       skip_gradients: True: a mask update replaces that batch's optimizer step. False: the step is
         taken too, with the new masks.
-      regrow_same: what a weight dropped and regrown at once goes on with: 'keep' its value and
+      regrow_same: what a weight dropped and regrown at once starts from: 'keep' its value and
         moments, or 'zero'. With 'zero' use `wrap_optax` or `update_params_and_state`: the state
         alone cannot change weights. Layers without an inactive weight are left alone.
       adam_fresh: what second moments (Adam's v) of new weights start from: 'zero', or 'mean_v', the
@@ -178,7 +178,7 @@ class SET(random_masks.StaticRandomSparse):
     def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
         """Counts the weights that the last update grew, those that it had just dropped included.
 
-        With the number that is newly active it gives the share that was dropped for nothing.
+        Less the number that is newly active, these were dropped and regrown at once.
 
         Args:
           sparse_state: the state right after the update, `count` being the step of the update.

@@ -57,7 +57,7 @@ class SteMixin:
         return sparse_state, None
 
     def post_gradient_update(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
-        """Returns the params themselves: the dense weights live on."""
+        """Returns the params unchanged: all weights are kept."""
         del sparse_state
         return params
 
