@@ -70,7 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "train.optimizer": "adamw",
         "train.clip_norm": 1.0,
     },
-    "gradient accumulation": {"train.accumulate": 2},
+    "gradient accumulation": {"train.grad_accum_steps": 2},
     "two seeds": {"num_seeds": 2},
 }
 _EXACT_INPUT = ("RandAugment", "AugMix")  # their products, of grey levels, are float32 and exact
@@ -217,7 +217,7 @@ def _of_options() -> Iterator[Case]:
 
 def _of_devices() -> Iterator[Case]:
     """Both forms of parallelism, resident and streamed images, 4 and 8 devices."""
-    kinds = ("ordinary", "update", "snip", "learn")
+    kinds = ("ordinary", "update", "snip", "gradients")
     for parallelism, count in itertools.product(("jit", "pmap"), (4, 8)):
         for source in ("resident", "stream"):
             yield from _training(

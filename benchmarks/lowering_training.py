@@ -75,11 +75,11 @@ class Training:
         self.state = jax.eval_shape(first, self.variables)
 
     def program(self, kind: str) -> Built:
-        """(program, its arguments, what is expected) of "ordinary", "update", "snip" or "learn"."""
+        """(program, its arguments, what is expected): "ordinary", "update", "snip", "gradients"."""
         draw, feed = self._input()
-        both = (compiled_steps.programs, compiled_steps.partial_programs)
+        both = (compiled_steps.whole_steps, compiled_steps.partial_steps)
         built = [program for of_two in both for program in of_two(self.recipe, draw)]
-        chosen = dict(zip(("ordinary", "update", "snip", "learn"), built, strict=True))[kind]
+        chosen = dict(zip(("ordinary", "update", "snip", "gradients"), built, strict=True))[kind]
         seeds = self.config["num_seeds"]
         arguments = (
             (self._replicated(self.state),) * seeds,
@@ -106,7 +106,7 @@ class Training:
         options = {
             "batch_size": BATCH,
             "augment": self.config["data"]["augment"],
-            "chain": data.Chain.from_config(self.config),
+            "train_augmentation": data.TrainAugmentation.from_config(self.config),
             "dtype": jnp.dtype(self.dtype),
         }
         images = np.zeros((BATCH, *self.dataset.image_shape), np.uint8)
@@ -115,9 +115,9 @@ class Training:
             pipeline: Any = data.ResidentPipeline(
                 self.dataset, images, labels, seed=0, put=lambda tree: tree, **options
             )
-            return pipeline.draw, self._replicated(pipeline.feed(0))
+            return pipeline.batch, self._replicated(pipeline.host_inputs(0))
         pipeline = _Stream(self.dataset, **options)
-        return pipeline.draw, self._rows({"image": images, "label": labels})
+        return pipeline.batch, self._rows({"image": images, "label": labels})
 
     def _replicated(self, tree: Tree) -> Tree:
         """Shapes of what `Devices.replicate` makes."""
@@ -143,9 +143,11 @@ class Training:
 class _Stream(data.StreamPipeline):
     """The half of a stream that runs on the devices; no dataset need be prepared."""
 
-    def __init__(self, dataset: data.Dataset, *, batch_size: int, chain: Any, **options: Any):
+    def __init__(
+        self, dataset: data.Dataset, *, batch_size: int, train_augmentation: Any, **options: Any
+    ):
         self.batch_size, self._seed = batch_size, 0
-        self._finish = functools.partial(chain.apply, dataset=dataset, **options)
+        self._finish = functools.partial(train_augmentation.apply, dataset=dataset, **options)
 
 
 def layers(params: Tree) -> int:

@@ -65,19 +65,20 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     config = config_lib.resolve(card, 1437)
     cache = paths.default_cache_dir()
     first = build.pipeline(config, devices, None, cache)
+    assert isinstance(first, data.ResidentPipeline)
     recipe = build.recipe(config)
     seeds = tuple(np.uint32(seed) for seed in range(options.seeds))
-    feeds = tuple(first.with_seed(int(seed)).feed(0) for seed in seeds)
+    feeds = tuple(first.with_seed(int(seed)).host_inputs(0) for seed in seeds)
     shape = data.get("digits").image_shape
     make = jax.jit(lambda variables, seed: step.init_state(recipe.with_seed(seed), variables))
     states = tuple(
         devices.replicate(make(models.init(recipe.model, int(seed), shape), seed)) for seed in seeds
     )
-    ordinary = devices.compile(compiled_steps.programs(recipe, first.draw)[0])
+    ordinary = devices.compile(compiled_steps.whole_steps(recipe, first.batch)[0])
 
     def vmapped(states: Any, feeds: Any, seeds: Any, count: Any, axis: Any) -> Any:
         def one(state: Any, order: Any, seed: Any) -> Any:
-            batch = first.draw({**feeds, "order": order}, state.step, axis.shard, seed)
+            batch = first.batch({**feeds, "order": order}, state.step, axis.shard, seed)
             return step.train_step(state, batch, recipe.with_seed(seed), axis, update=False)
 
         every = jax.vmap(one)

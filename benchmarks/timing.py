@@ -29,7 +29,7 @@ def seconds(run: Callable[[], Any]) -> float:
 def in_turns(
     measures: Mapping[str, Callable[[], T]], rounds: int, *, discard_first: bool = True
 ) -> dict[str, list[T]]:
-    """Takes every measure once a round, so that noise meets all alike.
+    """Takes every measure once per round, so that noise meets all alike.
 
     The order turns round every time (A B C, C B A, ...): what one leaves behind, such as busy
     threads, must not always meet the same other.
@@ -60,8 +60,20 @@ def ratios(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 def spread(ratio: Mapping[str, float], digits: int = 3) -> str:
     """What `ratios` returned as text: `1.02 (0.99 to 1.05)`."""
-    median, least, greatest = (f"{ratio[key]:.{digits}g}" for key in ("median", "min", "max"))
+    median, least, greatest = (figure(ratio[key], digits) for key in ("median", "min", "max"))
     return f"{median} ({least} to {greatest})"
+
+
+def median(figures: Sequence[float], digits: int = 3) -> str:
+    """The median of some figures, and the smallest and the largest, as `spread` writes them."""
+    found = {"median": statistics.median(figures), "min": min(figures), "max": max(figures)}
+    return spread(found, digits)
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits; `12,300` is written out, `1.2e-07` is not."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
 
 
 def circumstances() -> dict[str, Any]:

@@ -177,7 +177,7 @@ def _told(names: Sequence[str], found: dict[str, dict[str, Any]]) -> str:
 
 
 def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) -> str:
-    """The comparison in Markdown: a row a group, a column a record after the first.
+    """The comparison in Markdown: a row per group, a column per record after the first.
 
     Args:
       paths: JSON files of records.

@@ -3,7 +3,7 @@
     python run.py --config=configs/cifar100_resnet34.py        # RigL, sparsity 0.4
     python run.py --config=configs/cifar100_resnet34.py:algorithm=set,sparsity=0.5
     python run.py --config=configs/cifar100_resnet34.py --sweep=figure2
-    python run.py --config=configs/cifar100_resnet34.py:tiny   # the way of it, on digits
+    python run.py --config=configs/cifar100_resnet34.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, figures 1, 2, 5 and 7 (CIFAR100-C, 19 corruptions). The paper's appendix
 with its hyper-parameters is not public. Recipe: the published CIFAR scripts of GraNet (Liu et al.

@@ -3,7 +3,7 @@
     python run.py --config=configs/cifar10_mlp.py        # RigL, sparsity 0.5
     python run.py --config=configs/cifar10_mlp.py:algorithm=set,sparsity=0.8
     python run.py --config=configs/cifar10_mlp.py --sweep=figure2
-    python run.py --config=configs/cifar10_mlp.py:tiny   # the way of it, on digits
+    python run.py --config=configs/cifar10_mlp.py:tiny   # smoke test on digits
 
 Reproduces: an experiment that the submission of Wu et al. 2025 had and its final text names no
 more; neither its network nor its recipe nor a number of it is public. Network: LeNet-300-100 on the

@@ -63,6 +63,8 @@ def get_config(argument: str = "") -> ConfigDict:
     """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = cards.load("cifar10_mlp").get_config()
     config.train.epochs = 80.0
+    config.train.learning_rate = 0.03  # these two by `tune`, as dense has its best there
+    config.train.weight_decay = 2e-3
     config.sparsity.update_freq = "1.6%"  # 1,000 steps of 160 epochs
     config.eval.batch_size = 1000
     config.analysis.parts = ("attenuation",)

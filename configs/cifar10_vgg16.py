@@ -3,7 +3,7 @@
     python run.py --config=configs/cifar10_vgg16.py        # RigL, sparsity 0.4
     python run.py --config=configs/cifar10_vgg16.py:algorithm=dense
     python run.py --config=configs/cifar10_vgg16.py --sweep=figure2
-    python run.py --config=configs/cifar10_vgg16.py:tiny   # the way of it, on digits
+    python run.py --config=configs/cifar10_vgg16.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, figure 2 and table 2 (CIFAR10-C, 19 corruptions). The paper's appendix
 with its hyper-parameters is not public. Recipe: the published CIFAR scripts of GraNet (Liu et al.

@@ -3,7 +3,7 @@
     python run.py --config=configs/imagenet_deit_base.py        # RigL, sparsity 0.1
     python run.py --config=configs/imagenet_deit_base.py:algorithm=mest_g
     python run.py --config=configs/imagenet_deit_base.py --sweep=table1
-    python run.py --config=configs/imagenet_deit_base.py:tiny   # the way of it, on digits
+    python run.py --config=configs/imagenet_deit_base.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, figure 4 (ImageNet-C, DeiT-Base, 200 epochs, "the settings of SViTE").
 The paper's appendix is not public. Recipe: SViTE's published code (Chen et al. 2021), which is

@@ -3,7 +3,7 @@
     python run.py --config=configs/imagenet_resnet50.py        # RigL, sparsity 0.1
     python run.py --config=configs/imagenet_resnet50.py:algorithm=dense
     python run.py --config=configs/imagenet_resnet50.py --sweep=table1
-    python run.py --config=configs/imagenet_resnet50.py:tiny   # the way of it, on digits
+    python run.py --config=configs/imagenet_resnet50.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, table 1 and figures 3 and 4 (ImageNet-C, ImageNet-C-bar,
 ImageNet-3DCC). The paper's appendix with its hyper-parameters is not public. Recipe: GraNet's

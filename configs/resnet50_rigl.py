@@ -1,7 +1,7 @@
 """ImageNet, ResNet-50, RigL at 10 % sparsity: `imagenet_resnet50` under the name of its method.
 
     python run.py --config=configs/resnet50_rigl.py
-    python run.py --config=configs/resnet50_rigl.py:tiny   # the way of it, on digits
+    python run.py --config=configs/resnet50_rigl.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, table 1 and figure 3 (ImageNet-C, ResNet-50: dense 38.38, RigL 38.70
 robust accuracy, in percent, theirs). The recipe and its source are those of

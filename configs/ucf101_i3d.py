@@ -3,7 +3,7 @@
     python run.py --config=configs/ucf101_i3d.py        # RigL, sparsity 0.1
     python run.py --config=configs/ucf101_i3d.py:algorithm=mest_g
     python run.py --config=configs/ucf101_i3d.py --sweep=table1
-    python run.py --config=configs/ucf101_i3d.py:tiny   # the way of it, on sliding digits
+    python run.py --config=configs/ucf101_i3d.py:tiny   # smoke test on sliding digits
 
 Reproduces: Wu et al. 2025, table 1 (corrupted UCF101, 16 perturbations x 4 severities, I3D). The
 recipe and its source are those of `configs/ucf101_resnet3d50.py`.

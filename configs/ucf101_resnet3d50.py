@@ -3,7 +3,7 @@
     python run.py --config=configs/ucf101_resnet3d50.py        # RigL, sparsity 0.1
     python run.py --config=configs/ucf101_resnet3d50.py:algorithm=mest_g
     python run.py --config=configs/ucf101_resnet3d50.py --sweep=table1
-    python run.py --config=configs/ucf101_resnet3d50.py:tiny   # the way of it, on sliding digits
+    python run.py --config=configs/ucf101_resnet3d50.py:tiny   # smoke test on sliding digits
 
 Reproduces: Wu et al. 2025, table 1 (corrupted UCF101, 16 perturbations x 4 severities, 100 epochs,
 "the settings of Schiappa et al."). The paper's appendix is not public. Recipe: the published code

@@ -1,8 +1,9 @@
 """How `make docs` builds the site: Sphinx reads README.md, docs/ and the docstrings of dst_jax.
 
 The source directory is the repository's root, so that a link between two documents is the same here
-and on a code host; links to anything else in the repository are `repository_pages`'s. Warnings are
-errors there (`-W -n`). Nothing is asked of the network, so names of other packages are not linked.
+and on a code host. Links to anything else in the repository are `repository_pages`'s, and `links`
+checks those of the finished pages. Warnings are errors there (`-W -n`). Nothing is asked of the
+network, so names of other packages are not linked.
 """
 
 import sys
@@ -23,6 +24,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "repository_pages",
     "docstrings",
+    "links",
 ]
 
 # Documents. Only docs/ is searched: a checkout also holds environments, runs and data.

@@ -1,7 +1,7 @@
 """Trains, evaluates and reports: `dst-jax --config=digits_rigl`, or `python run.py` in a checkout.
 
 Command-line flags in, one call into `dst_jax.experiment`, one line and an exit code out (0 done,
-1 the run failed, 2 a mistake to mend, 130/143 interrupted and saved).
+1 the run failed, 2 a usage error, 130/143 interrupted and saved).
 """
 
 import re
@@ -166,7 +166,7 @@ def _call(arguments: list[str]) -> str:
         raise _mistake(error) from None
     except (UserError, RunError):
         raise
-    except Exception as error:  # whatever a stranger's card raises
+    except Exception as error:  # whatever a user-supplied card raises
         if not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
             raise
         text = (str(error).splitlines() or [""])[0]
@@ -227,7 +227,7 @@ def _evaluation() -> dict[str, Any]:
         raise UserError(
             "--batch_size",
             _BATCH_SIZE.value,
-            f"--eval_batch_size={_BATCH_SIZE.value}, the images a batch of the evaluation",
+            f"--eval_batch_size={_BATCH_SIZE.value}, the images per batch of the evaluation",
             "The training's is --config.train.batch_size",
         )
     given = {

@@ -1,8 +1,8 @@
 """What the command asks for: one run or a sweep of runs, through train, evaluate, analyze, report.
 
-With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
-their own for everything else. What each run is comes from `run_configs`, what is done with it from
-`stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
+With `num_seeds` a run becomes several, one per seed, that are trained in one program and are runs
+of their own for everything else. What each run is comes from `run_configs`, what is done with it
+from `stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
 """
 
 import contextlib
@@ -183,7 +183,7 @@ def _plan(
     states = _states(groups, run_paths)
     lines = [*notes, sweep_lib.describe(sweep.name, states)]
     if not any(run.seconds for group in states for run in group.values()):
-        from dst_jax.training import estimate as training_estimate
+        from dst_jax.analysis import training_estimate
 
         configs = [run.config for group in groups for run in group.values()]
         lines.append(training_estimate.text(configs))
@@ -304,12 +304,12 @@ def evaluate_function(
 
 def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
-    from dst_jax.analysis import describe
+    from dst_jax.analysis import network_facts
 
     if config is None:
         resolved = run_configs.of_directory(path)
-        return describe.table(resolved, resolved["sparsity"]["sparsity"])
-    return describe.table(run_configs.as_published(config), config.sparsity.sparsity)
+        return network_facts.table(resolved, resolved["sparsity"]["sparsity"])
+    return network_facts.table(run_configs.as_published(config), config.sparsity.sparsity)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:

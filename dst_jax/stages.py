@@ -34,7 +34,7 @@ def do(
     """Takes runs through what the mode asks for.
 
     Args:
-      runs: those of one config, one a seed; in mode `evaluate`, a part of `side_by_side`.
+      runs: those of one config, one per seed; in mode `evaluate`, a part of `side_by_side`.
       run_paths: directories.
       mode: of `experiment.MODES`.
       several: whether the call has other runs, so that it is said which these are.
@@ -185,9 +185,9 @@ def _evaluate(
             saved = load(path)
             evaluate.check_finished(saved)
             if main:
-                from dst_jax.analysis import describe
+                from dst_jax.analysis import network_facts
 
-                describe.write(saved)
+                network_facts.write(saved)
         except UserError as error:
             if left_out is None:
                 raise
@@ -214,10 +214,10 @@ def _analyze(
     path: Path, run: RunConfig, run_paths: RunPaths, main: bool, load: Load, *, everything: bool
 ) -> None:
     """Writes the parts of an analysis that are missing."""
-    from dst_jax.analysis import analyze, parts
+    from dst_jax.analysis import analyze, measurements
     from dst_jax.runtime.devices import any_process
 
-    config = {**run_dir.read_config(path), "analysis": parts.options_of(run.config)}
+    config = {**run_dir.read_config(path), "analysis": measurements.options_of(run.config)}
     wanted = config["analysis"]["parts"] or (ANALYSES if everything else ())
     step = max(run_dir.checkpoint_steps(path), default=0)
     work = bool(wanted) and not (

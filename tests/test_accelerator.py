@@ -1,5 +1,6 @@
 """`python -m benchmarks.accelerator`: loop, records and budget, the study."""
 
+import dataclasses
 import json
 import os
 import re
@@ -228,6 +229,50 @@ def test_what_does_not_fit_is_left_out_with_the_reason_and_the_rest_is_done(fake
     assert re.search(r"left out \|  \| takes about 1000 s, \d+ s are left", line)
 
 
+def test_time_that_is_left_is_used_for_what_was_left_out(fakes, call, monkeypatch):
+    """By worth, whatever the stage's share; what needs another part waits for it."""
+    monkeypatch.setattr(stages, "SHARES", {"b": 0.1})
+    seconds = {"first": 1000.0}
+    fakes.add("first")
+    first = fakes.parts.pop()
+    fakes.parts.append(dataclasses.replace(first, estimate=lambda context: seconds["first"]))
+    fakes.add("over", "b", seconds=40.0)
+    fakes.add("next", "b", seconds=30.0)
+    needs = lambda context: "" if "last" in context.results else "needs last"  # noqa: E731
+    fakes.add("needy", "c", missing=needs)
+    fakes.add("last", "d", action=lambda context: seconds.update(first=1.0))
+    fakes.add("never", "d", seconds=1000.0)
+    code, table, printed = call()
+    assert (code, fakes.ran) == (0, ["last", "first", "over", "next", "needy"])
+    assert table.count("left out") == 1
+    assert re.search(
+        r"title of never \| left out \|  \| takes about 1000 s, \d+ s are left ", table
+    )
+    assert printed.count("never: left out") == 1
+
+
+def test_a_toy_learns_how_busy_the_machine_is(tmp_path):
+    context = stages.Context(stages.Options(tmp_path, tmp_path, tiny=True), clock.Clock(100, 0))
+    assert context.toy_s("restart") == stages.TOY_S["restart"]
+    for name in ("masks", "corruptions", "steps"):
+        context.learn(name, 4 * stages.TOY_S[name])
+    assert 2 * stages.TOY_S["restart"] < context.toy_s("restart") < 4 * stages.TOY_S["restart"]
+    for name in ("masks", "corruptions", "steps"):
+        context.learn(name, 0.0)
+    assert context.toy_s("restart") < 2 * stages.TOY_S["restart"]
+
+
+def test_every_part_of_a_toy_has_an_estimate_of_its_own(tmp_path):
+    context = stages.Context(stages.Options(tmp_path, tmp_path, tiny=True), clock.Clock(100, 0))
+    context.results = {"study_pilot": {"epochs": 1}}
+    context.identity = "0"
+    for part in stages.parts():
+        if not part.missing(context):
+            assert part.estimate(context) > 0, part.name
+            assert part.name in stages.TOY_S
+    assert sum(stages.TOY_S.values()) < 150
+
+
 def test_a_budget_too_small_starts_nothing(fakes, call):
     fakes.add("one")
     fakes.add("two")
@@ -349,7 +394,7 @@ def test_the_archive_belongs_to_the_table(fake_runs, call, tmp_path):
     assert "report.tar.gz" not in text
     archive.unlink()
     _, text, _ = call("--rounds=2", budget=600.0)
-    assert "report.tar.gz is absent from --out" in text
+    assert "report.tar.gz is absent from --out: its run directories are not below" in text
     archive.write_text("other")
     _, text, _ = call("--rounds=2", budget=600.0)
     assert "report.tar.gz in --out is of another call and not of this table" in text
@@ -359,6 +404,23 @@ def test_the_archive_belongs_to_the_table(fake_runs, call, tmp_path):
         _, text, _ = call("--rounds=2", budget=600.0)
         assert archive.read_text() == "2"
         assert "report.tar.gz" not in text
+
+
+def test_a_bracket_is_explained_once_under_the_table():
+    def record(name, cell, count):
+        more = {"timings": count} if count else {}
+        return {"name": name, "stage": "a", "title": name, "status": "done", "figures": more,
+                "rows": [["what", cell, "", ""]], "date": "", "seconds": 1234.5,
+                "estimated_s": 0.0}  # fmt: skip
+
+    done = [record("one", "5.38 (5.3 to 5.4) ms", 4), record("two", "0 of 3 differ", 0)]
+    done += [record("three", "1,490 (1.2e-07 to 1,500)", 2)]
+    text = table.markdown({"used_s": 123.45}, done, [])
+    assert text.count("is the median of the timings") == 1
+    assert "Timings or rounds of each figure: 4 for one; 2 for three\n" in text
+    assert "| one | 1,230 | 0 |" in text
+    assert "- used_s: 123\n" in text
+    assert "median" not in table.markdown({}, done[1:2], [])
 
 
 def test_the_title_says_where():
@@ -380,6 +442,11 @@ def test_a_round_that_does_not_fit_for_all_methods_is_not_begun(fake_runs, call)
     assert (done, reports) == ([], [])
     assert table.count("needs study_") == 2
     assert "takes about" in table
+    assert re.search(r"report.tar.gz is absent from --out: no study yet, takes about \d+", table)
+    _, table, _ = call("--rounds=0")
+    assert "report.tar.gz is absent from --out: no study yet, --rounds=0" in table
+    _, table, _ = call("--only=study_pilot")
+    assert "report.tar.gz is absent from --out: no study yet, --only does not name it" in table
 
 
 def test_the_length_of_the_runs_follows_the_time(fake_runs):
@@ -449,6 +516,8 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
     assert "toy: no statement" in table  # the report judges nothing by it
     (study_dir,) = (tmp_path / "work" / "study").glob("digits-toy-*")
     assert len(list(study_dir.glob("*-0/robustness.csv"))) == len(study_runs.METHODS)
+    assert "study: ResNet-20 shrunk to width 4 and depth 1, seed 0" in table
+    assert "Timings or rounds of each figure: 5 for ceilings\n" in table
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     names = ["report.tar.gz", "results.json", "table.md"]
     assert sorted(path.name for path in files) == names

@@ -17,6 +17,7 @@ from benchmarks.accelerator import (
     command,
     identity,
     pack,
+    sources,
     unpack,
 )
 from dst_jax import data
@@ -147,6 +148,74 @@ def test_other_packed_images_are_unpacked_again_and_bad_ones_are_refused(tmp_pat
             unpack.unpack(folder, "cifar10", target)
 
 
+@pytest.fixture
+def taken(packed, tmp_path):
+    """A function: what a call in the packed folder would take."""
+    folder, _, _ = packed
+    return lambda name="", data_dir=None: sources.choose(name, data_dir, tmp_path / "work", folder)
+
+
+def test_what_is_packed_comes_before_data_dir(taken, packed, tmp_path, monkeypatch):
+    folder, _, _ = packed
+    other = tmp_path / "other"
+    other.mkdir()
+    own = str(tmp_path / "work" / "data")
+    assert taken() == sources.Source("cifar10", own, folder)
+    for name in ("", "cifar10"):
+        found = taken(name, str(other))
+        assert (found.name, found.data_dir, found.packed) == ("cifar10", own, folder)
+        assert found.remark == "--data_dir is not looked at: cifar10 is packed"
+    cifar100 = data.get("cifar100")
+    with pytest.raises(UserError, match="--data: found cifar100; expected packed here: cifar10"):
+        taken("cifar100")
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    for split in ("train", "test"):
+        array_files.write(cifar100, split, images, np.arange(2), other)
+    assert taken("cifar100", str(other)) == sources.Source("cifar100", str(other))
+    for name in ("", "digits"):  # without a packed folder; a directory without digits in it
+        found = sources.choose(name, str(other), tmp_path / "work", None)
+        assert (found.name, found.data_dir, found.embedded) == ("digits", own, True)
+    (other / "cifar100" / "test.labels.npy").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        taken("cifar100", str(other))
+    monkeypatch.setattr(sources, "_installed", lambda package: False)
+    with pytest.raises(UserError, match="tensorflow_datasets is not installed"):
+        taken("tiny_imagenet32", str(other))
+
+
+@pytest.mark.parametrize("flags", [[], ["--data=digits"], ["--data=cifar10"], ["--tiny"]])
+def test_a_data_dir_that_is_not_there_is_one_line(flags, tmp_path, capfd):
+    for name in ("data_dir", "frost_dir"):
+        arguments = [f"--{name}={tmp_path / 'none'}", f"--out={tmp_path / 'out'}"]
+        assert command.main([*arguments, f"--work={tmp_path / 'work'}", *flags[:1]]) == 2
+        printed = capfd.readouterr()
+        if name == "data_dir":
+            assert printed.err.startswith("benchmarks.accelerator: --data_dir: found ")
+        assert printed.out + printed.err == printed.err
+        assert printed.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_digits_without_tfds_are_those_of_tfds(tmp_path, cache_dir):
+    source = sources.choose("digits", None, tmp_path, None)
+    assert source.embedded
+    source.prepare()
+    files = sorted((tmp_path / "data" / "digits").iterdir())
+    times = [path.stat().st_mtime_ns for path in files]
+    source.prepare()
+    assert [path.stat().st_mtime_ns for path in files] == times
+    digits = data.get("digits")
+    for split in ("train", "test"):
+        ours = data.load_arrays(digits, split, source.data_dir)
+        theirs = data.load_arrays(digits, split, None, cache_dir)  # in another order
+        assert len(ours[1]) == len(theirs[1]) > 300
+        one, two = (
+            sorted((image.tobytes(), int(label)) for image, label in zip(*found, strict=True))
+            for found in (ours, theirs)
+        )
+        assert one == two
+
+
 # Hides what a bare machine lacks, then does ceilings and a training with its evaluation.
 BARE = """
 import sys
@@ -164,6 +233,11 @@ from pathlib import Path
 from benchmarks.accelerator import command, trainer
 out, work = sys.argv[1:]
 flags = ["--tiny", "--only=ceilings", "--budget_s=500", f"--out={out}", f"--work={work}"]
+assert command.main(flags) == 0
+here = str(Path(work) / "here")
+Path(here).mkdir()
+flags = ["--tiny", "--only=corruptions,steps", "--budget_s=500", "--data=digits"]
+flags += [f"--out={out}/digits", f"--work={work}/digits", f"--data_dir={here}"]
 assert command.main(flags) == 0
 from dst_jax import experiment
 from dst_jax.paths import RunPaths
@@ -195,6 +269,11 @@ def test_a_packed_folder_trains_and_reports_with_what_a_bare_machine_has(packed,
     assert done.returncode == 0, done.stderr
     table = (out / "table.md").read_text()
     assert "- data: cifar10" in table
+    of_digits = (out / "digits" / "table.md").read_text()
+    assert "- data: digits" in of_digits
+    assert "failed" not in of_digits
+    assert "test images | 4 equal in every pixel" in of_digits
+    assert "mask entries differ" in of_digits
     assert "96 train and 40 test images decoded" in table
     assert (work / "run" / "report.html").exists()
     assert "rigl" in done.stdout

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import math
+import re
 import time
 import types
 
@@ -10,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import timing
 from benchmarks.accelerator import speed, speed_counts, speed_pytorch, speed_training, stages
 from dst_jax import models
 
 NO_TORCH = "needs PyTorch"
 TOY = speed_training.TOY
+SHRUNK = "DeiT-S shrunk to width 64 and depth 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,30 @@ class FakeClock:
 
     def left(self):
         return self.remaining
+
+
+def check_figures(rows):
+    """No figure of a row but the size of something has more than 3 significant digits."""
+    for cell in (cell for row in rows for cell in row[1:]):
+        for number in re.findall(r"\d[\d,]*\.?\d*(?:e[+-]\d+)?", cell):
+            digits = number.partition("e")[0].replace(",", "").replace(".", "").strip("0")
+            assert len(digits) <= 3, (number, cell)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((1234567, "1,230,000"), (999.6, "1,000"), (1000, "1,000"), (123.45, "123")),
+        *((1.0046, "1"), (0.16484, "0.165"), (1.234e-7, "1.23e-07"), (0, "0")),
+    ],
+)
+def test_figures_have_three_digits(value, text):
+    assert timing.figure(value) == text
+
+
+def test_a_spread_stands_beside_its_figure():
+    assert timing.median([3000.0, 1000.0, 2000.0]) == "2,000 (1,000 to 3,000)"
+    assert timing.spread({"median": 1.0, "min": 0.5, "max": 1234.0}) == "1 (0.5 to 1,230)"
 
 
 @pytest.fixture
@@ -62,7 +89,7 @@ def test_counts_of_arithmetic_are_the_published_ones(name, data, published):
 
 
 def test_shares_of_the_peaks():
-    # 1,000 images a second of 4 GMACs are 24 TFLOP/s of training, 12 on each of two devices.
+    # 1,000 images per second of 4 GMACs are 24 TFLOP/s of training, 12 on each of two devices.
     assert speed_counts.tflops(1000, 4_000_000_000) == pytest.approx(24)
     assert speed_counts.tflops(1000, 4_000_000_000, devices=2) == pytest.approx(12)
     found = speed_counts.shares(24, 96, 240)
@@ -100,6 +127,15 @@ def test_a_part_is_measured_and_pytorch_that_fails_is_a_reason(context, monkeypa
     ms = figures["ms_per_step"]
     each = [a / b for a, b in zip(ms["rigl"], ms["dense"], strict=True)]
     assert figures["rigl_over_dense"]["min"] == pytest.approx(min(each))
+    assert all(row[0].startswith(SHRUNK) for row in outcome["rows"])
+    low, high = timing.figure(min(ms["dense"])), timing.figure(max(ms["dense"]))
+    assert f" at {timing.figure(median)} ({low} to {high}) ms" in outcome["rows"][0][1]
+    assert figures["timings"] == len(ms["dense"])
+
+    # The update of another network, which a toy has not.
+    outcome_of_update = speed._update_run(speed_training.NETWORKS[0], context)
+    assert outcome_of_update["rows"][0][0].startswith(f"in place of ResNet-50, {SHRUNK}, 32 px")
+    check_figures(outcome_of_update["rows"] + outcome["rows"])
 
     # PyTorch: one form works, the other has no compiler. Ours goes on with the same programs.
     compiled = speed_training._held[0].compile_s
@@ -122,6 +158,7 @@ def test_a_part_is_measured_and_pytorch_that_fails_is_a_reason(context, monkeypa
     assert outcome["figures"]["missing"] == {"compiled": "RuntimeError: no working C compiler"}
     assert [row[-1] for row in outcome["rows"]][1] == "RuntimeError: no working C compiler"
     assert taken == [3, 2, 2]
+    check_figures(outcome["rows"])
     assert outcome["figures"]["ours_over"]["eager"]["median"] > 0
 
     fake.parameter_count = lambda *a, **k: weights + 1
@@ -133,7 +170,7 @@ def test_without_pytorch_the_reason_is_in_the_table(context, monkeypatch):
     monkeypatch.setattr(speed_pytorch, "pytorch", lambda: "no PyTorch here (why)")
     outcome = speed_pytorch.run(TOY, context)
     assert outcome["rows"] == [
-        ["DeiT-S: our dense step", "missing", "PyTorch", outcome["rows"][0][3]]
+        [f"{SHRUNK}: our dense step", "missing", "PyTorch", outcome["rows"][0][3]]
     ]
     assert outcome["rows"][0][3] == "no PyTorch here (why)"
 

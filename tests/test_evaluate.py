@@ -10,7 +10,7 @@ import pytest
 import runs
 
 from dst_jax import data, evaluate, load_run, robustness
-from dst_jax.analysis import describe
+from dst_jax.analysis import network_facts
 from dst_jax.data import array_files
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
@@ -241,7 +241,7 @@ def test_a_runs_directory_takes_no_scores_of_what_may_not_be_that_run(
     evaluated = tmp_path / "run"
     shutil.copytree(workdir, evaluated, ignore=shutil.ignore_patterns("robustness.*"))
     run = load_run(evaluated)
-    describe.write(run)
+    network_facts.write(run)
     options = {"path": evaluated, "max_images": 8, "cache_dir": cache_dir, "quiet": True}
     with pytest.raises(UserError, match="a run's directory, for a function without weights"):
         robustness.evaluate(lambda x: run.predict(x), "digits", ["contrast"], **options)

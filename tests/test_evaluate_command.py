@@ -12,7 +12,6 @@ import runs
 
 from dst_jax import config as config_lib
 from dst_jax import evaluate, experiment, run_configs, stages
-from dst_jax.analysis import describe
 from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths
@@ -173,7 +172,7 @@ def test_a_damaged_member_does_not_stop_the_others(trained, tmp_path, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_load", poisoned)
-        patch.setattr(describe, "write", lambda run: None)
+        patch.setattr(network_facts, "write", lambda run: None)
         with pytest.raises(UserError, match=r"odd/config\.json"):
             experiment.run(None, several, mode="evaluate", evaluation={"seed": 9})
     said = capsys.readouterr().out

@@ -12,10 +12,10 @@ import runs
 
 from dst_jax import config as config_lib
 from dst_jax import paths
+from dst_jax.analysis import training_estimate
 from dst_jax.errors import UserError
 from dst_jax.runtime import environment, run_dir
 from dst_jax.sweep import Sweep, plan
-from dst_jax.training import estimate as training_estimate
 
 
 def test_a_sweep_changes_its_members_only():

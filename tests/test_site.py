@@ -80,7 +80,10 @@ def build(directory, text: str) -> str:
         (source / name).write_text(content)
     (source / "guide.md").write_text(FILES["guide.md"] + text + "\n")
     options = {
-        "extensions": ["myst_parser", "repository_pages", "docstrings"],
+        "extensions": [
+            *("myst_parser", "sphinx.ext.viewcode"),
+            *("repository_pages", "docstrings", "links"),
+        ],
         "exclude_patterns": ["source"],
         "myst_heading_anchors": 4,
         "nitpicky": True,
@@ -120,6 +123,9 @@ BROKEN = {
     NAME.format("three", "See :func:`no_function`."): "no_function",
     NAME.format("four", "Where |w| is small."): '"w"',
 }
+# HTML is passed on as it is written: only the finished pages tell.
+BROKEN_HTML = ["#five-words", "index.html#six-words", "seven.html", "_static/eight.css"]
+GOOD_HTML = ["#", "#two-words", "genindex.html", "guide.html#two-words", "https://example.org#nine"]
 
 
 def test_what_leads_somewhere_is_no_warning(tmp_path):
@@ -134,9 +140,38 @@ def test_what_leads_somewhere_is_no_warning(tmp_path):
 def test_what_leads_nowhere_is_a_warning(tmp_path):
     found = build(tmp_path, "\n\n".join(BROKEN)).splitlines()
     lines = [line for line in found if "WARNING" in line or "ERROR" in line]
+    lines = [line for line in lines if "leads nowhere" not in line]  # of the finished pages
     for text, name in BROKEN.items():
         assert sum(name in line for line in lines) == 1, (text, found)
     assert len(lines) == len(BROKEN), found
+
+
+def test_links_of_the_finished_pages_lead_somewhere(tmp_path):
+    text = "\n\n".join(f'<a href="{link}">link</a>' for link in (*GOOD_HTML, *BROKEN_HTML))
+    found = build(tmp_path, text).splitlines()
+    assert [re.findall(r"guide\.html:\d+: WARNING: the link (\S+) leads nowhere", line)
+            for line in found] == [[link] for link in BROKEN_HTML]  # fmt: skip
+
+
+# Two names of one source file: one is described where it is exported, one where it is defined.
+EXPORTED = """
+```{eval-rst}
+.. py:module:: dst_jax.robustness
+.. py:class:: Score
+.. py:module:: dst_jax.robustness.records
+.. py:class:: Hits
+
+   .. py:method:: pack
+```
+"""
+
+
+def test_sources_lead_back_to_what_is_described(tmp_path):
+    assert build(tmp_path, EXPORTED) == ""
+    page = tmp_path / "html" / "_modules" / "dst_jax" / "robustness" / "records.html"
+    found = set(re.findall(r'class="viewcode-back" href="[^"#]*#([^"]*)"', page.read_text()))
+    hits = "dst_jax.robustness.records.CorrectBits"
+    assert found == {"dst_jax.robustness.Score", hits, f"{hits}.pack"}
 
 
 def test_pages_of_files_show_them(tmp_path):

@@ -15,7 +15,7 @@ class Trainer:
         self.pipeline = build.pipeline(config, devices, None, cache_dir)
         self.recipe = build.recipe(config)
         self.is_update = self.recipe.updater.scheduler.is_mask_update_iter
-        both = compiled_steps.programs(self.recipe, self.pipeline.draw)
+        both = compiled_steps.whole_steps(self.recipe, self.pipeline.batch)
         self.ordinary, self.update = map(devices.compile, both)
 
     def first(self):
@@ -29,7 +29,7 @@ class Trainer:
 
     def run(self, program, state, now, count):
         seed = np.uint32(self.recipe.seed)
-        return program((state,), (self.pipeline.feed(now),), (seed,), count)[0]
+        return program((state,), (self.pipeline.host_inputs(now),), (seed,), count)[0]
 
     def states(self, steps):
         """The state after each step, canonical, as NumPy arrays."""

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from benchmarks.accelerator import trainer
+from benchmarks.accelerator.speed_training import shrunk
 from benchmarks.accelerator.stages import Context, Outcome, Part
 
 SEVERITY = 3
@@ -61,7 +62,9 @@ def _scores(shapes: Sequence[tuple[int, ...]], kind: str, seed: int) -> list[Any
 
 
 def _mask_estimate(context: Context) -> float:
-    return 30.0 if context.options.tiny else 20 + 3 * context.longest_compile(20.0)
+    if context.options.tiny:
+        return context.toy_s("masks")
+    return 20 + 3 * context.longest_compile(20.0)
 
 
 def _mask_run(context: Context) -> Outcome:
@@ -75,6 +78,7 @@ def _mask_run(context: Context) -> Outcome:
     tiny = context.options.tiny
     network: dict[str, Any] = {"width": 4, "depth": 1} if tiny else {}
     name = "resnet20" if tiny else "resnet18"
+    title = shrunk("ResNet-20", 4, 1) if tiny else "ResNet-18"
     methods = METHODS[:3] if tiny else METHODS
     module = models.create(name, 10, **network)
     params = models.init(module, context.options.seed, (32, 32, 3))["params"]
@@ -127,8 +131,8 @@ def _mask_run(context: Context) -> Outcome:
         "figures": {"entries": counted, "differing": wrong, "compile_s": compile_s},
         "rows": [
             [
-                f"masks from given scores, weights and gradients: {len(methods)} methods, 3 kinds "
-                "of scores",
+                f"masks of {title} from given scores, weights and gradients: {len(methods)} "
+                "methods, 3 kinds of scores",
                 f"{counted:,} entries",
                 _against(context),
                 text,
@@ -141,7 +145,9 @@ def _mask_run(context: Context) -> Outcome:
 
 
 def _corruption_estimate(context: Context) -> float:
-    return 70.0 if context.options.tiny else 40 + 2 * context.longest_compile(20.0)
+    if context.options.tiny:
+        return context.toy_s("corruptions")
+    return 40 + 2 * context.longest_compile(20.0)
 
 
 def _corruption_run(context: Context) -> Outcome:
@@ -213,7 +219,9 @@ def _corruption_run(context: Context) -> Outcome:
 
 
 def _step_estimate(context: Context) -> float:
-    return 60.0 if context.options.tiny else 40 + 2 * context.longest_compile(30.0)
+    if context.options.tiny:
+        return context.toy_s("steps")
+    return 40 + 2 * context.longest_compile(30.0)
 
 
 def _step_run(context: Context) -> Outcome:
@@ -238,6 +246,7 @@ def _step_run(context: Context) -> Outcome:
         },
         len(labels),
     )
+    title = shrunk("an MLP" if context.options.tiny else "ResNet-20", 16, 1)
     device, cpu = _both()
 
     def train(where: Any, precision: str) -> dict[str, Any]:
@@ -287,8 +296,8 @@ def _step_run(context: Context) -> Outcome:
         figures[precision] = found
         rows.append(
             [
-                f"{STEPS} RigL steps in float32, precision {precision}: loss of a step, weights "
-                "of a layer",
+                f"{STEPS} RigL steps of {title} in float32, precision {precision}: loss of a "
+                "step, weights of a layer",
                 f"{found['masks']} of {found['mask_entries']:,} mask entries differ",
                 _against(context),
                 f"relative at most {found['loss']:.2g} and {found['params']:.2g}",

@@ -59,7 +59,7 @@ def data(name: str, data_dir: str | None) -> str:
         return root
     folder = Path(root).expanduser() / name
     if not folder.is_dir():
-        # The digits are made from those of scikit-learn.
+        # Digits that TFDS prepares from those of scikit-learn.
         return f"no files; scikit-learn {_version('scikit-learn')}"
     return _of_files(folder, (path for path in folder.rglob("*") if path.is_file()))
 

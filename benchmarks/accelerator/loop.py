@@ -16,19 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import dst_jax
-from benchmarks.accelerator import identity, pack, stages, study_runs, table, unpack
+from benchmarks.accelerator import identity, pack, sources, stages, study_runs, table, unpack
 from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_start
 from benchmarks.accelerator.records import Record, Records, key, one_line
 from benchmarks.accelerator.stages import Context, Options, Part
-from dst_jax import data
 from dst_jax.errors import UserError
 from dst_jax.runtime.interrupt import InterruptedRunError
 from dst_jax.runtime.run_dir import write_text
 
 PROGRAM = "benchmarks.accelerator"
 TABLE = "table.md"
-FILES = 8  # at the top of --out, at most; a machine may give no more back
-FILE_BYTES = 16 << 20
 
 
 class Loop:
@@ -44,6 +41,10 @@ class Loop:
         self, flags: argparse.Namespace, parts: Sequence[Part], known: Sequence[Part] = ()
     ):
         flags.out, flags.work = flags.out.absolute(), flags.work.absolute()
+        self._packed = unpack.packed_dir()
+        self._source = sources.choose(flags.data, flags.data_dir, flags.work, self._packed)
+        if flags.frost_dir:
+            sources.check_frost(Path(flags.frost_dir).expanduser())
         for directory in (flags.out, flags.work):
             try:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -53,22 +54,13 @@ class Loop:
             raise UserError(str(flags.out / TABLE), "a directory", "a file")
         self._records = Records(flags.work, flags.out)
         self.clock = Clock(flags.budget_s, process_start())
-        name, data_dir = flags.data, flags.data_dir
-        self._packed = unpack.packed_dir()
-        self._to_unpack = self._packed if not data_dir else None
-        if self._to_unpack:
-            name = unpack.choose(self._to_unpack, name)
-            data_dir = str(flags.work / "data")
-        shape = data.get(name or "digits").image_shape
-        if shape != (32, 32, 3):
-            raise UserError("--data", f"{name}, {list(shape)}", "images of 32x32x3")
         self._options = Options(
             out=flags.out,
             work=flags.work,
             tiny=flags.tiny,
             jobs=flags.jobs,
-            data=name or "digits",
-            data_dir=data_dir,
+            data=self._source.name,
+            data_dir=self._source.data_dir,
             frost_dir=flags.frost_dir or unpack.frost_dir(self._packed),
             seed=flags.seed,
             epochs=flags.epochs,
@@ -76,7 +68,7 @@ class Loop:
         )
         shares = {} if flags.only else stages.SHARES
         self._context = Context(self._options, self.clock, say=self.say, shares=shares)
-        self._remarks = list(self._records.damaged)
+        self._remarks = [*self._records.damaged, *filter(None, [self._source.remark])]
         for remark in self._remarks:
             self.say(remark)
         self._parts = _processes_first(parts)
@@ -123,7 +115,19 @@ class Loop:
         for part in self._parts:
             if part not in alone:
                 self._one(part)
+        self._use_the_rest([part for part in self._parts if part not in alone])
         self._bring_files()
+
+    def _use_the_rest(self, parts: Sequence[Part]) -> None:
+        """Does what was left out and fits now, the first in the list first, whatever its stage.
+
+        Parts may have taken less than was expected, and stages less than their share.
+        """
+        self._context.shares = {}
+        while self.clock.left() > 0:
+            waiting = [part for part in parts if part.name in self._left_out]
+            if not any(self._one(part, again=True) for part in waiting):
+                return
 
     def _prepare(self) -> None:
         """Images where the library finds them, the compilation cache, and what hardware it is."""
@@ -134,9 +138,7 @@ class Loop:
             for name in self._left_out:
                 self._left_out[name] = f"the budget, {self.clock.budget:g} s, is over"
             return
-        if self._to_unpack:
-            target = self._options.work / "data"
-            note = unpack.unpack(self._to_unpack, self._options.data, target)
+        if note := self._source.prepare():
             self.say(note)
             self._remarks.append(note)
         _use_compilation_cache(self._context.cache_dir)
@@ -155,42 +157,45 @@ class Loop:
                 if found:
                     self._keep(found, kept=True)
 
-    def _one(self, part: Part) -> None:
-        """One part: kept, left out, done or failed."""
+    def _one(self, part: Part, *, again: bool = False) -> bool:
+        """One part: kept, left out, done or failed; whether it was begun.
+
+        `again`: it was left out before.
+        """
         self._left_out.pop(part.name, None)
         began = time.monotonic()
         settings: dict[str, Any] = {}
         estimate = 0.0
         try:
             if self.clock.left() <= 0:
-                self._leave_out(part, f"the budget, {self.clock.budget:g} s, is over")
-                return
+                self._leave_out(part, f"the budget, {self.clock.budget:g} s, is over", again)
+                return False
             if reason := part.missing(self._context):
                 if reason != stages.NOT_ASKED:
-                    self._leave_out(part, reason)
-                return
+                    self._leave_out(part, reason, again)
+                return False
             settings = {**self.common_settings(part), **part.settings(self._context)}
             found, why = self._records.read(part.name, settings)
-            if why:
+            if why and why not in self._remarks:
                 self.say(why)
                 self._remarks.append(why)
             if found:
                 self.say(f"{part.name}: kept from an earlier call")
                 self._keep(found, kept=True)
-                return
+                return False
             estimate = part.estimate(self._context)
             if estimate > (left := self._context.left(part.stage)):
                 of = f" for stage {part.stage}" if left < self.clock.left() else ""
-                self._leave_out(
-                    part, f"takes about {estimate:.0f} s, {max(left, 0):.0f} s are left{of}"
-                )
-                return
+                reason = f"takes about {estimate:.0f} s, {max(left, 0):.0f} s are left{of}"
+                self._leave_out(part, reason, again)
+                return False
             self.say(f"{part.name}: {part.title} (about {estimate:.0f} s)")
             self._left_out[part.name] = "begun, not finished"
             self.write()
             began = time.monotonic()
             outcome = part.run(self._context)
             record = {"status": "done", "reason": "", **outcome}
+            self._context.learn(part.name, time.monotonic() - began)
         except InterruptedRunError:
             raise
         except Exception as error:  # the next part does not wait for it
@@ -214,6 +219,7 @@ class Loop:
         )
         self._records.write(self._done[part.name])
         self.write()
+        return True
 
     def _bring_files(self) -> None:
         """Writes again what belongs to a kept part and is not in `--out`, if it can be."""
@@ -245,8 +251,9 @@ class Loop:
         if record["status"] == "done":
             self._context.results[record["name"]] = record["figures"]
 
-    def _leave_out(self, part: Part, reason: str) -> None:
-        self.say(f"{part.name}: left out, {reason}")
+    def _leave_out(self, part: Part, reason: str, again: bool) -> None:
+        if not again:
+            self.say(f"{part.name}: left out, {reason}")
         self._left_out[part.name] = reason
 
     def _stopped(self, why: str) -> None:
@@ -288,7 +295,7 @@ class Loop:
         ]
         listed = [{"stage": s, "title": t, "reason": r} for s, t, r in left_out]
         self._records.write_results({**circumstances, "left_out": listed}, done)
-        remarks = [*self._remarks, *self._of_other_calls(done), *_too_much(self._options.out)]
+        remarks = [*self._remarks, *self._of_other_calls(done), *table.too_much(self._options.out)]
         text = table.markdown(circumstances, done, left_out, remarks, self._kept)
         write_text(self._options.out / TABLE, text)
 
@@ -297,9 +304,20 @@ class Loop:
         found = []
         if count := self._records.beside(done):
             found.append(f"results.json holds {count} more records, of other settings or parts")
-        if remark := study_runs.archive_remark(self._options.out, done):
+        if remark := study_runs.archive_remark(self._options.out, done, self._no_round()):
             found.append(remark)
         return found
+
+    def _no_round(self) -> str:
+        """Why no round of the study is done; "" where one is, or where there is no study."""
+        first = next((part for part in self._table if part.name == "study_0"), None)
+        if first is None or self._done.get(first.name, {}).get("status") == "done":
+            return ""
+        if first.name in self._done:
+            return f"its first part failed: {self._done[first.name]['reason']}"
+        if first not in self._parts:
+            return "--only does not name it"
+        return self._left_out.get(first.name, "--rounds=0")
 
     def _circumstances(self) -> dict[str, Any]:
         from benchmarks import timing
@@ -338,13 +356,3 @@ def _use_compilation_cache(cache_dir: Path) -> None:
     from dst_jax.paths import RunPaths, prepare_jax
 
     prepare_jax(RunPaths(Path(), None, cache_dir.absolute()))
-
-
-def _too_much(out: Path) -> list[str]:
-    """What of `--out` a machine with narrow limits would not give back."""
-    files = [path for path in out.rglob("*") if path.is_file()]
-    told = [f"{path.name} is larger than 16 MiB" for path in files
-            if path.stat().st_size >= FILE_BYTES]  # fmt: skip
-    if len(files) > FILES:
-        told.append(f"--out holds {len(files)} files, more than {FILES}")
-    return told

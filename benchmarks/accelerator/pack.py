@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 import dst_jax
-from benchmarks.accelerator import unpack
+from benchmarks.accelerator import sources, unpack
 from dst_jax import data
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import array_files, prepared
@@ -49,8 +49,7 @@ def pack(
 
     Args:
       folder: where; it must not exist, or be an empty directory.
-      names: of data sets; `digits` needs no packing where scikit-learn is installed, but TFDS, so
-        it is packed like the others.
+      names: of data sets; `digits` needs no packing, a run makes them from scikit-learn's.
       data_dir: where they are prepared; None: TFDS's default.
       frost_dir: photographs of frost to take along; "": none.
 
@@ -152,9 +151,8 @@ def _copy_package(name: str, folder: Path) -> str:
 
 def _copy_frost(source: Path, target: Path) -> None:
     target.mkdir()
+    sources.check_frost(source)
     for name in FROST_FILES:
-        if not (source / name).is_file():
-            raise UserError("--frost_dir", f"no {name} in {source}", "frost1.png ...")
         shutil.copyfile(source / name, target / name)
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accelerator.speed_training import shrunk
 from benchmarks.accelerator.stages import Context, Outcome, Part
 
 STAGE = "c"
@@ -38,7 +39,7 @@ class Setup:
       network: in `dst_jax.models`.
       title: of the network.
       options: of the network, other than as published.
-      batch: images a batch and device.
+      batch: images per batch and device.
       images: of an evaluation, at most; 0: all that there are.
       only: some corruptions; empty: all 19.
       dtype: of the network.
@@ -63,13 +64,13 @@ _NARROW = {"width": 4, "depth": 1}
 # In float32: XLA:CPU of jaxlib 0.11 and 0.12 gives NaN for means of residual sums in bfloat16.
 TOYS = {
     32: Setup(
-        *(32, "cifar10", "resnet18", "ResNet-18 of width 4", 8, 16, _NARROW),
+        *(32, "cifar10", "resnet18", shrunk("ResNet-18", 4, 1), 8, 16, _NARROW),
         only=("gaussian_noise", "frost", "contrast", "pixelate"),
         dtype="float32",
     ),
     # A toy's large images are of 64 pixels.
     224: Setup(
-        *(64, "tiny_imagenet", "resnet50", "ResNet-50 of width 4", 4, 4, _NARROW),
+        *(64, "tiny_imagenet", "resnet50", shrunk("ResNet-50", 4, 1), 4, 4, _NARROW),
         only=("gaussian_noise", "brightness"),
         dtype="float32",
     ),
@@ -82,7 +83,7 @@ def _setup(size: int, context: Context) -> Setup:
 
 def _estimate(size: int, context: Context) -> float:
     if context.options.tiny:
-        return 25.0
+        return context.toy_s(f"rendering_{size}")
     if size == 224 and (known := context.figure("rendering_32", "seconds", 0.0)):
         return 1.3 * known
     return 35.0 if size == 32 else 45.0
@@ -147,6 +148,7 @@ def _run(size: int, context: Context) -> Outcome:
     rendered = 5 * sum(line["render"] for line in lines)
     predicted = 5 * sum(line["predict"] for line in lines)
     figures = {
+        "timings": ROUNDS,
         "side": setup.side,
         "batch": len(batches[0].id),
         "images": count,
@@ -165,21 +167,24 @@ def _run(size: int, context: Context) -> Outcome:
     }
     slowest, quickest = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     harmonic = len(rates) / sum(1 / rate for rate in rates.values())
-    where = f"{setup.side} px, batch {figures['batch']:,}"
+    instead = "" if setup.side == size else f" in place of {size}"  # in a toy
+    where = f"{setup.side} px{instead}, batch {figures['batch']:,}"
     rows = [
         [
             f"rendering {len(names)} corruptions, {where}",
-            f"{harmonic:,.0f} images/s over all",
-            f"{setup.title}'s forward pass: {figures['forward_images_per_s']:,.0f} images/s",
-            f"{slowest} {rates[slowest]:,.0f}, {quickest} {rates[quickest]:,.0f} images/s; "
+            f"{timing.figure(harmonic)} images/s over all",
+            f"forward pass of {setup.title}: {timing.figure(figures['forward_images_per_s'])} "
+            "images/s",
+            f"{slowest} {timing.figure(rates[slowest])}, {quickest} "
+            f"{timing.figure(rates[quickest])} images/s; "
             f"{figures['render_over_forward']:.3g} of the forward passes' time",
         ],
         [
             f"evaluation of {setup.title}, {count:,} {origin}, {len(plan.conditions)} conditions "
             f"with clean, {where}, {setup.dtype}",
-            f"{total:.3g} s, {count * len(plan.conditions) / total:,.0f} images/s",
-            f"as many forward passes without rendering: "
-            f"{statistics.median(seconds['forward']):.3g} s",
+            f"{timing.figure(count * len(plan.conditions) / total)} images/s at "
+            f"{timing.median(seconds['evaluation'])} s",
+            f"as many forward passes without rendering: {timing.median(seconds['forward'])} s",
             f"{timing.spread(ratio)} of the time",
         ],
         [
@@ -251,6 +256,8 @@ def _evaluations(
 
 def _table(*sizes: Mapping[str, Any]) -> str:
     """Every corruption by itself, from the figures of one size or more: Markdown."""
+    from benchmarks import timing
+
     found: list[str] = []
     for figures in sizes:
         found += [
@@ -260,7 +267,7 @@ def _table(*sizes: Mapping[str, Any]) -> str:
             "|---|---|---|---|",
         ]
         found += [
-            f"| {name} | {rate:,.0f} | {figures['of_forward_pass'][name]:.3g} | "
+            f"| {name} | {timing.figure(rate)} | {figures['of_forward_pass'][name]:.3g} | "
             f"{figures['first_call_s'][name]:.3g} |"
             for name, rate in figures["images_per_s"].items()
         ]

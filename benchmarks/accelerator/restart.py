@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accelerator.speed_training import shrunk
 from benchmarks.accelerator.stages import Context, Outcome, Part
 
 FLAG = "--xla_gpu_deterministic_ops=true"  # XLA's kernels for CPU and TPU are so without it
@@ -40,7 +41,9 @@ def _options(context: Context) -> dict[str, Any]:
 
 
 def _estimate(context: Context) -> float:
-    return 60.0 if context.options.tiny else 60 + 2 * context.longest_compile(30.0)
+    if context.options.tiny:
+        return context.toy_s("restart")
+    return 60 + 2 * context.longest_compile(30.0)
 
 
 def _run(context: Context) -> Outcome:
@@ -51,7 +54,7 @@ def _run(context: Context) -> Outcome:
     root.mkdir(parents=True)
     (root / "options.json").write_text(json.dumps(_options(context)))
     whole, broken = root / "whole", root / "broken"
-    limit = max(30.0, min(context.clock.left(), 3 * _estimate(context)))
+    limit = max(60.0, min(context.clock.left(), 3 * _estimate(context)))
     # The first two share the device and the compilation; they are not timed.
     processes = [_start(context, whole, 0), _start(context, broken, KILLED_AT)]
     try:
@@ -70,6 +73,8 @@ def _run(context: Context) -> Outcome:
             process.wait()
     differing, leaves = _differences(whole, broken)
     started = json.loads((broken / "environment.json").read_text())["starts"]
+    tiny = context.options.tiny
+    title = shrunk("an MLP" if tiny else "ResNet-20", 16, 1)
     figures = {
         "killed_after_step": saved[-1],
         "went_on_from_step": started[-1]["step"],
@@ -82,7 +87,7 @@ def _run(context: Context) -> Outcome:
         "figures": figures,
         "rows": [
             [
-                f"killed with SIGKILL after step {saved[-1]}, went on from it, to the end",
+                f"{title}: killed with SIGKILL after step {saved[-1]}, went on from it, to the end",
                 f"{leaves} arrays of the last checkpoint and the record of the training",
                 f"an uninterrupted run on {figures['hardware']}, deterministic kernels",
                 "all bits are equal" if not differing else "differ: " + ", ".join(differing[:8]),

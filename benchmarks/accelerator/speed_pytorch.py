@@ -18,6 +18,7 @@ from benchmarks.accelerator.speed_training import (
     Steps,
     milliseconds_text,
     steps_of,
+    title,
 )
 from benchmarks.accelerator.stages import Context, Outcome
 
@@ -49,7 +50,7 @@ def pytorch() -> Any:
 def estimate(network: Network, context: Context) -> float:
     """Seconds of `run`."""
     if context.options.tiny:
-        return 10.0
+        return context.toy_s(f"torch_{network.name}")
     known = [
         context.figure(f"torch_{other.name}", "seconds", 0.0) / other.work for other in NETWORKS
     ]
@@ -63,7 +64,7 @@ def run(network: Network, context: Context) -> Outcome:
     began = time.monotonic()
     networks = pytorch()
     if isinstance(networks, str):
-        rows = [[f"{network.title}: our dense step", "missing", "PyTorch", networks]]
+        rows = [[f"{title(network, context)}: our dense step", "missing", "PyTorch", networks]]
         return {"figures": {"missing": networks}, "rows": rows}
     steps = steps_of(network, context)
     programs = steps.dispatches("dense")
@@ -80,21 +81,22 @@ def run(network: Network, context: Context) -> Outcome:
     ratios = {form: timing.ratios(ms["ours"], ms[form]) for form in ms if form != "ours"}
     what = f"{steps.title}: our dense step, {steps.many} in one program"
     rows = []
-    for form, title in FORMS.items():
+    for form, rival in FORMS.items():
         if form in missing:
-            rows.append([what, "missing", title, missing[form]])
+            rows.append([what, "missing", rival, missing[form]])
         else:
             text = f"{timing.spread(ratios[form])} of the time"
             rows.append(
                 [
                     what,
                     milliseconds_text(ms["ours"]),
-                    f"{title}: {milliseconds_text(ms[form])}",
+                    f"{rival}: {milliseconds_text(ms[form])}",
                     text,
                 ]
             )
     figures = {
         "batch": steps.batch,
+        "timings": steps.rounds,
         "ms_per_step": ms,
         "ours_over": ratios,
         "missing": missing,

@@ -8,7 +8,6 @@ Parts of one network that follow each other share its compiled programs. Called 
 import dataclasses
 import functools
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ class Network:
       name: in `dst_jax.models` and in `pytorch_networks`.
       title: for the table.
       data: the dataset whose size of image, normalisation and classes are taken.
-      batch: images a step, on a device of 80 GB or more.
+      batch: images per step, on a device of 80 GB or more.
       steps: steps in one program.
       work: how long it takes to compile, over ResNet-50; from its number of layers.
       toy: of `--tiny`: (our options, PyTorch's); None: no toy of it.
@@ -66,8 +65,9 @@ class Steps:
     """One network's trainings, dense and RigL, made when they are asked for.
 
     Attributes:
+      name: of the network, for the table.
       config: of the dense one, resolved.
-      batch: images a step, over all devices.
+      batch: images per step, over all devices.
       many: steps in one program.
       compile_s: seconds of the first call of each program, by method.
     """
@@ -80,6 +80,7 @@ class Steps:
 
         tiny, seed = context.options.tiny, context.options.seed
         self.network, self.seed = network, seed
+        self.name = title(network, context)
         dataset = data.get("digits" if tiny else network.data)
         self.devices = jax.device_count()
         self.batch = (8 if tiny else _batch(network.batch)) * self.devices
@@ -118,7 +119,7 @@ class Steps:
     @property
     def title(self) -> str:
         """The network and how it is trained, for the table."""
-        return f"{self.network.title}, {self.side} px, batch {self.batch}, bfloat16"
+        return f"{self.name}, {self.side} px, batch {self.batch:,}, bfloat16"
 
     def run(self, method: str) -> trainer.Trainer:
         """The training by a method, its ordinary program compiled."""
@@ -153,7 +154,7 @@ class Steps:
     def milliseconds(
         self, method: str, programs: int, steps: int, *, update: bool = False
     ) -> Callable[[], float]:
-        """A measure: milliseconds a step."""
+        """A measure: milliseconds per step."""
         from benchmarks import timing
 
         take = functools.partial(self.advance, method, programs, steps, update=update)
@@ -198,11 +199,25 @@ def _batch(wanted: int) -> int:
     return max(8, wanted // (1 if limit >= 50e9 else 2 if limit >= 25e9 else 4))
 
 
+def title(network: Network, context: Context) -> str:
+    """The network's name for the table; of a toy what it was shrunk to."""
+    if not (context.options.tiny and network.toy):
+        return network.title
+    return shrunk(network.title, network.toy[0]["model.width"], network.toy[0]["model.depth"])
+
+
+def shrunk(network: str, width: int, depth: int) -> str:
+    """A toy's network, for the table."""
+    return f"{network} shrunk to width {width} and depth {depth}"
+
+
 def missing(network: Network, context: Context) -> str:
     """Why a part of this network is left out: a toy has few networks."""
     return "not in a toy" if context.options.tiny and not network.toy else ""
 
 
 def milliseconds_text(times: Sequence[float]) -> str:
-    """The median of milliseconds a step."""
-    return f"{statistics.median(times):.4g} ms"
+    """The median of milliseconds per step, with the smallest and the largest."""
+    from benchmarks import timing
+
+    return f"{timing.median(times)} ms"

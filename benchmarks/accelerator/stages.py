@@ -22,6 +22,15 @@ MODULES = ("ceilings", "agreement", "restart", "speed", "rendering", "study")
 # needs what is left. A later call goes on with their other parts.
 SHARES = {"b": 0.28, "c": 0.12}
 
+# Seconds of the parts of a toy: about twice those on two quiet cores. A part that is not listed is
+# none of a toy's, or is expected to take what the one before it took.
+TOY_S = {
+    **{"ceilings": 2.0, "masks": 6.0, "corruptions": 6.0, "steps": 8.0, "restart": 18.0},
+    **{"update_resnet50": 12.0, "speed_deit_small": 6.0, "torch_deit_small": 5.0},
+    **{"rendering_32": 5.0, "rendering_224": 6.0, "study_pilot": 9.0, "study_0": 40.0},
+}
+_DOUBT_S = 10.0  # a toy's estimates are trusted as if so many seconds had been as expected
+
 NOT_ASKED = "not asked for"  # a part of which nothing is told
 
 COLUMNS = ("what", "measured", "against", "difference or ratio")
@@ -32,7 +41,7 @@ class Outcome(TypedDict):
 
     Attributes:
       figures: every number, by name. By convention `compile_s` is the longest time that a program
-        took to compile, and `steps_per_s` the training steps a second by what was trained: later
+        took to compile, and `steps_per_s` the training steps per second by what was trained: later
         parts estimate with them (`Context.longest_compile`, `Context.figure`).
       rows: lines of the table, each with a text for every one of `COLUMNS`.
       notes: sentences below the table.
@@ -87,6 +96,7 @@ class Context:
       shares: of the budget, by stage; see `SHARES`.
       spent: seconds that this call has spent in each stage.
       identity: six digits that stand for the code, versions, hardware, images and photographs.
+      expected, took: seconds of the toy's parts that this call did, by `TOY_S` and in truth.
     """
 
     options: Options
@@ -96,6 +106,8 @@ class Context:
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
     spent: dict[str, float] = dataclasses.field(default_factory=dict)
     identity: str = ""
+    expected: float = 0.0
+    took: float = 0.0
 
     def left(self, stage: str) -> float:
         """Seconds that a part of this stage may take."""
@@ -103,6 +115,16 @@ class Context:
         if share is None:
             return self.clock.left()
         return min(self.clock.left(), share * self.clock.budget - self.spent.get(stage, 0.0))
+
+    def toy_s(self, part: str) -> float:
+        """Seconds that a part of a toy will take, by those that are done: machines are busy."""
+        return TOY_S.get(part, 0.0) * (self.took + _DOUBT_S) / (self.expected + _DOUBT_S)
+
+    def learn(self, part: str, seconds: float) -> None:
+        """Remembers how long a part of a toy took."""
+        if self.options.tiny and part in TOY_S:
+            self.expected += TOY_S[part]
+            self.took += seconds
 
     @property
     def cache_dir(self) -> Path:

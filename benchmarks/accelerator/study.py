@@ -28,14 +28,16 @@ OVERHEAD = 8.0  # seconds of a run besides steps and scoring: weights, checkpoin
 
 def _pilot_estimate(context: Context) -> float:
     if context.options.tiny:
-        return 40.0
+        return context.toy_s("study_pilot")
     return 60 + 2 * context.longest_compile(40.0)
 
 
 def _pilot(context: Context) -> Outcome:
     import jax
 
-    options = context.options
+    from benchmarks import timing
+
+    options, network = context.options, study_runs.network(context)
     epochs = options.epochs or EPOCHS[0]
     figures: dict[str, Any] = _training_speed(context, epochs)
     figures |= _scoring_speed(context)
@@ -56,14 +58,14 @@ def _pilot(context: Context) -> Outcome:
         "figures": figures,
         "rows": [
             [
-                "study: ordinary step of static, sparsity 0.5",
-                f"{figures['images_per_s']:.5g} images/s",
+                f"study: {network}, ordinary step of static, sparsity 0.5",
+                f"{timing.figure(figures['images_per_s'])} images/s",
                 "",
                 f"compiled in {figures['compile_s']:.3g} s",
             ],
             [
-                "study: rendering and scoring",
-                f"{figures['scored_per_s']:.5g} images/s",
+                f"study: {network}, rendering and scoring",
+                f"{timing.figure(figures['scored_per_s'])} images/s",
                 "",
                 f"a run takes about {run_seconds(figures, epochs):.3g} s",
             ],
@@ -73,7 +75,7 @@ def _pilot(context: Context) -> Outcome:
 
 
 def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
-    """Steps and images a second of the static method's program."""
+    """Steps and images per second of the static method's program."""
     import jax
 
     images, labels = context.train_images
@@ -98,7 +100,7 @@ def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
 
 
 def _scoring_speed(context: Context) -> dict[str, Any]:
-    """Images and conditions a second of the evaluation; compiles its programs for all runs."""
+    """Images and conditions per second of the evaluation; compiles its programs for all runs."""
     import jax
     import numpy as np
 
@@ -211,9 +213,11 @@ def _round_estimate(context: Context, number: int) -> float:
     """From the round before, of the first one from the pilot; less for runs that are trained."""
     epochs, seed = _epochs(context), context.options.seed + number
     if number:
-        seconds = 1.1 * context.figure(f"study_{number - 1}", "round_s", 0.0)
+        seconds = context.figure(f"study_{number - 1}", "round_s", 0.0)
+        # A toy's first round compiles what an accelerator's pilot has compiled.
+        seconds *= 0.8 if context.options.tiny and number == 1 else 1.1
     elif context.options.tiny:
-        seconds = 55.0
+        seconds = context.toy_s("study_0")
     else:
         seconds = 10 + len(study_runs.METHODS) * run_seconds(context.results["study_pilot"], epochs)
     trained = sum(
@@ -234,7 +238,7 @@ def _round(context: Context, number: int) -> Outcome:
     seeds = [context.options.seed + n for n in range(number + 1)]
     text = study_runs.report(context, seeds, epochs)
     cells = ", ".join(
-        f"{method} {100 * s['clean']:.1f} / {100 * s['robust']:.1f}" for method, s in scores.items()
+        f"{method} {100 * s['clean']:.3g} / {100 * s['robust']:.3g}" for method, s in scores.items()
     )
     return {
         "figures": {
@@ -243,7 +247,8 @@ def _round(context: Context, number: int) -> Outcome:
         },
         "rows": [
             [
-                f"study: seed {seed} of {len(scores)} methods, sparsity {study_runs.SPARSITY:g}",
+                f"study: {study_runs.network(context)}, seed {seed} of {len(scores)} methods, "
+                f"sparsity {study_runs.SPARSITY:g}",
                 f"clean / robust %: {cells}",
                 "",
                 f"{study_runs.suite(context)}, {'with' if context.options.frost_dir else 'without'}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accelerator import trainer
+from benchmarks.accelerator.speed_training import shrunk
 from benchmarks.accelerator.stages import Context
 from dst_jax.runtime.run_dir import write_bytes
 
@@ -76,6 +77,11 @@ def card(context: Context, method: str, seed: int, epochs: int) -> Any:
             "eval.severities": (1, 4),
         }
     return trainer.card(changes)
+
+
+def network(context: Context) -> str:
+    """The network of all runs, for the table."""
+    return shrunk("ResNet-20", 4, 1) if context.options.tiny else "ResNet-18"
 
 
 def suite(context: Context) -> str:
@@ -174,10 +180,19 @@ def archive_digest(out: Path) -> str:
         return ""
 
 
-def archive_remark(out: Path, records: Sequence[Mapping[str, Any]]) -> str:
-    """What is to be told where the archive in `--out` is not that of the last round's record."""
+def archive_remark(out: Path, records: Sequence[Mapping[str, Any]], no_round: str) -> str:
+    """What is to be told where the archive in `--out` is not that of the last round's record.
+
+    Args:
+      out: `--out`.
+      records: of the table.
+      no_round: why no round of the study is done; "" where one is.
+    """
     found = [r["figures"]["archive_sha256"] for r in records if "archive_sha256" in r["figures"]]
     wanted, there = (found[-1] if found else ""), archive_digest(out)
     if there and there != wanted:
         return f"{ARCHIVE} in --out is of another call and not of this table"
-    return f"{ARCHIVE} is absent from --out" if wanted and not there else ""
+    if there or not (wanted or no_round):
+        return ""
+    why = "its run directories are not below --work" if wanted else f"no study yet, {no_round}"
+    return f"{ARCHIVE} is absent from --out: {why}"

@@ -1,11 +1,16 @@
 """`table.md`: what was measured, what was left out and why. Called by `loop`."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.accelerator.records import Record
 from benchmarks.accelerator.stages import COLUMNS
 
+FILES = 8  # at the top of --out, at most; a machine may give no more back
+FILE_BYTES = 16 << 20
+_BRACKET = re.compile(r"\d \(\S+ to \S+\)")  # as `timing.spread` and `timing.median` write it
 TOY = (
     "**A toy** (`--tiny`): everything is shrunk until a CPU does it in minutes. It shows that the "
     "parts work and says nothing about speed, methods or accelerators."
@@ -28,6 +33,8 @@ def markdown(
       remarks: sentences on the call, such as damaged records.
       kept: names of the records that are of an earlier call.
     """
+    from benchmarks import timing  # imports JAX, which `--list` can do without
+
     lines = [f"# One command {_where(circumstances.get('hardware'))}", ""]
     if circumstances.get("tiny"):
         lines += [TOY, ""]
@@ -48,6 +55,7 @@ def markdown(
     lines.append("")
     for record in done:
         lines += [f"- {record['name']}: {note}" for note in record.get("notes", ())]
+    lines += _brackets(done)
     texts = {record["stage"]: record for record in done if record.get("text")}
     for record in texts.values():
         lines += ["", f"## {record['title']}", "", record["text"].strip()]
@@ -56,14 +64,30 @@ def markdown(
         _row(
             [
                 r["name"] + " (kept)" * (r["name"] in kept),
-                f"{r['seconds']:.1f}",
-                f"{r['estimated_s']:.0f}",
+                timing.figure(r["seconds"]),
+                timing.figure(r["estimated_s"]),
             ]
         )
         for r in records
         if "seconds" in r
     ]
     return "\n".join(lines) + "\n"
+
+
+def _brackets(records: Sequence[Record]) -> list[str]:
+    """What a bracket is and of how many timings, if there is one in the table."""
+    parts: dict[int, list[str]] = {}
+    for record in records:
+        if any(_BRACKET.search(cell) for row in record["rows"] for cell in row):
+            parts.setdefault(int(record["figures"]["timings"]), []).append(record["name"])
+    if not parts:
+        return []
+    counts = "; ".join(f"{count} for {', '.join(names)}" for count, names in parts.items())
+    return [
+        "- 2.5 (2.1 to 3.2) is the median of the timings of a figure, and in brackets the smallest "
+        "and the largest of them; a ratio is taken in each round, which times both sides. Timings "
+        f"or rounds of each figure: {counts}"
+    ]
 
 
 def _where(hardware: str | None) -> str:
@@ -82,6 +106,18 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {part}" for name, part in value.items())
     return str(value)
+
+
+def too_much(out: Path) -> list[str]:
+    """What of `--out` a machine with narrow limits would not give back."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    told = [f"{path.name} is larger than 16 MiB" for path in files
+            if path.stat().st_size >= FILE_BYTES]  # fmt: skip
+    if len(files) > FILES:
+        told.append(f"--out holds {len(files)} files, more than {FILES}")
+    return told

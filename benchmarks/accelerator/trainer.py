@@ -50,13 +50,13 @@ class Trainer:
             batch_size=config["train"]["batch_size"],
             seed=config["seed"],
             augment=config["data"]["augment"],
-            chain=data.Chain.from_config(config),
+            train_augmentation=data.TrainAugmentation.from_config(config),
             dtype=jnp.dtype(config["model"]["dtype"]),
             put=self._devices.replicate,
         )
         recipe = build.recipe(config)
         self.updater = recipe.updater
-        ordinary, update = compiled_steps.programs(recipe, self._pipeline.draw)
+        ordinary, update = compiled_steps.whole_steps(recipe, self._pipeline.batch)
         self._programs = {
             False: self._devices.compile(ordinary),
             True: self._devices.compile(update),
@@ -76,13 +76,13 @@ class Trainer:
         The program lands in JAX's cache on disk; in this process the first call looks it up there.
         """
         began = time.perf_counter()
-        feeds = (self._pipeline.feed(0),)
+        feeds = (self._pipeline.host_inputs(0),)
         self._programs[update].lower((self.state,), feeds, self._seeds, 1).compile()  # type: ignore[attr-defined]
         return time.perf_counter() - began
 
     def advance(self, count: int, *, update: bool = False) -> Any:
         """Takes `count` ordinary steps in one program, or one update step; returns the state."""
-        feeds = (self._pipeline.feed(self.step),)
+        feeds = (self._pipeline.host_inputs(self.step),)
         program = self._programs[update]
         (self.state,) = program((self.state,), feeds, self._seeds, 1 if update else count)
         self.step += 1 if update else count

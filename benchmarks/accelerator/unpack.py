@@ -54,13 +54,18 @@ def choose(folder: Path, name: str) -> str:
     Raises:
       UserError: there is none of that name or none at all, or the folder's list is damaged.
     """
-    try:
-        known = list(json.loads((folder / MARK).read_text())["data"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(str(folder / MARK), f"a damaged file ({error})", "pack.json") from None
+    known = names(folder)
     if not known or (name and name not in known):
         raise UserError("--data", name or "none", "packed here: " + (", ".join(known) or "nothing"))
     return name or known[0]
+
+
+def names(folder: Path) -> list[str]:
+    """The packed datasets; raises UserError where the folder's list is damaged."""
+    try:
+        return list(json.loads((folder / MARK).read_text())["data"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(str(folder / MARK), f"a damaged file ({error})", "pack.json") from None
 
 
 def frost_dir(folder: Path | None) -> str:
@@ -121,7 +126,7 @@ def unpack(folder: Path, name: str, target: Path) -> str:
         done.append(f"{len(labels):,} {split}")
     if not done:
         return f"{name}: unpacked before"
-    return f"{name}: {' and '.join(done)} images decoded in {time.perf_counter() - began:.1f} s"
+    return f"{name}: {' and '.join(done)} images decoded in {time.perf_counter() - began:.3g} s"
 
 
 def _decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.analysis.parts import Analysis, Arrays
+from dst_jax.analysis.measurements import Analysis, Arrays
 from dst_jax.errors import UserError
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
 from dst_jax.runtime.progress import Progress

@@ -54,7 +54,7 @@ def describe_weights(run: Run, image_shape: tuple[int, int, int], wanted: str) -
       wanted: the layer to map; "": see `layer_to_map`.
 
     Returns:
-      One entry a layer, in the order of the network: `layers` (paths), `size`, `active`, `explored`
+      One entry per layer, in their order: `layers` (paths), `size`, `active`, `explored`
       (weights active so far), `outputs`, `dead_outputs`, `dead_inputs`, `path_dead` (outputs on no
       path; -1 where that is not known), `effective` (weights on a path; -1 likewise),
       `stripes_out`, `stripes_in` (NaN where meaningless). Of one layer: `mapped` (its path),

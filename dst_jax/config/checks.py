@@ -69,10 +69,10 @@ def check(flat: dict[str, Any]) -> None:
 
 def _check_recipe(flat: dict[str, Any]) -> None:
     """Checks the options of optimisation and augmentation against each other."""
-    batch, parts = flat["train.batch_size"], flat["train.accumulate"]
+    batch, parts = flat["train.batch_size"], flat["train.grad_accum_steps"]
     if batch % parts:
         raise UserError(
-            "config.train.accumulate", parts, f"a divisor of config.train.batch_size, {batch}"
+            "config.train.grad_accum_steps", parts, f"a divisor of config.train.batch_size, {batch}"
         )
     if (flat["train.mixup"] or flat["train.cutmix"]) and batch % 2:
         raise UserError(

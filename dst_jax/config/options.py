@@ -121,7 +121,7 @@ OPTIONS: dict[str, Option] = {
     "data.erasing": Option(
         0.0, "probability that a rectangle of an image becomes noise", low=0, high=1
     ),
-    "train.batch_size": Option(128, "images a step, over all devices", low=1),
+    "train.batch_size": Option(128, "images per step, over all devices", low=1),
     "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
     "train.steps": Option(
         "", "length of the training in steps; where it is given, train.epochs is not used"
@@ -156,10 +156,10 @@ OPTIONS: dict[str, Option] = {
     "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
     "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
     "train.mixup": Option(
-        0.0, "mixup: parameter of the Beta law of its shares; 0: no mixup", low=0
+        0.0, "mixup: alpha of the Beta distribution of its lambda; 0: no mixup", low=0
     ),
     "train.cutmix": Option(
-        0.0, "CutMix: parameter of the Beta law of its shares; 0: no CutMix", low=0
+        0.0, "CutMix: alpha of the Beta distribution of its lambda; 0: no CutMix", low=0
     ),
     "train.mix_probability": Option(
         1.0, "share of the batches that mixup or CutMix changes", low=0, high=1
@@ -168,7 +168,7 @@ OPTIONS: dict[str, Option] = {
         0.5, "share of CutMix among them where mixup is on too", low=0, high=1
     ),
     "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
-    "train.accumulate": Option(
+    "train.grad_accum_steps": Option(
         1, "micro-batches that a step takes one after the other, to save memory", low=1
     ),
     "train.ema": Option(
@@ -206,8 +206,8 @@ OPTIONS: dict[str, Option] = {
         choices=("random", "snip"),
     ),
     "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
-    "sparsity.update_start_step": Option("1", "first step that may update masks", duration=True),
-    "sparsity.update_end_step": Option("75%", "last step that may update masks", duration=True),
+    "sparsity.update_start_step": Option("1", "first step with a mask update", duration=True),
+    "sparsity.update_end_step": Option("75%", "last step with a mask update", duration=True),
     "sparsity.drop_fraction": Option(
         0.3, "share of a layer's active weights dropped by the first update", low=0, high=1
     ),
@@ -243,7 +243,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "sparsity.prune_end_step": Option(
         "50%",
-        "granet_* and gmp: last step that prunes; the target density holds from then on",
+        "granet_* and gmp: last step of pruning; the target density holds from then on",
         duration=True,
     ),
     "sparsity.soft_bound": Option(
@@ -265,7 +265,7 @@ OPTIONS: dict[str, Option] = {
         "what is scored: a benchmark of the dataset, as CIFAR10-C or ImageNet-C; a list in "
         "dst_jax.robustness.SUITES; names of corruptions; or a prepared corrupted dataset",
     ),
-    "eval.batch_size": Option(500, "images a batch, on each device", low=1),
+    "eval.batch_size": Option(500, "images per batch, on each device", low=1),
     "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
     "eval.source": Option(
         "auto",

@@ -23,6 +23,8 @@ NOT_PART_OF_TRAINING = (
     *("eval.", "analysis.", "log.tensorboard", "checkpoint.keep"),
     *("train.steps_per_dispatch", "data.stand_in_for"),
 )
+# Options that earlier versions named otherwise: old -> new.
+_RENAMED = {"train.accumulate": "train.grad_accum_steps"}
 # Read by the algorithms whose names begin so and by no other: versions had other defaults of them.
 READ_BY = {
     "sparsity.initial_density": ("granet", "gmp"),
@@ -267,7 +269,7 @@ def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str
     for section in sections & config.keys():
         if not isinstance(config[section], Mapping):
             raise UserError(f"{where}: {section}", repr(config[section]), f"{expected}, a section")
-    flat = dict(flatten(config))
+    flat = {_RENAMED.get(name, name): value for name, value in flatten(config)}
     for name in ("train.steps_per_epoch", "train.steps"):
         if not isinstance(flat.get(name), int):
             raise UserError(f"{where}: {name}", repr(flat.get(name)), f"{expected}, a number")

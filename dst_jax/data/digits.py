@@ -13,17 +13,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from dst_jax.data.digit_images import SIDE, load, rows
 from dst_jax.errors import UserError
-
-_SIZE = 32
-_NUM_TEST = 360
 
 
 def _png(image: np.ndarray) -> io.BytesIO:
-    """Encodes uint8 [8, 8] as a PNG of 32x32x3 pixels, enlarged by bilinear interpolation."""
-    enlarged = Image.fromarray(image).resize((_SIZE, _SIZE), Image.Resampling.BILINEAR)
+    """Encodes uint8 [32, 32, 3] as a PNG."""
     file = io.BytesIO()
-    enlarged.convert("RGB").save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     file.seek(0)
     return file
 
@@ -44,7 +41,7 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
             description="The 8x8 handwritten digits of scikit-learn, enlarged to 32x32.",
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(shape=(_SIZE, _SIZE, 3), dtype=np.uint8),
+                    "image": tfds.features.Image(shape=(SIDE, SIDE, 3), dtype=np.uint8),
                     "label": tfds.features.ClassLabel(num_classes=10),
                 }
             ),
@@ -54,19 +51,11 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: 
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
         del dl_manager  # nothing to download
-        order = np.random.RandomState(0).permutation(1797)
-        return {
-            "train": self._generate_examples(np.sort(order[_NUM_TEST:])),
-            "test": self._generate_examples(np.sort(order[:_NUM_TEST])),
-        }
+        return {split: self._generate_examples(split) for split in ("train", "test")}
 
-    def _generate_examples(self, rows: np.ndarray) -> Iterator[tuple[int, dict]]:
-        from sklearn import datasets  # 0.7 s, and only on the first use of the dataset
-
-        source = datasets.load_digits()
-        images = np.rint(source.images * (255 / 16)).astype(np.uint8)
-        for row in rows.tolist():
-            yield row, {"image": _png(images[row]), "label": int(source.target[row])}
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+        for row, image, label in zip(rows(split).tolist(), *load(split), strict=True):
+            yield row, {"image": _png(image), "label": int(label)}
 
 
 def prepare(data_dir: str) -> None:

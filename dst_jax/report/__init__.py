@@ -100,7 +100,7 @@ def write(
         markdown_path=out_dir / "report.md",
         figure_paths=tuple(out_dir / "figures" / f"{d.name}.svg" for d in drawings),
     )
-    beside = published.beside(comparisons)
+    beside = published.compare_with_paper(comparisons)
     short = published.short_of(comparisons)
     html = page.render(result_tables, summaries, drawings, members, remarks, beside, short)
     _replace(report.html_path, html)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from dst_jax.report import exploration_figures, spatial_figures, spectral_figures
-from dst_jax.report.analyses import lacking, samples
-from dst_jax.report.drawing import STYLE, Drawing, looks_of, slug
+from dst_jax.report.drawing import STYLE, Drawing, slug, styles_for
 from dst_jax.report.groups import Comparison
+from dst_jax.report.read_analyses import lacking, samples
 
 _FIGURES = (
     spectral_figures.examples,
@@ -31,13 +31,13 @@ def draw(comparisons: Sequence[Comparison]) -> tuple[list[Drawing], list[str]]:
     """
     import matplotlib
 
-    looks = looks_of([group for comparison in comparisons for group in comparison.families])
+    styles = styles_for([group for comparison in comparisons for group in comparison.families])
     run_paths = {(c.dataset, c.model): c for c in comparisons if c.dataset or c.model}
     drawings: list[Drawing] = []
     notes: list[str] = []
     with matplotlib.rc_context(STYLE):
         for (dataset, model), comparison in run_paths.items():
-            found = samples(comparison, looks)
+            found = samples(comparison, styles)
             what = " on ".join(filter(None, (model, dataset)))
             suffix = slug(model, dataset) if len(run_paths) > 1 else ""
             made = [figure(found, f"{what}: ", suffix) for figure in _FIGURES]

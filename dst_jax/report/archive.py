@@ -1,6 +1,6 @@
 """A study in one folder: what its runs wrote, without weights, and all that is drawn from it.
 
-    runs.zip         of every run what the report reads     scores.csv.gz   a row a condition
+    runs.zip         of every run what the report reads     scores.csv.gz   a row per condition
     report.html ...  the report, drawn from runs.zip alone
 
 The same runs give the same bytes. What belongs to the machine stays out (`public_facts`). Called

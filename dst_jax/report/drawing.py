@@ -73,7 +73,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How the lines and bars of a method are drawn."""
 
     colour: str
@@ -81,7 +81,7 @@ class Look:
     marker: str
 
 
-def looks_of(groups: Sequence[Group]) -> dict[str, Look]:
+def styles_for(groups: Sequence[Group]) -> dict[str, LineStyle]:
     """One look for each label: colour by algorithm, paler and dashed for its further variants."""
     variants: dict[str, list[str]] = {}
     for group in sorted(groups, key=lambda g: (g.sparsity or 0.0, g.label)):
@@ -92,16 +92,16 @@ def looks_of(groups: Sequence[Group]) -> dict[str, Look]:
     taken = [_COLOURS[a] for a in variants if a in _COLOURS]
     spare = [c for c in _SPARE if c not in taken] or list(_SPARE)
     colours = _COLOURS | {a: spare[i % len(spare)] for i, a in enumerate(strangers)}
-    looks = {}
+    styles = {}
     for algorithm, names in variants.items():
         for rank, name in enumerate(names):
             pale = 0.55 * rank / max(1, len(names) - 1)
-            looks[name] = Look(
+            styles[name] = LineStyle(
                 paler(colours[algorithm], pale),
                 LINES[rank % len(LINES)],
                 MARKERS[rank % len(MARKERS)],
             )
-    return looks
+    return styles
 
 
 def paler(colour: str, share: float) -> str:

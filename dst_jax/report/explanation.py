@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dst_jax.report.analyses import (
+from dst_jax.report.drawing import styles_for
+from dst_jax.report.groups import Comparison
+from dst_jax.report.read_analyses import (
     Arrays,
     Sample,
     curves,
@@ -17,14 +19,12 @@ from dst_jax.report.analyses import (
     samples,
     with_part,
 )
-from dst_jax.report.drawing import looks_of
-from dst_jax.report.groups import Comparison
 from dst_jax.report.spatial_figures import mean_stripes
 
 
 def paragraph(comparison: Comparison) -> str:
     """Sums up what was analysed of a comparison; empty where nothing was."""
-    found = samples(comparison, looks_of(comparison.families))
+    found = samples(comparison, styles_for(comparison.families))
     sentences = [_attenuation(found), _order(comparison, found), _stripes(found)]
     return " ".join(filter(None, sentences))
 

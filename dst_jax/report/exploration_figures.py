@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dst_jax.report.analyses import Sample, with_part
 from dst_jax.report.drawing import INK, Drawing, add_legend, new_figure, raster, to_svg, words
+from dst_jax.report.read_analyses import Sample, with_part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,15 +44,15 @@ def exploration(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
     for ax, (key, label, scale) in zip(panels, rates, strict=False):
         for sample in found:
             for index, run in enumerate(sample.group.runs):
-                look = {"color": sample.look.colour, "linewidth": 1.2}
+                style = {"color": sample.style.colour, "linewidth": 1.2}
                 points = _rows(run, key)
                 name = sample.group.name if index == 0 else None
                 ax.plot(
                     [step for step, _ in points],
                     [scale * value for _, value in points],
-                    marker=sample.look.marker if len(points) < 40 else None,
+                    marker=sample.style.marker if len(points) < 40 else None,
                     label=name,
-                    **look,
+                    **style,
                 )
                 if key == "gradient_norm_active":
                     others = _rows(run, "gradient_norm_inactive")
@@ -60,7 +60,7 @@ def exploration(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
                         [step for step, _ in others],
                         [value for _, value in others],
                         linestyle=":",
-                        **look,
+                        **style,
                     )
         ax.set_title(label, loc="left")
         ax.set_ylim(0, None)
@@ -77,9 +77,9 @@ def exploration(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
         "rate) over all and over sparse layers, share of active weights replaced by an update, "
         "share of grown weights that were just dropped, share that survives the next update, and "
         f"gradient norms. Explored in the end: {last}.",
-        caption=f"{what}one line a run, means over logging windows. Explored: active at some time, "
-        "over the maskable weights (the ITOP rate). Gradient norms: solid of active, dotted of "
-        f"inactive weights, at mask updates. Explored in the end: {last}.",
+        caption=f"{what}one line per run, means over logging windows. Explored: active at some "
+        "time, over the maskable weights (the ITOP rate). Gradient norms: solid of active, dotted "
+        f"of inactive weights, at mask updates. Explored in the end: {last}.",
         svg=to_svg(figure, name),
     )
 
@@ -99,7 +99,7 @@ def _rows(run, key: str) -> list[tuple[int, float]]:
 
 
 def saliency(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
-    """Where each network looks: clean and corrupted pictures, one column a method."""
+    """Where each network looks: clean and corrupted pictures, one column per method."""
     runs = [
         (sample, run)
         for sample in with_part(found, "saliency")

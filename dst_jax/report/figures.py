@@ -10,12 +10,12 @@ from dst_jax.report.drawing import (
     INK,
     STYLE,
     Drawing,
-    Look,
+    LineStyle,
     add_legend,
-    looks_of,
     new_figure,
     seeds_caption,
     slug,
+    styles_for,
     to_svg,
     words,
 )
@@ -31,7 +31,7 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
     """Draws all figures: two for each comparison with scores, training curves for each model."""
     import matplotlib
 
-    looks = looks_of([group for comparison in comparisons for group in comparison.families])
+    styles = styles_for([group for comparison in comparisons for group in comparison.families])
     scored = [c for c in comparisons if c.groups and c.conditions]
     # Comparisons of one dataset and model on several suites are of the same trainings.
     trained = {(c.dataset, c.model): [g for g in c.families if _logged(g)] for c in comparisons}
@@ -40,17 +40,17 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
     with matplotlib.rc_context(STYLE):
         for c in scored:
             suffix = slug(c.model, c.dataset, c.suite) if len(scored) > 1 else ""
-            drawings.append(_corruptions(c, looks, suffix))
-            drawings.append(_severities(c, looks, suffix))
+            drawings.append(_corruptions(c, styles, suffix))
+            drawings.append(_severities(c, styles, suffix))
         for (dataset, model), groups in trained.items():
             suffix = slug(model, dataset) if len(trained) > 1 else ""
             what = " on ".join(filter(None, (model, dataset)))
-            drawings.append(_training(groups, looks, suffix, what))
+            drawings.append(_training(groups, styles, suffix, what))
     return drawings
 
 
-def _corruptions(comparison: Comparison, looks: Mapping[str, Look], suffix: str) -> Drawing:
-    """Grouped bars: a group a corruption, a bar a method, the spread over seeds as error bars."""
+def _corruptions(comparison: Comparison, styles: Mapping[str, LineStyle], suffix: str) -> Drawing:
+    """Grouped bars: a group per corruption, a bar per method, spread over seeds as error bars."""
     groups, names = comparison.groups, ["clean", *comparison.corruptions]
     per_row = max(4, _BARS_A_ROW // len(groups))
     rows = math.ceil(len(names) / per_row)
@@ -71,7 +71,7 @@ def _corruptions(comparison: Comparison, looks: Mapping[str, Look], suffix: str)
                 [x for x, _ in drawn],
                 [100 * v.mean for _, v in drawn],
                 width=0.9 * width,
-                color=looks[group.label].colour,
+                color=styles[group.label].colour,
                 label=group.name,
             )
             spread = [(x, v) for x, v in drawn if v.std is not None]
@@ -107,8 +107,8 @@ def _corruptions(comparison: Comparison, looks: Mapping[str, Look], suffix: str)
     )
 
 
-def _severities(comparison: Comparison, looks: Mapping[str, Look], suffix: str) -> Drawing:
-    """Small multiples: accuracy against severity, first the mean, then one panel a corruption."""
+def _severities(comparison: Comparison, styles: Mapping[str, LineStyle], suffix: str) -> Drawing:
+    """Small multiples: accuracy against severity, first the mean, then one panel per corruption."""
     names = ["mean", *comparison.corruptions]
     columns = min(5, len(names))
     rows = math.ceil(len(names) / columns)
@@ -128,14 +128,14 @@ def _severities(comparison: Comparison, looks: Mapping[str, Look], suffix: str) 
                 value = comparison.accuracy(group, wanted if level else [CLEAN])
                 if value is not None:
                     points.append((level, 100 * value.mean, 100 * (value.std or 0.0)))
-            look = looks[group.label]
+            style = styles[group.label]
             ax.errorbar(
                 [p[0] for p in points],
                 [p[1] for p in points],
                 yerr=[p[2] for p in points] if len(group.runs) > 1 else None,
-                color=look.colour,
-                linestyle=look.line,
-                marker=look.marker,
+                color=style.colour,
+                linestyle=style.line,
+                marker=style.marker,
                 elinewidth=0.8,
                 label=group.name,
             )
@@ -166,9 +166,9 @@ def _severities(comparison: Comparison, looks: Mapping[str, Look], suffix: str) 
 
 
 def _training(
-    groups: Sequence[Group], looks: Mapping[str, Look], suffix: str, what: str
+    groups: Sequence[Group], styles: Mapping[str, LineStyle], suffix: str, what: str
 ) -> Drawing:
-    """Training loss and accuracy against steps: one line a run, one colour a method."""
+    """Training loss and accuracy against steps: one line per run, one colour per method."""
     figure = new_figure(9.6, 3.2)
     panels = figure.subplots(1, 2, sharex=True)
     for ax, key, label, scale in zip(
@@ -179,15 +179,15 @@ def _training(
         strict=True,
     ):
         for group in groups:
-            look = looks[group.label]
+            style = styles[group.label]
             for index, run in enumerate(group.runs):
                 rows = [r for r in run.metrics if isinstance(r.get(key), (int, float))]
                 rows = rows[:: max(1, len(rows) // _POINTS)] + rows[-1:]
                 ax.plot(
                     [r["step"] for r in rows],
                     [scale * r[key] for r in rows],
-                    color=look.colour,
-                    linestyle=look.line,
+                    color=style.colour,
+                    linestyle=style.line,
                     alpha=0.9 if len(group.runs) == 1 else 0.6,
                     linewidth=1.5 if len(group.runs) == 1 else 1.0,
                     label=group.name if index == 0 else None,
@@ -201,7 +201,7 @@ def _training(
         alt="Two panels of curves against the training step, loss and accuracy on training "
         f"batches, for {', '.join(group.name for group in groups)}.",
         caption=f"{f'{what}: m' if what else 'M'}eans over each logging window of training "
-        "batches; one line a run.",
+        "batches; one line per run.",
         svg=to_svg(figure, "training" + suffix),
     )
 

@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dst_jax.report.analyses import Sample, high_shares, samples
 from dst_jax.report.drawing import (
     STYLE,
     Drawing,
-    Look,
+    LineStyle,
     add_legend,
-    looks_of,
     new_figure,
     paler,
     slug,
+    styles_for,
     to_svg,
     words,
 )
 from dst_jax.report.groups import Comparison, Group, scope, settings
+from dst_jax.report.read_analyses import Sample, high_shares, samples
 from dst_jax.report.tables import title
 from dst_jax.report.wording import accuracy_text, percent
 from dst_jax.robustness import CLEAN
@@ -31,14 +31,14 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
     """Draws the gains and, where there are several sparsities, accuracy against sparsity."""
     import matplotlib
 
-    looks = looks_of([group for comparison in comparisons for group in comparison.families])
+    styles = styles_for([group for comparison in comparisons for group in comparison.families])
     scored = [c for c in comparisons if c.groups and c.conditions]
     drawings = []
     with matplotlib.rc_context(STYLE):
         for c in scored:
             suffix = slug(c.model, c.dataset, c.suite) if len(scored) > 1 else ""
-            found = samples(c, looks)
-            made = [_gains(c, found, looks, suffix), _sparsities(c, looks, suffix)]
+            found = samples(c, styles)
+            made = [_gains(c, found, styles, suffix), _sparsities(c, styles, suffix)]
             drawings += [drawing for drawing in made if drawing is not None]
     return drawings
 
@@ -53,7 +53,7 @@ def _relative(c: Comparison, group: Group, base: Group, corruption: str, severit
 
 
 def _gains(
-    c: Comparison, found: Sequence[Sample], looks: dict[str, Look], suffix: str
+    c: Comparison, found: Sequence[Sample], styles: dict[str, LineStyle], suffix: str
 ) -> Drawing | None:
     """Relative gain per corruption and severity: five bars, light to dark (figures 3 and 4)."""
     judged = [(group, base) for group in c.groups if (base := c.baseline(group)) is not None]
@@ -79,7 +79,7 @@ def _gains(
                 run_paths,
                 [100 * value for value in values if value is not None],
                 width=0.92 * width,
-                color=paler(looks[group.label].colour, 0.75 * (1 - (index + 1) / len(levels))),
+                color=paler(styles[group.label].colour, 0.75 * (1 - (index + 1) / len(levels))),
             )
         for name in names:
             mine, theirs = c.accuracy(group, c.at(name)), c.accuracy(base, c.at(name))
@@ -147,7 +147,7 @@ def _title(groups: Sequence[Group], families: Mapping[tuple[str, str], Sequence[
     return algorithm if alone else groups[0].method
 
 
-def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing | None:
+def _sparsities(c: Comparison, styles: dict[str, LineStyle], suffix: str) -> Drawing | None:
     """Robust and clean accuracy against sparsity, seeds as bands (figure 2)."""
     families: dict[tuple[str, str], list[Group]] = {}
     for group in c.groups:
@@ -164,17 +164,19 @@ def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing |
         (panels[1], "clean accuracy, %", [CLEAN]),
     ):
         for groups in families.values():
-            look = looks[groups[0].label]
+            style = styles[groups[0].label]
             points = [(g.sparsity, v) for g in groups if (v := c.accuracy(g, conditions))]
             points.sort(key=lambda point: point[0] or 0.0)
             x = np.array([100 * (sparsity or 0.0) for sparsity, _ in points])
             mean = np.array([100 * value.mean for _, value in points])
             std = np.array([100 * (value.std or 0.0) for _, value in points])
-            ax.plot(x, mean, color=look.colour, marker=look.marker, label=_title(groups, families))
+            ax.plot(
+                x, mean, color=style.colour, marker=style.marker, label=_title(groups, families)
+            )
             if std.any():
-                ax.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.2, lw=0)
+                ax.fill_between(x, mean - std, mean + std, color=style.colour, alpha=0.2, lw=0)
         for group in dense:
-            value, colour = c.accuracy(group, conditions), looks[group.label].colour
+            value, colour = c.accuracy(group, conditions), styles[group.label].colour
             if value is not None:
                 ax.axhline(100 * value.mean, color=colour, linestyle="--", label=group.name)
                 spread = value.std or 0.0
@@ -193,7 +195,7 @@ def _sparsities(c: Comparison, looks: dict[str, Look], suffix: str) -> Drawing |
     return Drawing(
         name=name,
         heading="Accuracy against sparsity",
-        alt="Robust and clean accuracy against sparsity, one line a method and a dashed line for "
+        alt="Robust and clean accuracy against sparsity, one line per method and a dashed line for "
         f"its dense baseline; sparsities in percent: {', '.join(map(percent, tried))}.",
         caption=f"{title(c)}. Bands are one standard deviation over seeds.",
         svg=to_svg(figure, name),

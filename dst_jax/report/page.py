@@ -68,7 +68,7 @@ def render(
     drawings: Sequence[Drawing],
     runs: Sequence[Run],
     remarks: Sequence[str],
-    beside: Sequence[published.Beside],
+    beside: Sequence[published.PaperComparison],
     short: Sequence[str],
 ) -> str:
     """Renders the page.
@@ -179,7 +179,7 @@ def _corruptions(comparison: Comparison) -> str:
     )
 
 
-def _published(beside: Sequence[published.Beside], short: Sequence[str]) -> str:
+def _published(beside: Sequence[published.PaperComparison], short: Sequence[str]) -> str:
     """The paper's numbers, open where a run answers to one of them; then what falls short."""
     answered = sum(row.ours != published.NOT_RUN for row in beside)
     lines = [Line([Datum(text) for text in published.cells(row)]) for row in beside]

@@ -34,7 +34,7 @@ class Run:
       config: the resolved config, flattened to {"train.steps": 400, ...}.
       environment: command, commit, versions, hardware, started.
       structure: parameter counts, realised sparsity and FLOPs (model.json).
-      metrics: one mapping a log window, ascending in "step", one a step.
+      metrics: one mapping per log line, ascending in "step", one per step.
       results: what it was scored on, one for each suite, source and set of images.
       weights: SHA-256 of the weights that were scored, "" where it is not known.
       exists: False for a run that was planned and left nothing.

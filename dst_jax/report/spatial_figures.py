@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dst_jax.report.analyses import Arrays, Sample, with_part
 from dst_jax.report.drawing import (
     Drawing,
     add_legend,
@@ -17,6 +16,7 @@ from dst_jax.report.drawing import (
     small_multiples,
     to_svg,
 )
+from dst_jax.report.read_analyses import Arrays, Sample, with_part
 
 _LABELS = 36  # more names of layers would touch each other
 
@@ -105,7 +105,7 @@ def layers(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
                 run_paths[shown],
                 np.nanmean(values[:, shown], axis=0),
                 width=0.9 * width,
-                color=sample.look.colour,
+                color=sample.style.colour,
                 label=sample.group.name,
             )
         ax.axhline(0, color="#7f7f7f", linewidth=0.6)
@@ -181,8 +181,8 @@ def fans(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None:
             ax.stairs(
                 100 * heights / len(counts),
                 edges,
-                color=sample.look.colour,
-                linestyle=sample.look.line,
+                color=sample.style.colour,
+                linestyle=sample.style.line,
                 linewidth=1.5,
                 label=sample.group.name,
             )

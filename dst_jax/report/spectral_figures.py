@@ -9,15 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from dst_jax.analysis.frequencies import heat_map_square
-from dst_jax.report.analyses import (
-    Arrays,
-    Sample,
-    curves,
-    over_dense,
-    plot,
-    sizes_text,
-    with_part,
-)
 from dst_jax.report.drawing import (
     Drawing,
     add_legend,
@@ -27,6 +18,15 @@ from dst_jax.report.drawing import (
     to_svg,
 )
 from dst_jax.report.groups import differences
+from dst_jax.report.read_analyses import (
+    Arrays,
+    Sample,
+    curves,
+    over_dense,
+    plot,
+    sizes_text,
+    with_part,
+)
 
 _BANDS = ("low", "high")
 
@@ -53,7 +53,7 @@ def attenuation(found: Sequence[Sample], what: str, suffix: str) -> Drawing | No
         ax.set_ylim(0, 102)
     if gains:
         plot(panels[2], gains)
-        panels[2].axhline(0, color=found[0].look.colour, linewidth=0.8)
+        panels[2].axhline(0, color=found[0].style.colour, linewidth=0.8)
         panels[2].set_ylabel("difference, pp")
     add_legend(figure, panels[0])
     name = "attenuation" + suffix

@@ -102,7 +102,7 @@ def load_predict(text: str) -> Callable:
             found = found()
         except (UserError, RunError, InterruptedRunError):
             raise
-        except Exception as error:  # whatever a stranger's function raises
+        except Exception as error:  # whatever a user-supplied function raises
             raise UserError(
                 "--predict", f"{attribute}() fails: {_line(error)}", "a function"
             ) from error
@@ -135,7 +135,7 @@ def _module(name: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError("--predict", f"no module {name}", _EXPECTED) from None
         raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
-    except Exception as error:  # whatever a stranger's module raises
+    except Exception as error:  # whatever a user-supplied module raises
         raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
 
 

@@ -1,7 +1,7 @@
 """The only file that knows devices: the mesh, where arrays go, how a step program is compiled.
 
 `jit` over a mesh is the default: arrays are global, the result does not depend on the number of
-devices, and BatchNorm sees the global batch. `pmap` runs the same step function once a device, with
+devices, and BatchNorm sees the global batch. `pmap` runs the same step once per device, with
 BatchNorm over the device's own rows, as results of the pmap and DistributedDataParallel era had it.
 Called by `train` and `robustness`; nothing else imports `jax.sharding`.
 """
@@ -93,7 +93,7 @@ class Devices:
         if batch_size % (self.count * parts):
             text = f"a multiple of the {self.count} devices"
             if parts > 1:
-                text += f" times {parts}, train.accumulate"
+                text += f" times {parts}, train.grad_accum_steps"
             raise UserError(f"config.{name}", batch_size, text)
 
     def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, Tree, int], Tree]:

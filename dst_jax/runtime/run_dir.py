@@ -3,8 +3,8 @@
     config.json       the resolved config            metrics.jsonl    one line a log window
     environment.json  every start: see there          model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
-    robustness.csv    accuracy a condition           robustness.npz   the same, image by image
-    robustness.json   what it is, and its means      analysis/        one file a part of `analyze`
+    robustness.csv    accuracy per condition           robustness.npz   the same, image by image
+    robustness.json   what it is, and its means      analysis/        one file per part of `analyze`
     report.html ...   what `report` draws
 
 Everything is written to a temporary name and renamed. Called by `train`, `robustness`,

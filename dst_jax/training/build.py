@@ -100,7 +100,7 @@ def recipe(config: Config) -> Recipe:
         learning_rate=optimizer.learning_rate(train),
         label_smoothing=train["label_smoothing"],
         seed=config["seed"],
-        accumulate=train["accumulate"],
+        grad_accum_steps=train["grad_accum_steps"],
         ema=train["ema"],
     )
 
@@ -197,14 +197,16 @@ def _of_jaxpruner(options: dict[str, Any]) -> sparsity.BaseUpdater:
         raise UserError("config.sparsity", str(error), "what JaxPruner takes") from None
 
 
-def pipeline(config: Config, devices: Devices, data_dir: str | None, cache_dir: Path) -> Any:
+def pipeline(
+    config: Config, devices: Devices, data_dir: str | None, cache_dir: Path
+) -> data.Pipeline:
     """The input pipeline of a resolved config: resident on the devices or streamed to them."""
     dataset = data.get(config["data"]["name"])
     options = {
         "batch_size": config["train"]["batch_size"],
         "seed": config["seed"],
         "augment": config["data"]["augment"],
-        "chain": data.Chain.from_config(config),
+        "train_augmentation": data.TrainAugmentation.from_config(config),
         "dtype": jnp.dtype(config["model"]["dtype"]),
     }
     share = config["data"]["validation"]

@@ -1,6 +1,6 @@
 """The programs of a training: steps of one run, or of several that differ in their seed only.
 
-Pure functions that `parallel.Devices.compile` compiles; the science of a step is in `step`. Called
+Pure functions that `devices.Devices.compile` compiles; the science of a step is in `step`. Called
 by `train`.
 """
 
@@ -10,15 +10,15 @@ from typing import Any
 import jax
 
 from dst_jax.runtime.devices import Axis
-from dst_jax.training.step import Recipe, TrainState, learn, snip, train_step
+from dst_jax.training.step import Recipe, TrainState, gradient_step, snip, train_step
 
 Tree = Any
 
 
-def programs(
+def whole_steps(
     recipe: Recipe, draw: Callable[..., Tree]
 ) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
-    """The two programs of a training, to be compiled by `parallel.Devices.compile`.
+    """The two programs of a training, to be compiled by `devices.Devices.compile`.
 
     They train one run or several that differ in their seed only. The runs lie side by side in one
     program, so the compiler can work on them at the same time; a seed is an argument of the
@@ -52,10 +52,10 @@ def programs(
     return ordinary, update
 
 
-def partial_programs(
+def partial_steps(
     recipe: Recipe, draw: Callable[..., Tree]
 ) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
-    """Two more programs with the arguments of `programs`: `snip`, and an update step's `learn`."""
+    """Two more, with the arguments of `whole_steps`: `snip`, and `gradient_step` of an update."""
 
     def choose(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
         del count
@@ -69,10 +69,10 @@ def partial_programs(
             for state, feed, seed in zip(states, feeds, seeds, strict=True)
         )
 
-    def only_learn(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
+    def gradients(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
         del count
         return tuple(
-            learn(
+            gradient_step(
                 state,
                 axis.split(draw(feed, state.step, axis.shard, seed)),
                 recipe.with_seed(seed),
@@ -82,4 +82,4 @@ def partial_programs(
             for state, feed, seed in zip(states, feeds, seeds, strict=True)
         )
 
-    return choose, only_learn
+    return choose, gradients

@@ -10,36 +10,37 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from dst_jax import sparsity
 
 Tree = Any
 
 
-def first(decay: float, params: Tree, batch_stats: Tree, masks: Tree) -> Tree:
+def init(decay: float, params: Tree, batch_stats: Tree, masks: Tree) -> Tree:
     """The average of one network: {"params": masked, "batch_stats": ...}; {} with a decay of 0."""
     if not decay:
         return {}
-    return masked({"params": params, "batch_stats": batch_stats}, masks)
+    return apply_mask({"params": params, "batch_stats": batch_stats}, masks)
 
 
-def advance(decay: float, average: Tree, current: Tree, step: jax.Array) -> Tree:
+def update(decay: float, average: Tree, current: Tree, step: jax.Array) -> Tree:
     """Takes in the network of a step.
 
     Args:
       decay: the largest decay, below 1; 0: none.
-      average: from `first` or `advance`.
-      current: the new network, from `first` with the masks of `average`.
+      average: from `init` or `update`.
+      current: the new network, from `init` with the masks of `average`.
       step: int32 [], completed batches before it.
     """
     if not decay:
         return {}
     count = step.astype(jnp.float32)
     taken = 1 - jnp.minimum(decay, (1 + count) / (10 + count))
-    return jax.tree.map(lambda old, new: old + taken * (new - old), average, current)
+    return optax.incremental_update(current, average, taken)
 
 
-def masked(average: Tree, masks: Tree) -> Tree:
+def apply_mask(average: Tree, masks: Tree) -> Tree:
     """Sets what the masks have dropped to 0; NumPy arrays stay such."""
     if not average:
         return {}

@@ -1,6 +1,6 @@
 """Gradients of a batch from several micro-batches, one after the other, to save memory.
 
-Called by `step`, inside the compiled program (`train.accumulate`).
+Called by `step`, inside the compiled program (`train.grad_accum_steps`).
 """
 
 from collections.abc import Callable

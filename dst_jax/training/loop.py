@@ -61,7 +61,7 @@ def train(
 
     # 1. Devices
     devices = Devices(config["parallelism"])
-    parts = config["train"]["accumulate"]
+    parts = config["train"]["grad_accum_steps"]
     devices.check_batch("train.batch_size", config["train"]["batch_size"], parts)
 
     # 2. Data
@@ -81,8 +81,8 @@ def train(
     dataset = data.get(config["data"]["name"])
     recipe = build.recipe(config)
     model, updater = recipe.model, recipe.updater
-    ordinary, update = map(devices.compile, compiled_steps.programs(recipe, pipeline.draw))
-    snip, learn = map(devices.compile, compiled_steps.partial_programs(recipe, pipeline.draw))
+    ordinary, update = map(devices.compile, compiled_steps.whole_steps(recipe, pipeline.batch))
+    snip, learn = map(devices.compile, compiled_steps.partial_steps(recipe, pipeline.batch))
     if devices.is_single_cpu:
         update = _update_on_host(recipe, learn, devices)
     seeds = tuple(np.uint32(other["seed"]) for other in configs)
@@ -109,7 +109,7 @@ def train(
                 dataclasses.replace(state, params=devices.replicate(variable["params"]))
                 for state, variable in zip(states, variables, strict=True)
             )
-            states = snip(dense, tuple(feeder.feed(0) for feeder in pipelines), seeds, 1)
+            states = snip(dense, tuple(feeder.host_inputs(0) for feeder in pipelines), seeds, 1)
         if is_main_process():
             first = devices.canonical(states[0])
             for workdir in workdirs:
@@ -146,7 +146,7 @@ def train(
     try:
         with Interrupt() as interrupt:
             while step < total:
-                feeds = tuple(feeder.feed(step) for feeder in pipelines)
+                feeds = tuple(feeder.host_inputs(step) for feeder in pipelines)
                 jax.block_until_ready(states[0].step)  # one program ahead of the host, not hundreds
                 if logs[0].stop_requested(interrupt, step):
                     save()
@@ -158,7 +158,9 @@ def train(
                 if is_update(step):
                     count, states = 1, update(states, feeds, seeds, 1)
                 else:
-                    count = _steps_until_event(step, config, pipeline.chunk(step), is_update)
+                    count = _steps_until_event(
+                        step, config, pipeline.steps_per_feed(step), is_update
+                    )
                     states = ordinary(states, feeds, seeds, count)
                 step += count
                 if logs[0].due(step):

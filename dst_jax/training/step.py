@@ -65,8 +65,8 @@ class TrainState:
 class Recipe:
     """What a step needs besides state and batch; constant over a run.
 
-    `accumulate` is the number of micro-batches of a step, `ema` the decay of the running average
-    of the weights, 0 for none; the others are what their names say.
+    `grad_accum_steps` is the number of micro-batches of a step, `ema` the decay of the running
+    average of the weights, 0 for none; the others are what their names say.
     """
 
     model: nn.Module
@@ -75,7 +75,7 @@ class Recipe:
     learning_rate: Callable[[jax.Array], jax.Array]
     label_smoothing: float
     seed: int | jax.Array
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     ema: float = 0.0
 
     def with_seed(self, seed: int | jax.Array) -> "Recipe":
@@ -103,7 +103,7 @@ def init_state(recipe: Recipe, variables: Tree) -> TrainState:
         union=jax.tree.map(jnp.asarray, sparse.masks),
         newest=jax.tree.map(jnp.zeros_like, sparse.masks),
         metrics=TrainMetrics.empty(),
-        ema=ema.first(recipe.ema, masked, batch_stats, _zeros(recipe.updater, sparse)),
+        ema=ema.init(recipe.ema, masked, batch_stats, _zeros(recipe.updater, sparse)),
     )
 
 
@@ -159,7 +159,7 @@ def train_step(
       axis: the devices that share the global batch.
       update: whether t updates the masks; static, so that ordinary steps hold no update code.
     """
-    state, dense = learn(state, batch, recipe, axis, update=update)
+    state, dense = gradient_step(state, batch, recipe, axis, update=update)
     return change_masks(state, dense, recipe) if update else state
 
 
@@ -188,13 +188,13 @@ def _gradients(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> tu
         return loss, jnp.sum(is_correct(logits, part), dtype=jnp.int32), new_stats, dense
 
     loss, correct, batch_stats, dense = gradient_accumulation.accumulate(
-        gradients_of, batch, state.batch_stats, dropout, recipe.accumulate
+        gradients_of, batch, state.batch_stats, dropout, recipe.grad_accum_steps
     )
     loss, dense, batch_stats = axis.mean((loss, dense, batch_stats))
     return loss, axis.sum(correct), batch_stats, dense
 
 
-def learn(
+def gradient_step(
     state: TrainState, batch: Tree, recipe: Recipe, axis: Axis, *, update: bool
 ) -> tuple[TrainState, Tree]:
     """A step without its mask update: parts 1, 2, 4 and 5; also returns the dense gradient."""
@@ -230,7 +230,7 @@ def learn(
             gradient_active=metrics.gradient_active + active,
             gradient_inactive=metrics.gradient_inactive + inactive,
         )
-    current = ema.first(recipe.ema, params, batch_stats, _zeros(updater, sparse))
+    current = ema.init(recipe.ema, params, batch_stats, _zeros(updater, sparse))
     state = dataclasses.replace(
         state,
         step=state.step + 1,
@@ -238,7 +238,7 @@ def learn(
         batch_stats=batch_stats,
         sparse=sparse,
         metrics=metrics,
-        ema=ema.advance(recipe.ema, state.ema, current, state.step),
+        ema=ema.update(recipe.ema, state.ema, current, state.step),
     )
     return state, dense
 
@@ -257,12 +257,12 @@ def _norms(grads: Tree, masks: Tree) -> tuple[jax.Array, jax.Array]:
 
 
 def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
-    """The mask update of the step that `learn` has just taken (part 3).
+    """The mask update of the step that `gradient_step` has just taken (part 3).
 
     Pure; with NumPy arrays it runs on the host, with the same result.
 
     Args:
-      state: from `learn`.
+      state: from `gradient_step`.
       dense: its dense gradient.
       recipe: the run's recipe.
     """
@@ -289,7 +289,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
         union=jax.tree.map(lambda seen, mask: seen | mask, state.union, sparse.masks),
         newest=newest,
         metrics=metrics,
-        ema=ema.masked(state.ema, _zeros(updater, sparse)),
+        ema=ema.apply_mask(state.ema, _zeros(updater, sparse)),
     )
 
 
@@ -306,7 +306,7 @@ def snip(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> TrainSta
     masks = sparsity.snip_masks(state.params, dense, state.sparse.masks)
     sparse = state.sparse._replace(masks=masks)
     params = recipe.updater.post_gradient_update(state.params, sparse)
-    average = ema.first(recipe.ema, params, state.batch_stats, masks)
+    average = ema.init(recipe.ema, params, state.batch_stats, masks)
     return dataclasses.replace(state, params=params, sparse=sparse, union=masks, ema=average)
 
 

@@ -315,7 +315,7 @@ def test_published_sets_were_saved_as_jpeg(dataset):
 IMAGES, LABELS = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int32)
 WRONG = {
     "no function": ({"predict": 3}, "predict: found an object of type int"),
-    "one number an image": (
+    "one number per image": (
         {"predict": lambda x: x.mean((1, 2, 3))},
         r"found float32 \[4\] for 4 images; expected logits \[B, classes\]",
     ),

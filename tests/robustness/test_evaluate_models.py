@@ -38,7 +38,7 @@ def dataset():
 
 @pytest.fixture
 def rendered(monkeypatch):
-    """The conditions that were rendered, once a batch."""
+    """The conditions that were rendered, once per batch."""
     render, asked = Engine.render, []
 
     def spy(self, condition, batch):

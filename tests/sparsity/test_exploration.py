@@ -53,7 +53,7 @@ def test_a_window_counts_what_the_masks_say(algorithm):
         lambda state, update: step.train_step(state, BATCH, recipe, axis, update=update),
         static_argnames="update",
     )
-    learn = jax.jit(lambda state: step.learn(state, BATCH, recipe, axis, update=True))
+    learn = jax.jit(lambda state: step.gradient_step(state, BATCH, recipe, axis, update=True))
     state = step.init_state(recipe, Net().init(jax.random.key(0), BATCH["image"]))
 
     def flat(tree):

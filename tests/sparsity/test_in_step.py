@@ -86,7 +86,7 @@ def test_an_update_on_the_host_is_the_update_on_the_device(algorithm, timing):
     assert not Devices("pmap", jax.devices()[:1]).is_single_cpu
     ordinary = jax.jit(lambda s: step.train_step(s, BATCH, recipe, axis, update=False))
     update = jax.jit(lambda s: step.train_step(s, BATCH, recipe, axis, update=True))
-    learn = jax.jit(lambda s: step.learn(s, BATCH, recipe, axis, update=True))
+    learn = jax.jit(lambda s: step.gradient_step(s, BATCH, recipe, axis, update=True))
     _, state = first(recipe)
     state = ordinary(ordinary(state))
     expected = update(state)

@@ -62,16 +62,16 @@ def _leaves(tree):
 
 def test_statistics_of_batchnorm_are_averaged_and_the_decay_starts_low():
     params, masks = {"kernel": jnp.ones(3)}, {"kernel": jnp.array([1, 0, 1], jnp.uint8)}
-    average = ema.first(0.99, params, {"mean": jnp.zeros(2)}, masks)
+    average = ema.init(0.99, params, {"mean": jnp.zeros(2)}, masks)
     np.testing.assert_array_equal(average["params"]["kernel"], [1, 0, 1])
-    current = ema.first(0.99, {"kernel": jnp.full(3, 5.0)}, {"mean": jnp.ones(2)}, masks)
-    average = ema.advance(0.99, average, current, jnp.int32(0))
+    current = ema.init(0.99, {"kernel": jnp.full(3, 5.0)}, {"mean": jnp.ones(2)}, masks)
+    average = ema.update(0.99, average, current, jnp.int32(0))
     np.testing.assert_allclose(average["params"]["kernel"], [0.1 + 4.5, 0, 0.1 + 4.5])
     np.testing.assert_allclose(average["batch_stats"]["mean"], 0.9)
-    late = ema.advance(0.99, average, current, jnp.int32(10**6))
+    late = ema.update(0.99, average, current, jnp.int32(10**6))
     np.testing.assert_allclose(late["batch_stats"]["mean"], 0.99 * 0.9 + 0.01, rtol=1e-6)
 
 
 def test_off_there_is_none():
-    nothing = ema.first(0.0, {"kernel": jnp.ones(3)}, {}, {"kernel": None})
-    assert nothing == ema.advance(0.0, {}, {}, jnp.int32(3)) == ema.masked({}, {}) == {}
+    nothing = ema.init(0.0, {"kernel": jnp.ones(3)}, {}, {"kernel": None})
+    assert nothing == ema.update(0.0, {}, {}, jnp.int32(3)) == ema.apply_mask({}, {}) == {}

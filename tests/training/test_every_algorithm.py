@@ -15,7 +15,7 @@ import runs
 from flax import traverse_util
 
 from dst_jax import data, evaluate, load_run, report, sparsity
-from dst_jax.analysis import describe
+from dst_jax.analysis import network_facts
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.run_dir import write_json
 from dst_jax.training import algorithm_checks, build, loop
@@ -142,7 +142,7 @@ def test_the_whole_way(algorithm, tmp_path, cache_dir):
         average = traverse_util.flatten_dict(average)
         assert all(np.count_nonzero(average[path]) == layers[path].size for path in layers)
 
-    describe.write(run)
+    network_facts.write(run)
     facts = json.loads((stopped / "model.json").read_text())
     assert facts["sparsity"] == pytest.approx(zeros / size if size else 0)
     assert facts["maskable"] - facts["active"] == zeros

@@ -1,4 +1,4 @@
-"""Several micro-batches a step against the whole batch."""
+"""Several micro-batches per step against the whole batch."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir):
     options |= {"train__mixup": 0.8, "train__label_smoothing": 0.1}
     row = Devices("jit", jax.devices()[:4])
     *_, whole = Trainer(runs.small_config(**options), row, cache_dir).states(5)
-    *_, parts = Trainer(runs.small_config(train__accumulate=4, **options), row, cache_dir).states(5)
+    *_, parts = Trainer(
+        runs.small_config(train__grad_accum_steps=4, **options), row, cache_dir
+    ).states(5)
     assert_same_masks(whole, parts)
     assert max(relative_errors(whole.params, parts.params).values()) < 2e-6
     assert float(parts.metrics.loss) == pytest.approx(float(whole.metrics.loss), rel=1e-6)

@@ -157,6 +157,6 @@ def test_bfloat16_computes_and_float32_is_kept_and_tensorboard_is_written(tmp_pa
 
 
 def test_micro_batches_that_the_devices_cannot_share_are_refused(tmp_path, cache_dir):
-    config = runs.small_config(train__accumulate=16)
+    config = runs.small_config(train__grad_accum_steps=16)
     with pytest.raises(UserError, match=r"found 32; expected a multiple of the 4 devices times"):
         loop.train([config], [tmp_path], None, cache_dir)

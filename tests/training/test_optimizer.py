@@ -53,7 +53,7 @@ def test_clipping_comes_before_decay():
     [
         ("constant", {0: 0.02, 4: 0.1, 5: 0.1, 43: 0.1}),
         ("cosine", {0: 0.02, 4: 0.1, 5: 0.1, 44: 0.0}),
-        # 11 steps an epoch, a decay after every 5: 5, 10, 15, ...
+        # 11 steps per epoch, a decay after every 5: 5, 10, 15, ...
         ("exponential", {0: 0.02, 4: 0.1, 5: 0.01, 9: 0.01, 10: 0.001, 43: 1e-9}),
         ("step", {0: 0.02, 4: 0.1, 21: 0.1, 22: 0.01, 32: 0.01, 33: 0.001}),
     ],

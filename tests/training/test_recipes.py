@@ -26,7 +26,7 @@ EVERYTHING = {
     "model__width": 16,
     "train__epochs": 1.0,
     "train__batch_size": 128,
-    "train__accumulate": 2,
+    "train__grad_accum_steps": 2,
     "train__optimizer": "adamw",
     "train__learning_rate": 1e-3,
     "train__learning_rate_floor": 1e-5,
@@ -105,7 +105,10 @@ def test_a_mixed_image_is_right_if_its_larger_part_is():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"train__accumulate": 3}, r"train.accumulate: found 3; expected a divisor .* 32"),
+        (
+            {"train__grad_accum_steps": 3},
+            r"train.grad_accum_steps: found 3; expected a divisor .* 32",
+        ),
         ({"train__mixup": 1.0, "train__batch_size": 127}, r"found 127; expected an even number"),
         ({"train__ema": 1.0}, r"train.ema: found 1.*less than 1"),
         ({"train__learning_rate_floor": 1.0}, r"learning_rate_floor: found 1; .*at most .*0.1"),
@@ -142,6 +145,6 @@ def test_the_recipes_of_the_page_resolve(block):
 def test_the_page_names_every_option_of_the_chain_and_no_other():
     named = set(re.findall(r"`((?:data|train|model)\.[a-z0-9_]+)", PAGE))
     assert named <= set(config_lib.OPTIONS)
-    fields = set(data.Chain.__dataclass_fields__)
+    fields = set(data.TrainAugmentation.__dataclass_fields__)
     assert fields <= {name.split(".")[1] for name in named}
-    assert data.Chain.from_config(runs.small_config()) == data.Chain()
+    assert data.TrainAugmentation.from_config(runs.small_config()) == data.TrainAugmentation()

@@ -45,7 +45,7 @@ def test_a_run_logs_the_held_out_images_and_never_trains_on_them(tmp_path, cache
 
     pipeline = build.pipeline(config, Devices("jit", jax.devices()[:1]), None, cache_dir)
     assert pipeline.num_examples == 1437 - 144
-    np.testing.assert_array_equal(pipeline.feed(0)["image"], images[:-144])
+    np.testing.assert_array_equal(pipeline.host_inputs(0)["image"], images[:-144])
 
 
 def test_a_stream_holds_out_the_same_images_in_every_epoch(shared_dir):
@@ -66,6 +66,6 @@ def test_a_stream_holds_out_the_same_images_in_every_epoch(shared_dir):
     np.testing.assert_array_equal(held, images[-1000:])
     known = {image.tobytes() for image in held}
     for step in (0, stream.steps_per_epoch):
-        batch = np.asarray(stream.feed(step)["image"])
+        batch = np.asarray(stream.host_inputs(step)["image"])
         assert not any(image.tobytes() in known for image in batch)
     stream.close()

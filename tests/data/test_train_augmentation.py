@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dst_jax import data
-from dst_jax.data import augmentation, mixing
+from dst_jax.data import augmentation, mixup_cutmix, random_erasing
 from dst_jax.errors import UserError
 
 KEYS = augmentation.example_keys(0, 0, jnp.arange(5_000))
@@ -23,7 +23,7 @@ def within_five_sigma(found, probability, count):
 
 def test_rectangles_have_the_areas_ratios_and_places_of_the_paper():
     height, width = 224, 192
-    draw = jax.jit(jax.vmap(lambda key: mixing.rectangle(key, height, width)))
+    draw = jax.jit(jax.vmap(lambda key: random_erasing.rectangle(key, height, width)))
     top, left, h, w = map(np.asarray, draw(KEYS))
     assert (h > 0).all()  # none of 5,000 fails ten times
     assert ((top >= 0) & (left >= 0) & (top + h <= height) & (left + w <= width)).all()
@@ -43,7 +43,7 @@ def test_rectangles_have_the_areas_ratios_and_places_of_the_paper():
 
 def test_erasing_puts_noise_into_the_rectangle_with_its_probability():
     image, keys = jnp.full((24, 24, 3), 100.0), KEYS[:1_500]
-    erased = np.asarray(jax.jit(jax.vmap(lambda key: mixing.erase(image, key, 0.25)))(keys))
+    erased = np.asarray(jax.jit(jax.vmap(lambda key: random_erasing.erase(image, key, 0.25)))(keys))
     changed = (erased != 100).any(-1)
     assert within_five_sigma(changed.any((1, 2)).mean(), 0.25, len(keys))
     noise = erased[erased != 100]
@@ -52,11 +52,11 @@ def test_erasing_puts_noise_into_the_rectangle_with_its_probability():
     for mask in changed[changed.any((1, 2))][:20]:  # it is one full rectangle
         rows, columns = mask.any(1).sum(), mask.any(0).sum()
         assert mask.sum() == rows * columns
-    assert (np.asarray(mixing.erase(image, KEYS[0], 0.0)) == 100).all()
+    assert (np.asarray(random_erasing.erase(image, KEYS[0], 0.0)) == 100).all()
 
 
 def test_mixup_is_its_formula_with_the_neighbour():
-    batch = mixing.mix(IMAGES, LABELS, KEYS[0], mixup=0.8, cutmix=0.0, **ON)
+    batch = mixup_cutmix.mix(IMAGES, LABELS, KEYS[0], mixup=0.8, cutmix=0.0, **ON)
     share = batch["share"][0]
     assert 0 < share < 1
     np.testing.assert_array_equal(batch["share"], np.full(8, share))
@@ -67,7 +67,7 @@ def test_mixup_is_its_formula_with_the_neighbour():
 
 def test_cutmix_counts_the_labels_by_the_area_of_the_box():
     for key in KEYS[:20]:
-        batch = mixing.mix(IMAGES, LABELS, key, mixup=0.0, cutmix=1.0, **ON)
+        batch = mixup_cutmix.mix(IMAGES, LABELS, key, mixup=0.0, cutmix=1.0, **ON)
         others = IMAGES[np.asarray(batch["other"])]
         image = np.asarray(batch["image"])
         inside = (image == others).all((0, 3))
@@ -78,7 +78,7 @@ def test_cutmix_counts_the_labels_by_the_area_of_the_box():
 
 def test_the_box_has_the_area_that_lambda_says_unless_the_border_cuts_it():
     lam = jnp.linspace(0, 1, len(KEYS))
-    draw = jax.vmap(lambda key, value: mixing.cutmix_box(key, value, 200, 100))
+    draw = jax.vmap(lambda key, value: mixup_cutmix.cutmix_box(key, value, 200, 100))
     top, left, h, w = map(np.asarray, jax.jit(draw)(KEYS, lam))
     assert ((top >= 0) & (left >= 0) & (top + h <= 200) & (left + w <= 100)).all()
     area = h * w / 20_000
@@ -91,7 +91,7 @@ def test_the_box_has_the_area_that_lambda_says_unless_the_border_cuts_it():
 def shares(mixup, cutmix, **options):
     draw = jax.jit(
         jax.vmap(
-            lambda key: mixing.mix(
+            lambda key: mixup_cutmix.mix(
                 jnp.zeros((2, 32, 32, 1)).at[1].set(1.0),
                 LABELS[:2],
                 key,
@@ -123,26 +123,26 @@ def test_the_law_of_lambda_and_the_switch():
 
 def test_an_odd_batch_and_clips():
     with pytest.raises(UserError, match=r"found 7 images on a device; expected an even number"):
-        mixing.mix(IMAGES[:7], LABELS[:7], KEYS[0], mixup=1.0, cutmix=0.0, **ON)
+        mixup_cutmix.mix(IMAGES[:7], LABELS[:7], KEYS[0], mixup=1.0, cutmix=0.0, **ON)
     clips = jnp.asarray(RANDOM.normal(size=(4, 5, 12, 16, 3)).astype(np.float32))
     with jax.numpy_rank_promotion("raise"):
-        batch = mixing.mix(clips, LABELS[:4], KEYS[3], mixup=0.0, cutmix=1.0, **ON)
+        batch = mixup_cutmix.mix(clips, LABELS[:4], KEYS[3], mixup=0.0, cutmix=1.0, **ON)
     same = np.asarray(batch["image"] == clips).all((0, 4))
     assert (same == same[:1]).all()  # the same box in every frame
 
 
-ALL = data.Chain(randaugment_layers=2, erasing=0.5, mixup=0.8, cutmix=1.0)
-AUGMIX = data.Chain(augmix=3.0, mixup=0.8)
+ALL = data.TrainAugmentation(randaugment_layers=2, erasing=0.5, mixup=0.8, cutmix=1.0)
+AUGMIX = data.TrainAugmentation(augmix=3.0, mixup=0.8)
 PIXELS = RANDOM.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
 
-def pipeline(chain, **options):
+def pipeline(train_augmentation, **options):
     return data.ResidentPipeline(
         data.get("cifar10"),
         PIXELS,
         np.arange(40, dtype=np.int32),
         augment="crop_flip",
-        chain=chain,
+        train_augmentation=train_augmentation,
         **{"batch_size": 8, "seed": 3, **options},
     )
 
@@ -150,19 +150,19 @@ def pipeline(chain, **options):
 def test_everything_on_four_devices_is_the_batch_of_one_under_jit_and_pmap():
     made = pipeline(ALL)
     step = 9
-    feed = made.feed(step)
-    want = jax.jit(made.draw)(feed, step)
+    feed = made.host_inputs(step)
+    want = jax.jit(made.batch)(feed, step)
     assert set(want) == {"image", "label", "other", "share"}
-    again = jax.jit(pipeline(ALL).draw)(feed, step)  # a restart
+    again = jax.jit(pipeline(ALL).batch)(feed, step)  # a restart
     jax.tree.map(np.testing.assert_array_equal, again, want)
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     placed = jax.device_put(feed, NamedSharding(mesh, PartitionSpec()))
-    compiled = jax.jit(made.draw, out_shardings=rows).lower(placed, step).compile()
+    compiled = jax.jit(made.batch, out_shardings=rows).lower(placed, step).compile()
     found = compiled(placed, jnp.int32(step))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, want)
     shards = jax.pmap(
-        lambda feed, step: made.draw(feed, step, (jax.lax.axis_index("data"), 4)),
+        lambda feed, step: made.batch(feed, step, (jax.lax.axis_index("data"), 4)),
         axis_name="data",
         in_axes=(None, 0),
     )(feed, jnp.full((4,), step))
@@ -172,16 +172,16 @@ def test_everything_on_four_devices_is_the_batch_of_one_under_jit_and_pmap():
 
 def test_augmix_in_the_chain_keeps_fractions_and_differs_from_step_to_step():
     made = pipeline(AUGMIX)
-    draw = jax.jit(made.draw)
-    first, second = draw(made.feed(0), 0), draw(made.feed(0), 1)
+    draw = jax.jit(made.batch)
+    first, second = draw(made.host_inputs(0), 0), draw(made.host_inputs(0), 1)
     assert (np.asarray(first["share"]) != np.asarray(second["share"])).all()
-    plain = pipeline(data.Chain())
-    assert set(jax.jit(plain.draw)(plain.feed(0), 0)) == {"image", "label"}
+    plain = pipeline(data.TrainAugmentation())
+    assert set(jax.jit(plain.batch)(plain.host_inputs(0), 0)) == {"image", "label"}
 
 
 def test_clips_take_no_image_policies():
     with pytest.raises(UserError, match="clips"):
-        data.Chain(erasing=0.5).apply(
+        data.TrainAugmentation(erasing=0.5).apply(
             jnp.zeros((2, 4, 8, 8, 3), jnp.uint8),
             jnp.zeros(2, jnp.int32),
             0,

@@ -1,71 +1,15 @@
-"""Random erasing, mixup and CutMix of normalised batches, as pure JAX functions.
+"""Mixup and CutMix of normalised batches, as pure JAX functions.
 
-Mixing pairs neighbours: the images at places 2i and 2i + 1 of the global batch, whose order is
-random anyway. No pair lies on two devices, so nothing is sent between them, and any number of them
-gives the same batch. Called by `chain`.
+Mixing pairs neighbours: the images in rows 2i and 2i + 1 of the global batch, whose order is random
+anyway. Any number of devices gives the same batch; where each has an even number of rows, no pair
+lies on two of them and nothing is sent between them. Called by `train_augmentation`.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 
+from dst_jax.data import random_erasing
 from dst_jax.errors import UserError
-
-_AREAS = (0.02, 1 / 3)  # of the erased rectangle, as a share of the image
-_LARGEST_RATIO = 1 / 0.3  # of its height to its width, or the other way round
-_ATTEMPTS = 10
-
-
-def erase(image: jax.Array, key: jax.Array, probability: float) -> jax.Array:
-    """Random erasing (Zhong et al. 2020): a rectangle of noise, with a probability.
-
-    As timm's mode `pixel`, which DeiT takes: standard normal noise, a new number for every channel
-    of every pixel, in the normalised image; area uniform in 2 % to 1/3 of it, ratio of the sides
-    log-uniform in 0.3 to 1/0.3, the place uniform. The first of ten draws that fits is taken.
-
-    Args:
-      image: float [H, W, C], normalised.
-      key: the image's own.
-      probability: 0 to 1.
-
-    Returns:
-      float [H, W, C].
-    """
-    deciding, placing, filling = jax.random.split(key, 3)
-    top, left, height, width = rectangle(placing, image.shape[0], image.shape[1])
-    height = jnp.where(jax.random.bernoulli(deciding, probability), height, 0)
-    inside = _rectangle(image.shape[0], image.shape[1], top, left, height, width)
-    noise = jax.random.normal(filling, image.shape, image.dtype)
-    return jnp.where(inside[..., None], noise, image)
-
-
-def rectangle(
-    key: jax.Array, height: int, width: int
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Draws (top, left, height, width), int32, of the rectangle to erase; height 0 for none."""
-    sizing, shaping, placing = jax.random.split(key, 3)
-    area = jax.random.uniform(sizing, (_ATTEMPTS,), minval=_AREAS[0], maxval=_AREAS[1])
-    area = area * height * width
-    limit = math.log(_LARGEST_RATIO)
-    ratio = jnp.exp(jax.random.uniform(shaping, (_ATTEMPTS,), minval=-limit, maxval=limit))
-    heights = jnp.round(jnp.sqrt(area * ratio)).astype(jnp.int32)
-    widths = jnp.round(jnp.sqrt(area / ratio)).astype(jnp.int32)
-    fits = (heights < height) & (widths < width)
-    first = jnp.argmax(fits)
-    h, w = jnp.where(fits[first], heights[first], 0), jnp.minimum(widths[first], width)
-    free = jnp.stack([height - h, width - w]) + 1
-    corner = jnp.floor(jax.random.uniform(placing, (2,)) * free).astype(jnp.int32)
-    corner = jnp.minimum(corner, free - 1)  # a float32 just below 1 may round up
-    return corner[0], corner[1], h, w
-
-
-def _rectangle(
-    height: int, width: int, top: jax.Array, left: jax.Array, h: jax.Array, w: jax.Array
-) -> jax.Array:
-    """True inside, bool [height, width]."""
-    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
-    return (rows >= top) & (rows < top + h) & (columns >= left) & (columns < left + w)
 
 
 def mix(
@@ -87,7 +31,7 @@ def mix(
       images: float [B, H, W, C] or [B, T, H, W, C], normalised; B even.
       labels: int32 [B].
       key: the step's own.
-      mixup: parameter of the Beta law of mixup's lambda; 0: no mixup.
+      mixup: alpha of the Beta distribution of mixup's lambda; 0: no mixup.
       cutmix: the same for CutMix.
       probability: of a batch to be mixed.
       cutmix_share: of the mixed batches, where both are on.
@@ -121,9 +65,9 @@ def mix(
     if cutmix:
         lam = jnp.where(mixed & cut, jax.random.beta(for_cutmix, cutmix, cutmix), 1.0)
         box = cutmix_box(placing, lam, height, width)
-        inside = _rectangle(height, width, *box)
-        inside = inside.reshape((1,) * (images.ndim - 3) + (height, width, 1))
-        result = jnp.where(inside, others, result)
+        pasted = random_erasing.inside(height, width, *box)
+        pasted = pasted.reshape((1,) * (images.ndim - 3) + (height, width, 1))
+        result = jnp.where(pasted, others, result)
         share = jnp.where(mixed & cut, 1 - box[2] * box[3] / (height * width), share)
     return {
         "image": result,

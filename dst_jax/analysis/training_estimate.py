@@ -78,7 +78,7 @@ def needs(config: Config) -> Needs:
         optimizer=_bytes(state.sparse.inner_state),
         masks=_bytes((state.sparse.masks, state.union, state.newest)),
         images=images * (math.prod(dataset.image_shape) + 4),  # grey levels, and an int32 label
-        activations=_activations(module, dataset.image_shape) * batch // recipe.accumulate,
+        activations=_activations(module, dataset.image_shape) * batch // recipe.grad_accum_steps,
         flops=_PASSES * forward * batch * config["train"]["steps"],
     )
 

@@ -1,7 +1,7 @@
 """RandAugment and AugMix: which operation of `image_operations` an image gets, and how strong.
 
 Pure JAX functions of one image and its key, mapped over a batch inside the compiled step, for
-resident and for streamed data alike. Called by `chain`.
+resident and for streamed data alike. Called by `train_augmentation`.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dst_jax.config.options import ANALYSES
-from dst_jax.report.drawing import Look
+from dst_jax.report.drawing import LineStyle
 from dst_jax.report.groups import Comparison, Group, differences
 from dst_jax.runtime.run_dir import read_arrays
 
@@ -37,7 +37,7 @@ class Sample:
     """A group of runs with its look and, a run, the parts of its analysis that can be read."""
 
     group: Group
-    look: Look
+    style: LineStyle
     parts: tuple[dict[str, Arrays], ...]
 
     def of(self, part: str) -> list[Arrays]:
@@ -55,10 +55,10 @@ def read(directory: Path) -> dict[str, Arrays]:
     return found
 
 
-def samples(comparison: Comparison, looks: dict[str, Look]) -> list[Sample]:
+def samples(comparison: Comparison, styles: dict[str, LineStyle]) -> list[Sample]:
     """All groups of a comparison with what was analysed of them."""
     return [
-        Sample(group, looks[group.label], tuple(read(run.directory) for run in group.runs))
+        Sample(group, styles[group.label], tuple(read(run.directory) for run in group.runs))
         for group in comparison.families
         if any(run.exists for run in group.runs)
     ]
@@ -136,14 +136,14 @@ def plot(ax: "Axes", drawn: Iterable[tuple[Sample, Arrays]], scale: float = 100.
         ax.plot(
             curve["x"],
             mean,
-            color=sample.look.colour,
-            linestyle=sample.look.line,
-            marker=sample.look.marker,
+            color=sample.style.colour,
+            linestyle=sample.style.line,
+            marker=sample.style.marker,
             label=sample.group.name,
         )
         if std.any():
             ax.fill_between(
-                curve["x"], mean - std, mean + std, color=sample.look.colour, alpha=0.2, lw=0
+                curve["x"], mean - std, mean + std, color=sample.style.colour, alpha=0.2, lw=0
             )
 
 

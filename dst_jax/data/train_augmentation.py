@@ -2,10 +2,10 @@
 
     uint8 images, from the resident array or the stream (whose tf.data decodes and crops)
       1. `data.augment`               pad, crop, mirror              `augmentation`
-      2. `data.randaugment_layers`    or `data.augmix`               `policies`
+      2. `data.randaugment_layers`    or `data.augmix`               `autoaugment`
       3. zero mean, unit variance                                    `augmentation`
-      4. `data.erasing`               a rectangle of noise           `mixing`
-      5. `train.mixup`, `train.cutmix`                               `mixing`
+      4. `data.erasing`               a rectangle of noise           `random_erasing`
+      5. `train.mixup`, `train.cutmix`                               `mixup_cutmix`
 
 Each is off by default, and then leaves no trace in the compiled step. All draws are functions of
 (seed, purpose, step, place in the global batch), so neither a restart nor the number of devices
@@ -19,13 +19,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dst_jax.data import augmentation, mixing, policies
+from dst_jax.data import augmentation, autoaugment, mixup_cutmix, random_erasing
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain:
+class TrainAugmentation:
     """The options of stages 2, 4 and 5; `dst_jax.config.options` says what they mean."""
 
     randaugment_layers: int = 0
@@ -38,7 +38,7 @@ class Chain:
     cutmix_share: float = 0.5
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Chain":
+    def from_config(cls, config: Mapping[str, Any]) -> "TrainAugmentation":
         """The options of a resolved config."""
         options = {**config["train"], **config["data"]}
         return cls(**{field.name: options[field.name] for field in dataclasses.fields(cls)})
@@ -69,7 +69,7 @@ class Chain:
 
         Returns:
           {"image": `dtype` [B, H, W, 3], "label": int32 [B]}; with mixup or cutmix also "other" and
-          "share", see `mixing.mix`.
+          "share", see `mixup_cutmix.mix`.
         """
         if images.ndim != 4 and (self.randaugment_layers or self.augmix or self.erasing):
             raise UserError(
@@ -85,24 +85,24 @@ class Chain:
         if self.randaugment_layers:
             fill = tuple(int(255 * mean) for mean in dataset.mean)
             images = jax.vmap(
-                lambda image, key: policies.randaugment(
+                lambda image, key: autoaugment.randaugment(
                     image, key, self.randaugment_layers, self.randaugment_magnitude, fill
                 )
             )(images, keys("data/randaugment"))
         if self.augmix:
-            images = jax.vmap(lambda image, key: policies.augmix(image, key, self.augmix))(
+            images = jax.vmap(lambda image, key: autoaugment.augmix(image, key, self.augmix))(
                 images, keys("data/augmix")
             )
         if not (self.erasing or self.mixup or self.cutmix):
             return {"image": augmentation.normalise(images, dataset, dtype), "label": labels}
         images = augmentation.normalise(images, dataset, jnp.float32)
         if self.erasing:
-            images = jax.vmap(lambda image, key: mixing.erase(image, key, self.erasing))(
+            images = jax.vmap(lambda image, key: random_erasing.erase(image, key, self.erasing))(
                 images, keys("data/erasing")
             )
         batch = {"image": images, "label": labels}
         if self.mixup or self.cutmix:
-            batch = mixing.mix(
+            batch = mixup_cutmix.mix(
                 images,
                 labels,
                 jax.random.fold_in(augmentation.purpose_key(seed, "data/mix"), step),
@@ -114,5 +114,5 @@ class Chain:
         return {**batch, "image": batch["image"].astype(dtype)}
 
 
-OFF = Chain()
+OFF = TrainAugmentation()
 """None of them."""

@@ -23,7 +23,7 @@ from dst_jax.sparsity import sparsity_distributions
 from dst_jax.training import build
 
 
-def describe(run: Run) -> dict[str, Any]:
+def facts(run: Run) -> dict[str, Any]:
     """The facts about a run's network.
 
     Returns:
@@ -106,8 +106,8 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 def write(run: Run) -> None:
     """Writes `model.json` into the run's directory, with what identifies the evaluated weights."""
-    facts = {**describe(run), "weights": digest(run.predict)}
-    write_json(run.workdir / "model.json", facts)
+    found = {**facts(run), "weights": digest(run.predict)}
+    write_json(run.workdir / "model.json", found)
 
 
 def table(config: Mapping[str, Any], sparsity: float) -> str:
