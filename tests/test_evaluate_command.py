@@ -12,6 +12,7 @@ import runs
 
 from dst_jax import config as config_lib
 from dst_jax import evaluate, experiment, run_configs, stages
+from dst_jax.analysis import network_facts
 from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths

@@ -1,10 +1,10 @@
 """The table corruption by corruption: every method's accuracy and its gain over dense.
 
-What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `gain_figures`. Only rows of
+What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `figures.gains`. Only rows of
 cells: the markup is in `html_tables`. Called by `page`.
 """
 
-from dst_jax.report.drawing import styles_for, words
+from dst_jax.report.figures.drawing import styles_for, words
 from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.html_tables import Datum
 from dst_jax.report.read_analyses import high_shares, samples

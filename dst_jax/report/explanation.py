@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dst_jax.report.drawing import styles_for
+from dst_jax.report.figures.drawing import styles_for
+from dst_jax.report.figures.spatial import mean_stripes
 from dst_jax.report.groups import Comparison
 from dst_jax.report.read_analyses import (
     Arrays,
@@ -19,7 +20,6 @@ from dst_jax.report.read_analyses import (
     samples,
     with_part,
 )
-from dst_jax.report.spatial_figures import mean_stripes
 
 
 def paragraph(comparison: Comparison) -> str:

@@ -12,7 +12,7 @@ from html import escape
 from dst_jax import __version__
 from dst_jax.report import corruption_table, html_tables, provenance, published
 from dst_jax.report.assets import CSS, SCRIPT
-from dst_jax.report.drawing import Drawing
+from dst_jax.report.figures.drawing import Drawing
 from dst_jax.report.groups import Comparison
 from dst_jax.report.html_tables import Datum, Line
 from dst_jax.report.runs import Run

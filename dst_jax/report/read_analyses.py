@@ -1,7 +1,7 @@
 """Reads what `analyze` left in run directories, and what its figures share.
 
 A part that is missing or damaged is left out, and told by `lacking`; reading never raises. Called
-by `analysis_figures`, `gain_figures`, `corruption_table` and `explanation`.
+by `figures.analysis`, `figures.gains`, `corruption_table` and `explanation`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dst_jax.config.options import ANALYSES
-from dst_jax.report.drawing import LineStyle
+from dst_jax.report.figures.drawing import LineStyle
 from dst_jax.report.groups import Comparison, Group, differences
 from dst_jax.runtime.run_dir import read_arrays
 

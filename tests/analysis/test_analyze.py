@@ -60,12 +60,9 @@ def test_everything_is_written_once(tmp_path, cache_dir, config):
 
     curves = read_arrays(tmp_path / "analysis" / "attenuation.npz")
     # Nothing removed: the accuracy of the network; everything removed: one answer for all.
-    images, labels = (
-        part[:24]
-        for part in measurements.data.load_arrays(
-            measurements.data.get("digits"), "test", None, cache_dir
-        )
-    )
+    digits = measurements.data.get("digits")
+    both = measurements.data.load_arrays(digits, "test", None, cache_dir)
+    images, labels = (part[:24] for part in both)
     said = np.argmax(run.predict(images), -1)
     assert curves["low"][0] == curves["high"][0] == np.mean(said == labels)
     empty = int(np.argmax(run.predict(np.zeros((1, 32, 32, 3), np.uint8)), -1)[0])

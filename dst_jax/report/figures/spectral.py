@@ -1,7 +1,7 @@
 """Figures of frequencies: attenuation, Fourier heat maps, band-limited noise, first-layer kernels.
 
 Figures 6 and 7 of Wu et al. 2025 and the analyses of Yin et al. 2019, from `analysis/` of the runs.
-Called by `analysis_figures`.
+Called by `figures.analysis`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dst_jax.analysis.frequencies import heat_map_square
-from dst_jax.report.drawing import (
+from dst_jax.report.figures.drawing import (
     Drawing,
     add_legend,
     new_figure,

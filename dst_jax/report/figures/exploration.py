@@ -1,7 +1,7 @@
 """Figures of what training tried, and of where networks look.
 
 Exploration from `metrics.jsonl`, saliency maps from `analysis/saliency.npz`. Called by
-`analysis_figures`.
+`figures.analysis`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dst_jax.report.drawing import INK, Drawing, add_legend, new_figure, raster, to_svg, words
+from dst_jax.report.figures.drawing import (
+    INK,
+    Drawing,
+    add_legend,
+    new_figure,
+    raster,
+    to_svg,
+    words,
+)
 from dst_jax.report.read_analyses import Sample, with_part
 
 if TYPE_CHECKING:

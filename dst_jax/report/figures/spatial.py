@@ -1,14 +1,14 @@
 """Figures of weights: kernel maps, layers one by one, fan-in and fan-out.
 
 Figure 5 of Wu et al. 2025 with numbers to it, from `analysis/weights.npz` of the runs. Called by
-`analysis_figures`.
+`figures.analysis`.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dst_jax.report.drawing import (
+from dst_jax.report.figures.drawing import (
     Drawing,
     add_legend,
     new_figure,

@@ -1,12 +1,12 @@
 """The figures of the report as SVG text: accuracy per corruption, against severity, in training.
 
-What explains them is in `analysis_figures`, how they look in `drawing`. Called by `report.write`.
+What explains them is in `figures.analysis`, how they look in `drawing`. Called by `report.write`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
-from dst_jax.report.drawing import (
+from dst_jax.report.figures.drawing import (
     INK,
     STYLE,
     Drawing,

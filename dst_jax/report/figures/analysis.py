@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 
-from dst_jax.report import exploration_figures, spatial_figures, spectral_figures
-from dst_jax.report.drawing import STYLE, Drawing, slug, styles_for
+from dst_jax.report.figures import exploration, spatial, spectral
+from dst_jax.report.figures.drawing import STYLE, Drawing, slug, styles_for
 from dst_jax.report.groups import Comparison
 from dst_jax.report.read_analyses import lacking, samples
 
 _FIGURES = (
-    spectral_figures.examples,
-    spectral_figures.attenuation,
-    spectral_figures.heat_maps,
-    spectral_figures.noise,
-    spatial_figures.kernel_maps,
-    spatial_figures.layers,
-    spatial_figures.fans,
-    exploration_figures.exploration,
-    exploration_figures.saliency,
+    spectral.examples,
+    spectral.attenuation,
+    spectral.heat_maps,
+    spectral.noise,
+    spatial.kernel_maps,
+    spatial.layers,
+    spatial.fans,
+    exploration.exploration,
+    exploration.saliency,
 )
 
 

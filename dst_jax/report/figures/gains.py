@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dst_jax.report.drawing import (
+from dst_jax.report.figures.drawing import (
     STYLE,
     Drawing,
     LineStyle,
