@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from dst_jax import config as config_lib
 from dst_jax import run_configs, stages
 from dst_jax import sweep as sweep_lib
-from dst_jax.config.checks import DENSE
+from dst_jax.config.checks import sparsity_of
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths, is_main_process, prepare_jax
 from dst_jax.run_configs import RunConfig
@@ -350,7 +350,7 @@ def _expected(runs: Mapping[Path, ConfigDict | None]) -> list[dict[str, Any]]:
         {
             "name": path.name,
             "algorithm": member.sparsity.algorithm,
-            "sparsity": 0.0 if member.sparsity.algorithm in DENSE else member.sparsity.sparsity,
+            "sparsity": sparsity_of(member.sparsity.algorithm, member.sparsity.sparsity),
             "seed": member.seed,
         }
         for path, member in runs.items()

@@ -72,7 +72,7 @@ def _mask_run(context: Context) -> Outcome:
     import numpy as np
 
     from dst_jax import models
-    from dst_jax.sparsity import ranking
+    from dst_jax.sparsity import topk
     from dst_jax.training import build
 
     tiny = context.options.tiny
@@ -109,7 +109,7 @@ def _mask_run(context: Context) -> Outcome:
     for kind in ("normal", "ties", "denormals and NaN"):
         scores = _scores(shapes, kind, context.options.seed)
         compare(
-            f"top k, {kind}", jax.jit(lambda s: ranking.topk_masks(s, counts, tie_key=key)), scores
+            f"top k, {kind}", jax.jit(lambda s: topk.topk_masks(s, counts, tie_key=key)), scores
         )
     options: dict[str, Any] = {"train.epochs": 1.0, "sparsity.update_freq": "5"}
     options |= {"model.name": name}

@@ -84,8 +84,7 @@ def _training_ratio(
         for path, mask in _by_path(updater.init_state(params).masks).items()
     }
     trained = {
-        path: min(1.0, density * getattr(updater, "backward_ratio", 1.0))
-        for path, density in densities.items()
+        path: min(1.0, density * updater.backward_ratio) for path, density in densities.items()
     }
     dense = flops.inference_flops(costs)
     ratios = [flops.inference_flops(costs, d) / dense for d in (first, densities, trained)]

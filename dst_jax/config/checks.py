@@ -1,15 +1,20 @@
 """What makes options wrong together, as far as that needs no algorithm and no network.
 
 What makes one wrong by itself is in `config`, which calls this; what an algorithm cannot do is in
-`updaters.check_algorithm`, which asks its class. Nothing here imports JAX.
+`training.algorithm_checks`, which asks its class. Nothing here imports JAX.
 """
 
 from typing import Any
 
 from dst_jax.errors import UserError
 
-# Algorithms without masks; `sparsity.sparsity` is 0 for them. A test holds them to their classes.
+# Dense training by its names; a test holds them to their classes, which need JAX.
 DENSE = ("dense", "no_prune")
+
+
+def sparsity_of(algorithm: str | None, sparsity: Any) -> Any:
+    """The sparsity that a run of an algorithm has where the option holds `sparsity`."""
+    return 0.0 if algorithm in DENSE else sparsity
 
 
 def check(flat: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ NOT_PART_OF_TRAINING = (
 # Options that earlier versions named otherwise: old -> new.
 _RENAMED = {"train.accumulate": "train.grad_accum_steps"}
 # Read by the algorithms whose names begin so and by no other: versions had other defaults of them.
-_READ_BY = {
+READ_BY = {
     "sparsity.initial_density": ("granet", "gmp"),
     "sparsity.prune_end_step": ("granet", "gmp"),
     "sparsity.soft_bound": ("mest",),
@@ -316,6 +316,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         f"config.{name} was {before.get(name, missing)!r} and is {after.get(name, missing)!r}"
         for name in sorted(before.keys() | after.keys())
         if not name.startswith(NOT_PART_OF_TRAINING)
-        and any(algorithm.startswith(_READ_BY.get(name, "")) for algorithm in algorithms)
+        and any(algorithm.startswith(READ_BY.get(name, "")) for algorithm in algorithms)
         and before.get(name, missing) != after.get(name, missing)
     ]

@@ -106,12 +106,11 @@ def differing(
         wanted = resolved(recipe, dataset, model, algorithm, sparsity)
     except UserError as error:
         return [str(error)]
-    dense = DENSE
     found = []
     for name in sorted(wanted.keys() | run.keys()):
         if name == "seed" or name.startswith(RECORDS) or name == "data.stand_in_for":
             continue
-        if algorithm in dense and name.startswith("sparsity."):
+        if algorithm in DENSE and name.startswith("sparsity."):
             continue
         have, want = run.get(name), wanted.get(name)
         have = list(have) if isinstance(have, tuple) else have

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax import config as config_lib
-from dst_jax.config.checks import DENSE as DENSE_NAMES
+from dst_jax.config.checks import DENSE, sparsity_of
 from dst_jax.config.options import OPTIONS
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
@@ -70,7 +70,7 @@ class Run:
     @property
     def is_dense(self) -> bool:
         """Whether this run removes no weight."""
-        return self.algorithm in DENSE_NAMES
+        return self.algorithm in DENSE
 
     @property
     def status(self) -> str:
@@ -177,7 +177,7 @@ def read(directory: Path) -> Run:
     return Run(
         directory=directory,
         algorithm=algorithm,
-        sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
+        sparsity=sparsity_of(algorithm, sparsity),
         seed=_integer(written.get("seed")),
         dataset=dataset,
         model=_text(written.get("model.name")),
@@ -241,7 +241,7 @@ def _planned(entry: Mapping[str, Any]) -> Run:
     return Run(
         directory=Path(str(entry.get("name", "?"))),
         algorithm=algorithm,
-        sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
+        sparsity=sparsity_of(algorithm, sparsity),
         seed=_integer(entry.get("seed")),
         exists=False,
     )

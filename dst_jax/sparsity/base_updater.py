@@ -7,7 +7,6 @@ from inside its compiled step, or lets `wrap_optax` do that.
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ SparsityDistributionFnType = Callable[..., Any]
 _DEFAULT_SEED = 8
 _NO_UPDATES = sparsity_schedules.NoUpdateSchedule()
 _UNSTRUCTURED = sparsity_types.Unstructured()
-_NOTHING_REMOVED = functools.partial(sparsity_distributions.uniform, sparsity=0.0)
+_NOTHING_REMOVED = sparsity_distributions.Distribution(sparsity_distributions.uniform, sparsity=0.0)
 
 
 class SparseState(NamedTuple):
@@ -73,7 +72,8 @@ class BaseUpdater(Traits):
       skip_gradients: whether a mask update replaces the optimizer's step on that batch.
       is_sparse_gradients: whether the optimizer sees masked gradients.
       sparsity_type: the pattern of the masks.
-      sparsity_distribution_fn: params -> tree of sparsities; None for algorithms without one.
+      sparsity_distribution_fn: params -> tree of sparsities, such as a
+        `sparsity_distributions.Distribution`; None for algorithms without one.
       rng_seed: a PRNG key or an integer. Pass one that differs between runs: None is JaxPruner's
         fixed PRNGKey(8), which makes the random choices of all runs the same.
       use_packed_masks: whether masks are stored as bits (1/8 of the memory).
@@ -160,6 +160,9 @@ class BaseUpdater(Traits):
 
         return map_masks(create, sparsities, scores)
 
+    def _distribution(self) -> sparsity_distributions.Distribution:
+        return sparsity_distributions.Distribution.of(self.sparsity_distribution_fn)
+
     def _is_unstructured(self) -> bool:
         """Whether each weight is ranked on its own, by the ordinary rule."""
         return self.topk_fn is mask_calculator.topk_mask_calculator
@@ -201,7 +204,7 @@ class BaseUpdater(Traits):
 
         Returns:
           The state with new masks but the old inner state, and masks of the weights that stay
-          active but go on from zero (None: none do).
+          active but restart from zero (None: none do).
         """
         sparsities = self.scheduler.get_sparsity_at_step(
             sparse_state.target_sparsities, sparse_state.count
@@ -224,7 +227,7 @@ class BaseUpdater(Traits):
     ) -> SparseState:
         """The second half of an update: what the new masks do to the optimizer's moments.
 
-        Elementwise, so that in a compiled step it becomes part of the optimizer's own arithmetic.
+        Elementwise, so that a compiled step can fuse it with the optimizer's arithmetic.
 
         Args:
           before: the state before the update.
@@ -234,7 +237,7 @@ class BaseUpdater(Traits):
           is_update: bool scalar, may be traced; where it is False nothing may change.
 
         Returns:
-          `chosen` with the inner state to go on with; here, as it was.
+          `chosen` with the new inner state; here, unchanged.
         """
         del before, reinit_masks, params, is_update
         return chosen
@@ -244,8 +247,8 @@ class BaseUpdater(Traits):
     ) -> tuple[Any, SparseState]:
         """One whole mask update: new masks and what they do to the weights.
 
-        `update_state` followed by `post_gradient_update`, and in between what only this method can
-        do: set weights to zero that were dropped and regrown at once (`regrow_same="zero"`).
+        `update_state` followed by `post_gradient_update`. Only this method can also set weights to
+        zero that were dropped and regrown at once (`regrow_same="zero"`).
 
         Args:
           sparse_state: the state.

@@ -1,4 +1,4 @@
-"""An updater around an optax optimizer: what a step of `BaseUpdater.wrap_optax` does.
+"""An optax optimizer wrapped by an updater: what a step of `BaseUpdater.wrap_optax` does.
 
 Whether a step updates the masks is decided inside the compiled step, so everything here is about
 keeping ordinary steps cheap. Called by `base_updater`; knows updaters by their methods alone.
@@ -62,7 +62,7 @@ def _update_when(
     """Updates the masks if `is_update`, which may be traced; also returns the reinit masks.
 
     Only the choice of masks is under a branch: what a branch returns is copied on every step,
-    and a momentum that comes out of one costs more than all the rest of an ordinary step.
+    and returning the momentum from it costs more than all else in an ordinary step.
     """
     if is_update is False:
         return state, None

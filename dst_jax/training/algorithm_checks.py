@@ -5,7 +5,6 @@ is treated like ours. Whether a pattern fits the network is in `patterns`, what 
 algorithm in `config.checks`. Called by `run_configs` and `loop`.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import jax
 
 from dst_jax import models, sparsity
 from dst_jax.errors import UserError
+from dst_jax.sparsity import traits
 from dst_jax.training import build, patterns
 
 Config = Mapping[str, Any]
@@ -32,6 +32,12 @@ def check(config: Config) -> None:
     """
     algorithm, options = build.algorithm_of(config), config["sparsity"]
     if algorithm.is_dense:
+        if options["sparsity"]:
+            raise UserError(
+                "config.sparsity.sparsity",
+                f"{options['sparsity']:g}",
+                f"0 with {options['algorithm']}, which has no masks",
+            )
         return
     _check_library(algorithm, options)
     _check_first_masks(algorithm, options)
@@ -95,7 +101,7 @@ def _check_first_masks(algorithm: Any, options: Config) -> None:
         able = [
             name
             for name, other in sparsity.ALGORITHM_REGISTRY.items()
-            if getattr(other, "is_sparse_at_start", False)
+            if traits.of(other, "is_sparse_at_start")
         ]
         raise UserError(
             "config.sparsity.initial_mask",
@@ -112,7 +118,7 @@ def _check_first_masks(algorithm: Any, options: Config) -> None:
             f"random with sparsity_type {options['sparsity_type']}: SNIP ranks single weights",
         )
     # GraNet and gradual pruning come down to the target from `initial_density`.
-    if "initial_density" in {field.name for field in dataclasses.fields(algorithm)}:
+    if "initial_density" in sparsity.fields_of(name):
         initial, target = options["initial_density"], 1 - options["sparsity"]
         if initial and not target < initial:
             raise UserError(
@@ -138,8 +144,7 @@ def _check_updates(algorithm: Any, config: Config) -> None:
             f"at most step {total - 1}, the last of the training, with {algorithm_name}",
         )
     end, name = min(options["update_end_step"], total - 1), "update_end_step"
-    fields = {field.name for field in dataclasses.fields(algorithm)}
-    if "prune_end_step" in fields and options["prune_end_step"] < end:
+    if "prune_end_step" in sparsity.fields_of(algorithm_name) and options["prune_end_step"] < end:
         end, name = options["prune_end_step"], "prune_end_step"
     if build.first_update(algorithm, {**options, "update_end_step": end}) is None:
         raise UserError(

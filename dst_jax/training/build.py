@@ -150,7 +150,7 @@ def updater(config: Config) -> sparsity.BaseUpdater:
     if not algorithm.is_dense and first_update(algorithm, options) is None:
         options["update_start_step"] = None
     if options["library"] == "jaxpruner":
-        return _of_jaxpruner(algorithm, options)
+        return _of_jaxpruner(options)
     try:
         found = sparsity.create_updater_from_config(ConfigDict(options))
     except ValueError as error:
@@ -178,20 +178,20 @@ def _reaching_its_target(found: sparsity.BaseUpdater) -> sparsity.BaseUpdater:
     return found
 
 
-def _of_jaxpruner(algorithm: Any, options: dict[str, Any]) -> sparsity.BaseUpdater:
-    fields = {field.name for field in dataclasses.fields(algorithm)}
+def _of_jaxpruner(options: dict[str, Any]) -> sparsity.BaseUpdater:
     name = options.pop("algorithm")
     try:
-        options = sparsity.config_keys.of_updater({**options, "library": "dst_jax"}, fields)
+        options["library"] = "dst_jax"
+        options = sparsity.config_keys.of_updater(options, sparsity.fields_of(name))
         for key in ("drop_fraction_schedule", "drop_fraction_floor", "sparsity_type"):
             options.pop(key, None)
-        return sparsity.original.create_updater_from_config({**options, "algorithm": name})
+        return sparsity.jaxpruner_bridge.create_updater_from_config({**options, "algorithm": name})
     except ModuleNotFoundError:
         raise UserError(
             "config.sparsity.library",
             "jaxpruner, which is not installed",
             "dst_jax, or the package from its repository",
-            sparsity.original.INSTALL,
+            sparsity.jaxpruner_bridge.INSTALL,
         ) from None
     except ValueError as error:
         raise UserError("config.sparsity", str(error), "what JaxPruner takes") from None
@@ -234,6 +234,6 @@ def first_update(algorithm: Any, options: Config) -> int | None:
     start, end, freq = (
         options[name] for name in ("update_start_step", "update_end_step", "update_freq")
     )
-    if not algorithm.changes_masks or issubclass(algorithm, sparsity.ACDC):
-        freq = 1  # masks follow the step itself, not multiples of a number of steps
+    if not (algorithm.changes_masks and algorithm.updates_at_multiples):
+        freq = 1
     return sparsity.api.first_update(start, end, freq)

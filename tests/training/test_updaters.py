@@ -9,10 +9,12 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import experiment, models, paths, saved_run, sparsity
+from dst_jax import experiment, models, paths, sparsity
 from dst_jax.config import checks
+from dst_jax.config.resolve import READ_BY
 from dst_jax.errors import UserError
 from dst_jax.training import algorithm_checks, build
+from dst_jax.training import step as step_lib
 
 SPARSE = [name for name, kind in sparsity.ALGORITHM_REGISTRY.items() if not kind.is_dense]
 DYNAMIC = [name for name in SPARSE if sparsity.ALGORITHM_REGISTRY[name].changes_masks]
@@ -60,6 +62,20 @@ def test_every_algorithm_is_accepted(algorithm):
 def test_names_of_dense_algorithms_are_those_of_their_classes():
     dense = {name for name, kind in sparsity.ALGORITHM_REGISTRY.items() if kind.is_dense}
     assert set(checks.DENSE) == dense
+
+
+@pytest.mark.parametrize("option", sorted(READ_BY))
+def test_options_that_a_config_knows_by_names_are_fields_of_those_classes(option):
+    field = option.removeprefix("sparsity.")
+    having = {name for name in sparsity.ALGORITHM_REGISTRY if field in sparsity.fields_of(name)}
+    prefixes = READ_BY[option]
+    assert having == {name for name in sparsity.ALGORITHM_REGISTRY if name.startswith(prefixes)}
+
+
+def test_initial_densities_that_a_config_fills_in_are_those_of_the_classes():
+    assert sparsity.GradualMagnitudePruning.initial_density == 1.0
+    for kind in (sparsity.GraNetRandom, sparsity.GraNetGradient):
+        assert kind.initial_density == checks.granet_initial_density(0.5)
 
 
 # --- schedules by which masks would never change ---
@@ -200,7 +216,7 @@ def test_a_pattern_is_held_or_refused(algorithm, pattern):
             state = state._replace(inner_state=FakeAdam(inner), count=np.int32(step))
             state = updater.update_state(state, params, grads)
             seen.append(np.asarray(state.masks["fc1"]["kernel"]))
-    _, masks = saved_run.forward_network(updater, params, state, 40)
+    _, masks = step_lib.forward_network(updater, params, state, 40)
     mask = np.asarray(masks["fc1"]["kernel"])
     assert masks["classifier"]["kernel"] is None
     assert mask.shape == (3072, 16)
@@ -293,6 +309,43 @@ def test_the_class_of_a_registered_algorithm_is_asked(monkeypatch):
         "sparsity_type: found nm_N,M; expected own with", "own", sparsity__sparsity_type="nm_2,4"
     )
     assert build.updater(config_of("own", sparsity__soft_bound=0.2)).soft_bound == 0.2
+
+
+@dataclasses.dataclass
+class OwnDense(sparsity.NoPruning):
+    """Dense, with an option of its own."""
+
+    penalty: float = 0.5
+
+
+@dataclasses.dataclass
+class OwnPhases(sparsity.MagnitudePruning):
+    """Updates at steps of its own."""
+
+    updates_at_multiples = False
+
+
+@dataclasses.dataclass
+class OwnFisher(sparsity.MagnitudePruning):
+    """Reads Adam's second moments."""
+
+    needs_moments = "nu"
+
+
+def test_the_attributes_of_a_registered_algorithm_decide(monkeypatch):
+    for name, kind in {"phases": OwnPhases, "fisher": OwnFisher, "own_dense": OwnDense}.items():
+        monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, name, kind)
+    algorithm_checks.check(config_of("own_dense", sparsity__sparsity=0.0))
+    text = "config.sparsity.sparsity: found 0.5; expected 0 with own_dense"
+    refused(text, "own_dense", sparsity__sparsity=0.5)
+    made = sparsity.create_updater_from_config({"algorithm": "own_dense", "penalty": 2.0})
+    assert (type(made), made.penalty) == (OwnDense, 2.0)
+    window = {"sparsity__update_start_step": "13", "sparsity__update_end_step": "17"}
+    algorithm_checks.check(config_of("phases", **window))
+    adam = {"train__optimizer": "adamw"}
+    algorithm_checks.check(config_of("fisher", **adam))
+    refused("a step with a mask update before it", "fisher", **adam, **window)
+    refused("adamw with fisher", "fisher", train__optimizer="sgd")
 
 
 def test_a_run_of_a_version_without_patterns_begins():

@@ -45,6 +45,8 @@ class ACDC(pruners.MagnitudePruning):
     cycle_dense_steps: int = 0
     reset_optimizer: bool = True
 
+    updates_at_multiples: ClassVar[bool] = False
+
     def __post_init__(self):
         super().__post_init__()
         phases = (
@@ -163,6 +165,7 @@ class IterativeNMPruning(pruners.MagnitudePruning):
 
     patterns: ClassVar[tuple[type, ...]] = (sparsity_types.NByM,)
     needs_pattern: ClassVar[type | None] = sparsity_types.NByM
+    approaches_pattern: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.topk_fn is None and isinstance(self.sparsity_type, sparsity_types.NByM):

@@ -19,8 +19,8 @@ from dst_jax.sparsity import (
     mask_calculator,
     mask_trees,
     optimizer_state,
-    ranking,
     sparsity_types,
+    topk,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
 
@@ -91,7 +91,7 @@ class SET(random_masks.StaticRandomSparse):
       is_debug: check on the host that what is kept was active and stays active.
       skip_gradients: True: a mask update replaces that batch's optimizer step. False: the step is
         taken too, with the new masks.
-      regrow_same: what a weight dropped and regrown at once goes on with: 'keep' its value and
+      regrow_same: what a weight dropped and regrown at once starts from: 'keep' its value and
         moments, or 'zero'. With 'zero' use `wrap_optax` or `update_params_and_state`: the state
         alone cannot change weights. Layers without an inactive weight are left alone.
       adam_fresh: what second moments (Adam's v) of new weights start from: 'zero', or 'mean_v', the
@@ -178,7 +178,7 @@ class SET(random_masks.StaticRandomSparse):
     def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
         """Counts the weights that the last update grew, those that it had just dropped included.
 
-        With the number that is newly active it gives the share that was dropped for nothing.
+        Less the number that is newly active, these were dropped and regrown at once.
 
         Args:
           sparse_state: the state right after the update, `count` being the step of the update.
@@ -218,7 +218,7 @@ class SET(random_masks.StaticRandomSparse):
           The masks of what was kept and the new masks, uint8 [...] a layer.
         """
         if self._is_unstructured():
-            kept, new_masks = ranking.drop_and_grow(
+            kept, new_masks = topk.drop_and_grow(
                 old_masks, drop_scores, grow_scores, n_kept, n_new, tie_key=tie_key
             )
         else:
@@ -334,6 +334,8 @@ class SET(random_masks.StaticRandomSparse):
 @dataclasses.dataclass
 class RigL(SET):
     """Drops the smallest weights and grows where the gradient is largest (Evci et al. 2020)."""
+
+    dense_gradients: ClassVar[str] = "updates"
 
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns `|gradient|`."""

@@ -64,6 +64,7 @@ class _Mest:
     gradient_weight: float = 0.0
 
     drops_a_fraction: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):
@@ -75,11 +76,14 @@ class _Mest:
     def _targets(self, params: Any) -> Any:
         """Returns the tree of the numbers of active weights at the end, exact Python integers."""
         updater: Any = self
-        return sparsity_distributions.active_counts(
-            params,
-            updater.sparsity_distribution_fn(params),
-            sparsity_distributions.requested_sparsity(updater.sparsity_distribution_fn),
-        )
+        return updater._distribution().counts(params)
+
+    def density_progress(self, latest: np.ndarray) -> np.ndarray:
+        """Returns 0, 0.5 and 1 in the three stages of the soft bound; 1 with a hard bound."""
+        if self.memory_bound == "hard":
+            return np.ones(latest.shape)
+        _, end, _ = update_steps(self)
+        return 1 - np.where(4 * latest < 3 * end, 1.0, np.where(latest < end, 0.5, 0.0))
 
     def _extra(self, target: int, size: int, factor: float) -> int:
         room = size - target if self.memory_bound == "soft" else target - 1
@@ -143,8 +147,8 @@ class _Gradual:
 
     The updates until `prune_end_step` are numbered j = 1..J, and after the j-th exactly
     round(d(j) * N) of all N maskable weights are active, d(j) = d_f + (d_i - d_f) (1 - j/J)^3 (Zhu
-    & Gupta 2017). The smallest `|w|` of the whole network go, without normalisation; no layer loses
-    its last weight, and no inactive weight comes back. Layers' shares are settled by that alone.
+    & Gupta 2017). The smallest `|w|` of the whole network are pruned, without normalisation; no
+    layer loses its last weight, and no inactive weight returns. Layers' densities follow from that.
 
     Attributes:
       initial_density: density d_i of the first masks, above the target, at most 1.
@@ -156,11 +160,12 @@ class _Gradual:
 
     ranks_layers_together: ClassVar[bool] = True
     drops_a_fraction: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()  # its counts are of single weights
 
     def __post_init__(self):
         super().__post_init__()  # type: ignore[misc]
-        sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
+        sparsity = self._updater._distribution().requested
         target = 0.0 if sparsity is None else 1 - sparsity
         if not target < self.initial_density <= 1:
             raise ValueError(
@@ -184,11 +189,18 @@ class _Gradual:
     def _has_reinit(self) -> bool:
         return True
 
+    def density_progress(self, latest: np.ndarray) -> np.ndarray:
+        """Returns 1 - (1 - j/J)^3 after the j-th of the updates that prune."""
+        start, end, freq = update_steps(self, self.prune_end_step)
+        events = (end - start) // freq + 1
+        event = np.clip((latest - start) // freq + 1, 0, events)
+        return 1 - (1 - event / events) ** 3
+
     def _totals(self, sizes: list[int]) -> np.ndarray:
         """Returns the numbers of active weights after 0, 1, ... J prunings, int32 [J + 1]."""
         first, last, freq = update_steps(self, self.prune_end_step)
         total, lowest = sum(sizes), len(sizes)
-        sparsity = sparsity_distributions.requested_sparsity(self._updater.sparsity_distribution_fn)
+        sparsity = self._updater._distribution().requested
         if sparsity is None:
             raise ValueError("sparsity: found layers of their own; expected one for all of them")
         events = (last - first) // freq + 1

@@ -1,8 +1,8 @@
-"""Methods that look beyond the active weights: sparse momentum (SNFS) and Top-KAST.
+"""Methods that keep a dense state: sparse momentum (SNFS) and Top-KAST; first masks by SNIP.
 
-SNFS keeps the momentum of inactive weights and grows where it is largest; Top-KAST keeps inactive
-weights themselves. Both cost more than a sparse network needs; `sparse_trainers` has those that
-do not.
+SNFS keeps the momentum of inactive weights and grows where it is largest; Top-KAST keeps the
+inactive weights themselves. Both need the memory of a dense network; the methods of
+`sparse_trainers` do not.
 """
 
 import dataclasses
@@ -15,13 +15,12 @@ from dst_jax.sparsity import (
     base_updater,
     mask_trees,
     optimizer_state,
-    sparsity_distributions,
 )
 from dst_jax.sparsity.algorithms import sparse_trainers
 
 
 def _share_out(total: jax.Array, shares: jax.Array, room: jax.Array) -> jax.Array:
-    """Gives away `total` in proportion to shares, no more than there is room for.
+    """Divides `total` in proportion to shares, up to the capacity of each layer.
 
     Args:
       total: int32 scalar, at most the sum of `room`.
@@ -63,6 +62,7 @@ class SNFS(sparse_trainers.SET):
 
     patterns: ClassVar[tuple[type, ...]] = ()  # shares out single weights among the layers
     needs_moments: ClassVar[str] = "mu"
+    dense_gradients: ClassVar[str] = "always"
 
     _resets_moments: ClassVar[bool] = False
 
@@ -85,7 +85,7 @@ class SNFS(sparse_trainers.SET):
     def _layer_counts(
         self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: Any = None
     ) -> tuple[Any, Any]:
-        """Returns the counts: each layer drops its fraction, all share what that sets free."""
+        """Returns the counts: each layer drops its fraction, growth is shared among all layers."""
         kept, _ = super()._layer_counts(n_active, drop_fraction, sparse_state, params)
         masks = self._unpacked(sparse_state.masks, params)
         momentum = self._momentum(sparse_state, params)
@@ -102,12 +102,12 @@ class SNFS(sparse_trainers.SET):
 
 @dataclasses.dataclass
 class TopKAST(base_updater.BaseUpdater):
-    """Top-KAST (Jayakumar et al. 2020): uses the largest weights, trains more, keeps all.
+    """Top-KAST (Jayakumar et al. 2020): the largest weights are active, more of them are trained.
 
     The params stay dense. The forward pass uses the weights A with the largest `|w|` of each layer
-    (`pre_forward_update`), and a larger set B trains; the rest waits with its last value until
-    `|w|` of others has fallen below it. `masks` holds A, `backward_masks` holds B. Both are chosen
-    anew at every mask update. Evaluate with `pre_forward_update(params, state)`.
+    (`pre_forward_update`), and a larger set B is trained; the other weights keep their value, and
+    join B when their `|w|` is large enough. `masks` holds A, `backward_masks` holds B. Both are
+    chosen anew at every mask update. Evaluate with `pre_forward_update(params, state)`.
 
     Attributes:
       backward_ratio: size of B over that of A, per layer and at most all its weights.
@@ -119,6 +119,7 @@ class TopKAST(base_updater.BaseUpdater):
     backward_ratio: float = 2.0
     penalty: float = 0.0
 
+    changes_density: ClassVar[bool] = False
     keeps_dense_weights: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()
 
@@ -129,12 +130,7 @@ class TopKAST(base_updater.BaseUpdater):
 
     def _choose(self, params: Any) -> tuple[Any, Any]:
         """Returns A and B as the state holds them."""
-        targets = self.sparsity_distribution_fn(params)  # type: ignore[misc]
-        counts = sparsity_distributions.active_counts(
-            params,
-            targets,
-            sparsity_distributions.requested_sparsity(self.sparsity_distribution_fn),
-        )
+        counts = self._distribution().counts(params)
         wider = mask_trees.map_masks(
             lambda n, p: None if n is None else min(round(n * self.backward_ratio), p.size),
             counts,
@@ -167,7 +163,7 @@ class TopKAST(base_updater.BaseUpdater):
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
-        """Sets the moments of what newly trains to zero."""
+        """Sets the moments of the weights that are new in B to zero."""
         del reinit_masks
         pairs = (self._unpacked(s.backward_masks, params) for s in (before, chosen))
         resets = mask_trees.map_masks(
@@ -201,7 +197,7 @@ class TopKAST(base_updater.BaseUpdater):
         return self.apply_masks(updates, sparse_state.backward_masks, is_packed=None)
 
     def post_gradient_update(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
-        """Returns the params themselves: the dense weights live on."""
+        """Returns the params unchanged: all weights are kept."""
         del sparse_state
         return params
 

@@ -12,7 +12,7 @@ import pytest
 
 from dst_jax import sparsity
 from dst_jax.sparsity import sparsity_distributions, sparsity_schedules
-from dst_jax.sparsity.algorithms import budgets
+from dst_jax.sparsity.algorithms import mest_granet
 from tests.sparsity.conftest import random_like
 
 WEIGHTS = jnp.array([[0.9, 0.5, -0.1], [0.4, 0.2, 0.0], [-0.8, 0.0, 0.0]])
@@ -49,7 +49,7 @@ def one_update(updater, step, mask=MASK, weights=WEIGHTS):
 
 def test_mest_by_hand():
     """3x3, target 4 active, soft bound a half: prune 6 to 4, grow 2; later 1; at the end 0."""
-    updater = budgets.MESTGradient(
+    updater = mest_granet.MESTGradient(
         scheduler=sparsity_schedules.PeriodicSchedule(10, 0, 40),
         sparsity_distribution_fn=uniform(5 / 9),
         soft_bound=0.5,
@@ -69,7 +69,7 @@ def test_mest_by_hand():
 
 def test_mest_with_a_hard_bound_by_hand():
     """Target 6 active, bound a third: prune to 4, grow to 6; at the end nothing changes."""
-    updater = budgets.MESTGradient(
+    updater = mest_granet.MESTGradient(
         scheduler=sparsity_schedules.PeriodicSchedule(10, 0, 40),
         sparsity_distribution_fn=uniform(1 / 3),
         soft_bound=1 / 3,
@@ -81,7 +81,7 @@ def test_mest_with_a_hard_bound_by_hand():
 
 
 def test_mest_can_score_with_gradients():
-    updater = budgets.MESTGradient(
+    updater = mest_granet.MESTGradient(
         scheduler=sparsity_schedules.PeriodicSchedule(10, 0, 40),
         sparsity_distribution_fn=uniform(5 / 9),
         gradient_weight=1.0,
@@ -92,7 +92,7 @@ def test_mest_can_score_with_gradients():
 
 def test_granet_by_hand():
     """3x3 in two events from 7 to 3: 4 after the first; then half of them drop and grow."""
-    updater = budgets.GraNetGradient(
+    updater = mest_granet.GraNetGradient(
         scheduler=sparsity_schedules.PeriodicSchedule(10, 10, 20),
         sparsity_distribution_fn=uniform(2 / 3),
         initial_density=7 / 9,
@@ -108,7 +108,7 @@ def test_granet_by_hand():
 
 
 def test_gmp_by_hand():
-    updater = budgets.GradualMagnitudePruning(
+    updater = mest_granet.GradualMagnitudePruning(
         scheduler=sparsity_schedules.PeriodicSchedule(10, 10, 20),
         sparsity_distribution_fn=uniform(2 / 3),
     )
@@ -118,7 +118,7 @@ def test_gmp_by_hand():
 
 
 def test_pruning_is_global_but_leaves_each_layer_a_weight():
-    updater = budgets.GradualMagnitudePruning(
+    updater = mest_granet.GradualMagnitudePruning(
         scheduler=sparsity_schedules.OneShotSchedule(0), sparsity_distribution_fn=uniform(0.5)
     )
     params = {"big": jnp.arange(1.0, 5.0).reshape(2, 2), "small": jnp.full((2, 2), 0.1)}
@@ -189,7 +189,7 @@ def test_gradual_counts(params, name):
 
 def test_granet_of_the_reference():
     """GraNet's CIFAR run but for its last event, which the original leaves out."""
-    updater = budgets.GraNetGradient(
+    updater = mest_granet.GraNetGradient(
         scheduler=sparsity_schedules.PeriodicSchedule(1000, 1000, 31_000),
         sparsity_distribution_fn=uniform(0.9),
         initial_density=0.5,

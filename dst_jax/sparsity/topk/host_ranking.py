@@ -1,7 +1,7 @@
 """Exact top-k on the host: what `ranking` does for NumPy arrays, with the same masks bit for bit.
 
 A sample brackets the k-th largest. One pass over a layer marks what lies above the bracket and
-takes out the few scores inside it; these become the same uint32 keys, which `np.partition` settles.
+takes out the few scores inside it, whose uint32 keys `np.partition` ranks.
 Called by `ranking`.
 """
 

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import host_arrays, host_ranking, thresholds
+from dst_jax.sparsity import host_arrays
+from dst_jax.sparsity.topk import host_ranking, thresholds
 
 MASK_DTYPE = "uint8"
 

@@ -15,7 +15,7 @@ import pytest
 
 from dst_jax import sparsity
 from dst_jax.errors import UserError
-from dst_jax.sparsity import original, sparsity_distributions, sparsity_schedules
+from dst_jax.sparsity import jaxpruner_bridge, sparsity_distributions, sparsity_schedules
 from dst_jax.training import build
 from tests.sparsity.conftest import random_like
 from tests.sparsity.test_from_config import resolved
@@ -97,7 +97,7 @@ def test_their_masks_our_weights_and_moments(stub, params):
     assert np.all(state.inner_state.inner_state[0].mu["Conv_0"]["kernel"])
 
 
-@pytest.mark.parametrize("name", original.OURS)
+@pytest.mark.parametrize("name", jaxpruner_bridge.OURS)
 def test_ours_in_their_registry(stub, params, name):
     updater = build.updater(resolved(name, library="jaxpruner"))
     assert type(updater) is sparsity.ALGORITHM_REGISTRY[name]
