@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks import timing
 from dst_jax import config as config_lib
-from dst_jax import data, models, paths
+from dst_jax import data, models
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import build, compiled_steps, step
 
@@ -63,7 +63,7 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     card.data.augment, card.model.name, card.model.width = "crop", name, width
     card.sparsity.algorithm = "rigl"
     config = config_lib.resolve(card, 1437)
-    cache = paths.default_cache_dir()
+    cache = data.default_cache_dir()
     first = build.pipeline(config, devices, None, cache)
     assert isinstance(first, data.ResidentPipeline)
     recipe = build.recipe(config)

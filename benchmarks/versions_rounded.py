@@ -20,7 +20,7 @@ from jax import lax
 
 from benchmarks.versions_exact import NETWORKS, leaves
 from dst_jax import config as config_lib
-from dst_jax import models, paths, sparsity
+from dst_jax import data, models, paths, sparsity
 from dst_jax.errors import UserError
 from dst_jax.models import convolution
 from dst_jax.runtime import checkpoint
@@ -188,7 +188,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
     """
     registry = sparsity.ALGORITHM_REGISTRY
     distinct = {algorithm: name for name, algorithm in reversed(registry.items())}
-    paths.prepare_jax(paths.RunPaths(Path(), None, paths.default_cache_dir()))
+    paths.prepare_jax(paths.RunPaths(Path(), None, data.default_cache_dir()))
     for network_name in networks:
         network = {"mlp": MLP, "conv": CONV}[network_name]
         for algorithm in algorithms or sorted(distinct.values()):
@@ -203,7 +203,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
                     ),
                     mock.patch("builtins.print"),
                 ):
-                    loop.train([config], [workdir], None, paths.default_cache_dir())
+                    loop.train([config], [workdir], None, data.default_cache_dir())
                 prefix = f"{network_name}/{algorithm}"
                 for step in CHECKPOINTS:
                     state = checkpoint.read(workdir / "checkpoints", step)
@@ -247,4 +247,4 @@ def begin(workdir: Path) -> None:
         mock.patch.object(loop.Log, "stop_requested", stop),
         contextlib.suppress(InterruptedRunError),
     ):
-        loop.train([config], [workdir], None, paths.default_cache_dir())
+        loop.train([config], [workdir], None, data.default_cache_dir())

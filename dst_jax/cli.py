@@ -177,7 +177,9 @@ def _call(arguments: list[str]) -> str:
     for flag in (_OUT, _IMAGE_RECORDS):
         if flag.value is not None and _MODE.value != "archive":
             raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
-    cache_dir = Path(_CACHE_DIR.value or paths.default_cache_dir())
+    from dst_jax.data import default_cache_dir
+
+    cache_dir = Path(_CACHE_DIR.value or default_cache_dir())
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))

@@ -38,11 +38,6 @@ class RunPaths:
     multihost: str = ""
 
 
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/dst_jax`, by default `~/.cache/dst_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dst_jax"
-
-
 def default_workdir(card: str, config: ConfigDict, sweep: str) -> Path:
     """`runs/CARD/...`, named after the sweep or after what most runs differ in.
 

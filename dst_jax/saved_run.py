@@ -19,6 +19,7 @@ from etils import epath
 from dst_jax import config as config_lib
 from dst_jax import data, sparsity
 from dst_jax.errors import UserError
+from dst_jax.models.leaf_paths import by_path
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.run_dir import read_json
 from dst_jax.training import build
@@ -132,10 +133,7 @@ def _check_network(
 
 
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
+    return {path: tuple(leaf.shape) for path, leaf in by_path(params).items()}
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

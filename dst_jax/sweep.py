@@ -199,9 +199,7 @@ def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], boo
         summary = run_dir.read_json(path / "summary.json")
         seconds, done = summary["seconds"], summary["step"]
     else:
-        # Orbax writes a checkpoint under another name and renames it once it is whole.
-        steps = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
-        done = max(steps, default=0)
+        done = max(run_dir.checkpoint_steps(path), default=0)
     complete = seconds is not None and evaluated(config, path)
     return RunStatus(config["train"]["steps"], done, seconds, complete, is_running(path))
 

@@ -5,7 +5,6 @@ config (`dst-jax --mode=describe`): counts as the layers will have them, without
 Called by `experiment`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from dst_jax import data, models
 from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
+from dst_jax.models.leaf_paths import by_path, natural_order
 from dst_jax.robustness.engine import digest
 from dst_jax.runtime.run_dir import write_json
 from dst_jax.saved_run import Run
@@ -33,12 +33,12 @@ def facts(run: Run) -> dict[str, Any]:
       as many steps; "layers": one entry a parameter,
       {"path", "shape", "maskable", "size", "active", "macs"}, macs None where it is no layer's}.
     """
-    masks = {path: np.asarray(mask) for path, mask in _by_path(run.masks).items()}
+    masks = {path: np.asarray(mask) for path, mask in by_path(run.masks).items()}
     costs = flops.layer_costs(run.model, data.get(run.config["data"]["name"]).image_shape)
     macs = {cost.path: cost.macs for cost in costs}
     layers: list[dict[str, Any]] = []
     densities: dict[str, float] = {}
-    for path, param in _by_path(run.params).items():
+    for path, param in by_path(run.params).items():
         mask = masks.get(path)
         active = param.size if mask is None else int(mask.sum(dtype=np.int64))
         if mask is not None:
@@ -81,7 +81,7 @@ def _training_ratio(
     updater = build.updater({**config, "sparsity": {**options, "library": "dst_jax"}})
     first = {
         path: float(np.asarray(mask).mean(dtype=np.float64))
-        for path, mask in _by_path(updater.init_state(params).masks).items()
+        for path, mask in by_path(updater.init_state(params).masks).items()
     }
     trained = {
         path: min(1.0, density * updater.backward_ratio) for path, density in densities.items()
@@ -95,13 +95,6 @@ def _training_ratio(
         backward=ratios[2],
         snip=options["initial_mask"] == "snip",
     )
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
 
 
 def write(run: Run) -> None:
@@ -132,9 +125,9 @@ def table(config: Mapping[str, Any], sparsity: float) -> str:
             ("uniform", sparsity_distributions.uniform),
         )
     }
-    leaves = _by_path(params)
+    leaves = by_path(params)
     rows: list[tuple[str, ...]] = [("parameter", "shape", "weights", "maskable", "erk", "uniform")]
-    for path in sorted(leaves, key=_natural):
+    for path in sorted(leaves, key=natural_order):
         leaf = leaves[path]
         shape = " x ".join(map(str, leaf.shape))
         shares = [f"{of[path]:.4f}" if path in of else "" for of in densities.values()]
@@ -164,11 +157,11 @@ def table(config: Mapping[str, Any], sparsity: float) -> str:
 
 def _densities(params: Any, sparsity: float, distribution: Any, rule: Any) -> dict[str, float]:
     """Path -> share of active weights, of the maskable layers, from their exact counts."""
-    if not any(rule(path.split("/"), leaf) for path, leaf in _by_path(params).items()):
+    if not any(rule(path.split("/"), leaf) for path, leaf in by_path(params).items()):
         return {}  # all is excluded
     sparsities = distribution(params, sparsity, rule)
-    counts = _by_path(sparsity_distributions.active_counts(params, sparsities, sparsity))
-    sizes = {path: leaf.size for path, leaf in _by_path(params).items()}
+    counts = by_path(sparsity_distributions.active_counts(params, sparsities, sparsity))
+    sizes = {path: leaf.size for path, leaf in by_path(params).items()}
     return {path: count / sizes[path] for path, count in counts.items()}
 
 
@@ -189,12 +182,6 @@ def _training_line(
     if updater.ranks_layers_together:
         text += f", if magnitudes share the sparsity as {kind} does"
     return text
-
-
-def _natural(path: str) -> list[Any]:
-    """Sorts `blocks_2` before `blocks_10`."""
-    parts = re.split(r"(\d+)", path)
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

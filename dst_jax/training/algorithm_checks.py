@@ -12,6 +12,7 @@ import jax
 
 from dst_jax import models, sparsity
 from dst_jax.errors import UserError
+from dst_jax.models.leaf_paths import by_path
 from dst_jax.sparsity import traits
 from dst_jax.training import build, patterns
 
@@ -55,7 +56,7 @@ def check(config: Config) -> None:
     rule = models.maskable(config["model"]["name"], options["exclude"])
     layers = {
         path: leaf.shape
-        for path, leaf in _by_path(shapes).items()
+        for path, leaf in by_path(shapes).items()
         if rule(tuple(path.split("/")), leaf)
     }
     if not layers:
@@ -69,13 +70,6 @@ def check(config: Config) -> None:
         jax.eval_shape(updater.init_state, shapes)
     except ValueError as error:
         raise build.refused(error) from None
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
 
 
 def _check_library(algorithm: Any, options: Config) -> None:
