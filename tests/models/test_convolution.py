@@ -1,4 +1,4 @@
-"""The convolution and the pooling against lax and Flax: values, gradients, pace inside a loop."""
+"""Convolution and pooling against lax, Flax and PyTorch: values, derivatives, time in a loop."""
 
 import functools
 import time
@@ -75,18 +75,18 @@ def test_unusual_strides_and_padding(strides, padding):
 
 CASES = {
     # name: image, window, strides, padding, channels, outputs (None: depthwise), form
-    "video": ((4, 6, 6), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "stated"),
-    "video with strides": ((4, 7, 8), (3, 3, 3), (1, 2, 2), (1, 1, 1), 3, 4, "stated"),
-    "depthwise": ((8, 9), (3, 3), (1, 1), (1, 1), 5, None, "taps"),
-    "depthwise with strides": ((8, 9), (5, 5), (2, 2), (2, 2), 5, None, "taps"),
-    "depthwise without padding": ((8, 9), (3, 2), (2, 3), (0, 0), 5, None, "taps"),
-    "depthwise video": ((3, 5, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), 2, None, "taps"),
-    "2x2 map": ((2, 2), (3, 3), (1, 1), (1, 1), 3, 4, "matrix"),
-    "2x2 map with strides": ((2, 2), (3, 3), (2, 2), (1, 1), 3, 4, "matrix"),
-    "1x1 map": ((1, 1), (3, 3), (1, 1), (1, 1), 3, 4, "matrix"),
-    "2x1 map, 5x5 window": ((2, 1), (5, 5), (1, 1), (2, 2), 3, 4, "matrix"),
-    "two frames": ((2, 1, 1), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "matrix"),
-    "3x3 map": ((3, 3), (3, 3), (1, 1), (1, 1), 3, 4, "stated"),
+    "video": ((4, 6, 6), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "PLAIN"),
+    "video with strides": ((4, 7, 8), (3, 3, 3), (1, 2, 2), (1, 1, 1), 3, 4, "PLAIN"),
+    "depthwise": ((8, 9), (3, 3), (1, 1), (1, 1), 5, None, "DEPTHWISE"),
+    "depthwise with strides": ((8, 9), (5, 5), (2, 2), (2, 2), 5, None, "DEPTHWISE"),
+    "depthwise without padding": ((8, 9), (3, 2), (2, 3), (0, 0), 5, None, "DEPTHWISE"),
+    "depthwise video": ((3, 5, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), 2, None, "DEPTHWISE"),
+    "2x2 map": ((2, 2), (3, 3), (1, 1), (1, 1), 3, 4, "MATRIX"),
+    "2x2 map with strides": ((2, 2), (3, 3), (2, 2), (1, 1), 3, 4, "MATRIX"),
+    "1x1 map": ((1, 1), (3, 3), (1, 1), (1, 1), 3, 4, "MATRIX"),
+    "2x1 map, 5x5 window": ((2, 1), (5, 5), (1, 1), (2, 2), 3, 4, "MATRIX"),
+    "two frames": ((2, 1, 1), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "MATRIX"),
+    "3x3 map": ((3, 3), (3, 3), (1, 1), (1, 1), 3, 4, "PLAIN"),
 }
 
 
@@ -96,11 +96,48 @@ def test_every_form_has_the_values_and_gradients_of_lax(name):
     pads = tuple((side, side) for side in padding)
     x = normal(1, (2, *image, channels))
     kernel = normal(2, (*window, channels, outputs) if outputs else (*window, 1, channels))
-    suits_matrix = convolution_cpu.suits_matrix(image, window, strides, pads)
-    assert form == ("taps" if not outputs else "matrix" if suits_matrix else "stated")
+    chosen = convolution_cpu.form_of(x.shape, kernel.shape, strides, pads)
+    assert chosen is getattr(convolution_cpu, form)
     ours, theirs = values_and_gradients(x, kernel, strides, pads, pads)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["video with strides", "depthwise with strides", "2x2 map"])
+def test_every_form_has_all_transforms(name):
+    """Against lax: tangents of both or one, examples one by one, and second derivatives."""
+    image, window, strides, padding, channels, outputs, _ = CASES[name]
+    pads = tuple((side, side) for side in padding)
+    x = normal(1, (2, *image, channels))
+    kernel = normal(2, (*window, channels, outputs) if outputs else (*window, 1, channels))
+    d_x, d_kernel = normal(3, x.shape), normal(4, kernel.shape)
+    kernels = jnp.stack([kernel, d_kernel])
+
+    def results(function):
+        def features(x, kernel):
+            return function(x, kernel, strides, pads)
+
+        def loss(x, kernel):
+            return jnp.cos(features(x, kernel)).sum()
+
+        def along(x, kernel):
+            return jax.jvp(loss, (x, kernel), (d_x, d_kernel))[1]
+
+        return (
+            jax.jvp(features, (x, kernel), (d_x, d_kernel)),
+            jax.jvp(lambda x: features(x, kernel), (x,), (d_x,)),
+            jax.jvp(lambda kernel: features(x, kernel), (kernel,), (d_kernel,)),
+            jax.vmap(features, (None, 0))(x, kernels),
+            jax.vmap(jax.grad(loss, (0, 1)), (None, 0))(x, kernels),
+            jax.vmap(lambda tangent: jax.jvp(loss, (x, kernel), (d_x, tangent))[1])(kernels),
+            jax.grad(along, (0, 1))(x, kernel),  # reverse over forward
+            jax.jvp(jax.grad(loss, (0, 1)), (x, kernel), (d_x, d_kernel)),  # forward over reverse
+            jax.grad(lambda x, k: (jax.grad(loss, 1)(x, k) ** 2).sum(), (0, 1))(x, kernel),
+        )
+
+    both = jax.jit(lambda: (results(convolve), results(lax_convolve)))()
+    for mine, other in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4 * abs(other).max())
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms are for XLA:CPU")
