@@ -1,4 +1,4 @@
-"""Convolution in the forms that XLA:CPU computes fast.
+"""Convolution and maximum pooling in the forms that XLA:CPU computes fast.
 
 A convolution has one of three forms, with a gradient of its own:
 
@@ -260,6 +260,32 @@ def _depthwise_gradients(strides, padding, x, kernel, cotangent):
         for place in itertools.product(*map(range, window))
     ]
     return d_x, jnp.stack(d_kernel).reshape(kernel.shape)
+
+
+def max_pool(window: Sizes, strides: Sizes, padding: Padding, x: jax.Array) -> jax.Array:
+    """Greatest value in each window, by comparisons of shifted copies.
+
+    Several times faster than `reduce_window` and its gradient on a CPU, with the same gradient: all
+    of it goes to the first of equal values.
+    """
+    if any(before or after for before, after in padding):
+        x = jnp.pad(x, [(0, 0), *padding, (0, 0)], constant_values=-jnp.inf)
+    output = output_size(x.shape[1:-1], window, strides, ((0, 0),) * len(window))
+    # One dimension after the other: 3 + 3 instead of 9 copies. The last comes first, so that of
+    # equal values the one in the first row wins, and in that row the first.
+    for axis in range(len(window), 0, -1):
+        size, step, count = window[axis - 1], strides[axis - 1], output[axis - 1]
+        copies = [
+            lax.slice_in_dim(x, offset, offset + (count - 1) * step + 1, step, axis=axis)
+            for offset in range(size)
+        ]
+        x = functools.reduce(_greater, copies)
+    return x
+
+
+def _greater(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The maximum; where both are equal, the gradient goes to the first. NaN is the greatest."""
+    return jnp.where((first >= second) | jnp.isnan(first), first, second)
 
 
 PLAIN = Form(_plain, _plain_gradients, is_inlined=False)
