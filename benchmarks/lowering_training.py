@@ -147,7 +147,9 @@ class _Stream(data.StreamPipeline):
         self, dataset: data.Dataset, *, batch_size: int, train_augmentation: Any, **options: Any
     ):
         self.batch_size, self._seed = batch_size, 0
-        self._finish = functools.partial(train_augmentation.apply, dataset=dataset, **options)
+        self._augment_and_normalise = functools.partial(
+            train_augmentation.apply, dataset=dataset, **options
+        )
 
 
 def layers(params: Tree) -> int:

@@ -521,7 +521,7 @@ def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_devic
     card = trainer.card(changes)
     images, labels = data.load_arrays(data.get("digits"), "train", None, where)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Devices, "is_host", False)  # as on an accelerator: masks by a program
+        patch.setattr(Devices, "is_single_cpu", False)  # as on an accelerator: masks by a program
         previous = jax.config.jax_compilation_cache_dir
         compilation_cache.reset_cache()
         jax.config.update("jax_compilation_cache_dir", str(where / "xla"))

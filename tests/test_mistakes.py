@@ -46,7 +46,7 @@ MISTAKES = {
     ),
     "unknown sweep": (
         ["--sweep=dmo"],
-        "--sweep: found dmo; expected a sweep of the card (demo, paper)",
+        "--sweep: found dmo; expected a sweep of the card (demo, paper, study)",
     ),
     "unknown corruption": (
         ["--config.eval.corruptions=fogg"],
