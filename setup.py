@@ -1,7 +1,7 @@
 """The one thing that pyproject.toml cannot say: the cards of configs/ are installed too.
 
 They are edited at the root of the checkout and become `dst_jax/configs/` of the installed package,
-where `dst_jax.cards` finds them by name. Everything else is in pyproject.toml.
+where `dst_jax.config.cards` finds them by name. Everything else is in pyproject.toml.
 """
 
 from setuptools import find_packages, setup

@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=8, help="steps in one measurement")
     parser.add_argument("--repeats", type=int, default=5, help="measurements, of which the best")
-    parser.add_argument("--batch", type=int, default=32, help="images a step")
+    parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--resnet", action="store_true", help="ResNet-20 of width 8 as well")
     options = parser.parse_args()
 

@@ -60,7 +60,7 @@ def images_per_second(render: Callable[[int], int]) -> float:
 
 
 def ours(name: str, images: np.ndarray, preset: str, frost_dir: str) -> Callable[[], float]:
-    """A measure of ours: images a second, keys and draws included."""
+    """A measure of ours: images per second, keys and draws included."""
     batch = jnp.asarray(images)
     ids = jnp.arange(len(images))
 
@@ -77,7 +77,7 @@ def ours(name: str, images: np.ndarray, preset: str, frost_dir: str) -> Callable
 
 
 def theirs(name: str, images: np.ndarray, preset: str) -> Callable[[], float]:
-    """A measure of the other side: images a second."""
+    """A measure of the other side: images per second."""
     row: Any = ROWS[name][preset][SEVERITY - 1]
     generator = np.random.default_rng(0)
     if name in common_numpy.FUNCTIONS:
@@ -130,7 +130,7 @@ def preset_of(name: str, size: int) -> str:
 
 
 def measure(name: str, size: int, rounds: int, frost_dir: str) -> dict[str, Any]:
-    """Both sides in turns: images a second of each and the ratios."""
+    """Both sides in turns: images per second of each and the ratios."""
     images, preset = photographs(size, BATCH[size]), preset_of(name, size)
     figures = timing.in_turns(
         {"ours": ours(name, images, preset, frost_dir), "theirs": theirs(name, images, preset)},

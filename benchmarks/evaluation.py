@@ -24,10 +24,10 @@ import jax.numpy as jnp
 from benchmarks import timing
 from dst_jax import data, models
 from dst_jax.data.benchmarks import SEVERITIES
-from dst_jax.parallel import Devices
 from dst_jax.robustness import images, suites
 from dst_jax.robustness.engine import Engine, Network
 from dst_jax.robustness.records import Condition
+from dst_jax.runtime.devices import Devices
 
 
 def network(

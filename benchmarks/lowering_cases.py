@@ -29,13 +29,14 @@ from benchmarks.lowering_training import (
     layers,
     over_devices,
 )
-from dst_jax import corruptions, data, saved_run, sparsity
+from dst_jax import corruptions, data, sparsity
 from dst_jax.corruptions import video
 from dst_jax.corruptions.constants import PRESET_SIZES, ROWS
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.models import MODELS
 from dst_jax.robustness import engine, suites
 from dst_jax.robustness.records import CLEAN
+from dst_jax.training.build import logits_function
 
 # One model for each form of convolution, attention and pooling: two-dimensional, on 2x2 maps,
 # 7x7 with overlapping maxima, depthwise, patches with attention, three-dimensional.
@@ -69,7 +70,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "train.optimizer": "adamw",
         "train.clip_norm": 1.0,
     },
-    "gradient accumulation": {"train.accumulate": 2},
+    "gradient accumulation": {"train.grad_accum_steps": 2},
     "two seeds": {"num_seeds": 2},
 }
 _EXACT_INPUT = ("RandAugment", "AugMix")  # their products, of grey levels, are float32 and exact
@@ -132,7 +133,7 @@ def _evaluation(model: str, dtype: str, count: int = 4) -> Case:
     def build() -> Built:
         training = Training(dtype, "jit", count, {"model.name": model})
         variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, "f4"), training.variables)
-        predict = jax.tree_util.Partial(saved_run.logits_function(training.config), variables)
+        predict = jax.tree_util.Partial(logits_function(training.config), variables)
         scorer = engine.Engine(suites.Plan("", "", "", 0, (CLEAN,)), training.devices)
         shape = training.dataset.image_shape
         images = over_devices(training.devices, {"image": np.zeros((BATCH, *shape), np.uint8)})
@@ -216,7 +217,7 @@ def _of_options() -> Iterator[Case]:
 
 def _of_devices() -> Iterator[Case]:
     """Both forms of parallelism, resident and streamed images, 4 and 8 devices."""
-    kinds = ("ordinary", "update", "snip", "learn")
+    kinds = ("ordinary", "update", "snip", "gradients")
     for parallelism, count in itertools.product(("jit", "pmap"), (4, 8)):
         for source in ("resident", "stream"):
             yield from _training(

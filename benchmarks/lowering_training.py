@@ -1,4 +1,4 @@
-"""The programs of a training as `dst_jax.train` builds them, with shapes in place of arrays.
+"""The programs of a training, as `dst_jax.training.loop` builds them, of shapes and no arrays.
 
 They are made for devices of this machine's CPU that pass for accelerators, so that everything that
 asks what the devices are (whether states are donated) answers as it would there. Called by
@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks import stablehlo
 from dst_jax import config as config_lib
-from dst_jax import data, optimizer, programs, saved_run, step, updaters
-from dst_jax.parallel import Devices
+from dst_jax import data
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import build, compiled_steps, step
 
 Tree = Any
 Built = tuple[Callable[..., Any], tuple[Any, ...], stablehlo.Expected]
@@ -64,32 +65,21 @@ class Training:
         for name, value in changes.items():
             config_lib.set_option(card, name, value)
         self.config = config_lib.resolve(card, BATCH)
-        train, self.dtype = self.config["train"], dtype
+        self.dtype = dtype
         self.parallelism = parallelism
         self.devices = Accelerators(parallelism, jax.devices()[:count])
         self.dataset = data.get(self.config["data"]["name"])
-        self.recipe = step.Recipe(
-            model=saved_run.create_model(self.config),
-            optimizer=optimizer.create(train),
-            updater=updaters.create_updater(self.config),
-            learning_rate=optimizer.learning_rate(train),
-            label_smoothing=train["label_smoothing"],
-            seed=0,
-            accumulate=train["accumulate"],
-            ema=train["ema"],
-        )
-        image = jax.ShapeDtypeStruct((1, *self.dataset.image_shape), jnp.float32)
-        init = self.recipe.model.init
-        self.variables = jax.eval_shape(init, jax.random.key(0), image)
+        self.recipe = build.recipe(self.config)
+        self.variables = build.shapes(self.config)
         first = functools.partial(step.init_state, self.recipe)
         self.state = jax.eval_shape(first, self.variables)
 
     def program(self, kind: str) -> Built:
-        """(program, its arguments, what is expected) of "ordinary", "update", "snip" or "learn"."""
+        """(program, its arguments, what is expected): "ordinary", "update", "snip", "gradients"."""
         draw, feed = self._input()
-        both = (programs.programs, programs.partial_programs)
+        both = (compiled_steps.whole_steps, compiled_steps.partial_steps)
         built = [program for of_two in both for program in of_two(self.recipe, draw)]
-        chosen = dict(zip(("ordinary", "update", "snip", "learn"), built, strict=True))[kind]
+        chosen = dict(zip(("ordinary", "update", "snip", "gradients"), built, strict=True))[kind]
         seeds = self.config["num_seeds"]
         arguments = (
             (self._replicated(self.state),) * seeds,
@@ -116,7 +106,7 @@ class Training:
         options = {
             "batch_size": BATCH,
             "augment": self.config["data"]["augment"],
-            "chain": data.Chain.from_config(self.config),
+            "train_augmentation": data.TrainAugmentation.from_config(self.config),
             "dtype": jnp.dtype(self.dtype),
         }
         images = np.zeros((BATCH, *self.dataset.image_shape), np.uint8)
@@ -125,9 +115,9 @@ class Training:
             pipeline: Any = data.ResidentPipeline(
                 self.dataset, images, labels, seed=0, put=lambda tree: tree, **options
             )
-            return pipeline.draw, self._replicated(pipeline.feed(0))
+            return pipeline.batch, self._replicated(pipeline.host_inputs(0))
         pipeline = _Stream(self.dataset, **options)
-        return pipeline.draw, self._rows({"image": images, "label": labels})
+        return pipeline.batch, self._rows({"image": images, "label": labels})
 
     def _replicated(self, tree: Tree) -> Tree:
         """Shapes of what `Devices.replicate` makes."""
@@ -153,9 +143,13 @@ class Training:
 class _Stream(data.StreamPipeline):
     """The half of a stream that runs on the devices; no dataset need be prepared."""
 
-    def __init__(self, dataset: data.Dataset, *, batch_size: int, chain: Any, **options: Any):
+    def __init__(
+        self, dataset: data.Dataset, *, batch_size: int, train_augmentation: Any, **options: Any
+    ):
         self.batch_size, self._seed = batch_size, 0
-        self._finish = functools.partial(chain.apply, dataset=dataset, **options)
+        self._augment_and_normalise = functools.partial(
+            train_augmentation.apply, dataset=dataset, **options
+        )
 
 
 def layers(params: Tree) -> int:

@@ -66,7 +66,7 @@ def make_step(images: np.ndarray, labels: np.ndarray, learning_rate: float) -> C
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="measurements, in turns")
-    parser.add_argument("--batch", type=int, default=64, help="images a step")
+    parser.add_argument("--batch", type=int, default=64, help="images per step")
     parser.add_argument("--out", type=Path, help="directory for models_DEVICE.json")
     options = parser.parse_args()
 

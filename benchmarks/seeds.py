@@ -30,9 +30,9 @@ import numpy as np
 
 from benchmarks import timing
 from dst_jax import config as config_lib
-from dst_jax import data, models, optimizer, programs, saved_run, step, train
-from dst_jax import places as places_lib
-from dst_jax.parallel import Devices
+from dst_jax import data, models
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import build, compiled_steps, step
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "configs/digits_rigl.py"
@@ -63,28 +63,22 @@ def step_lines(name: str, width: int, options: argparse.Namespace) -> list[Line]
     card.data.augment, card.model.name, card.model.width = "crop", name, width
     card.sparsity.algorithm = "rigl"
     config = config_lib.resolve(card, 1437)
-    cache = places_lib.default_cache_dir()
-    first = train.create_pipeline(config, devices, None, cache)
-    recipe = step.Recipe(
-        model=saved_run.create_model(config),
-        optimizer=optimizer.create(config["train"]),
-        updater=train.create_updater(config),
-        learning_rate=optimizer.learning_rate(config["train"]),
-        label_smoothing=0.0,
-        seed=0,
-    )
+    cache = data.default_cache_dir()
+    first = build.pipeline(config, devices, None, cache)
+    assert isinstance(first, data.ResidentPipeline)
+    recipe = build.recipe(config)
     seeds = tuple(np.uint32(seed) for seed in range(options.seeds))
-    feeds = tuple(first.with_seed(int(seed)).feed(0) for seed in seeds)
+    feeds = tuple(first.with_seed(int(seed)).host_inputs(0) for seed in seeds)
     shape = data.get("digits").image_shape
     make = jax.jit(lambda variables, seed: step.init_state(recipe.with_seed(seed), variables))
     states = tuple(
         devices.replicate(make(models.init(recipe.model, int(seed), shape), seed)) for seed in seeds
     )
-    ordinary = devices.compile(programs.programs(recipe, first.draw)[0])
+    ordinary = devices.compile(compiled_steps.whole_steps(recipe, first.batch)[0])
 
     def vmapped(states: Any, feeds: Any, seeds: Any, count: Any, axis: Any) -> Any:
         def one(state: Any, order: Any, seed: Any) -> Any:
-            batch = first.draw({**feeds, "order": order}, state.step, axis.shard, seed)
+            batch = first.batch({**feeds, "order": order}, state.step, axis.shard, seed)
             return step.train_step(state, batch, recipe.with_seed(seed), axis, update=False)
 
         every = jax.vmap(one)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
 from dst_jax.report import archive
 from dst_jax.report.runs import Run, read
+from dst_jax.runtime import run_dir
 from dst_jax.statistics import estimate, holm, paired_difference
 
 DYNAMIC = ("set", "rigl", "mest_r", "mest_g", "granet_r", "granet_g")
@@ -107,7 +107,7 @@ def _without(band: str) -> Callable[[Run], float | None]:
     """Accuracy on clean images without a band of frequencies, mean over the radii above 0."""
 
     def outcome(run: Run) -> float | None:
-        found = workdir_lib.read_arrays(run.directory / "analysis" / "attenuation.npz")
+        found = run_dir.read_arrays(run.directory / "analysis" / "attenuation.npz")
         return float(found[band][found["radii"] > 0].mean()) if found else None
 
     return outcome

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from dst_jax.parallel import hardware
+from dst_jax.runtime.devices import hardware
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def seconds(run: Callable[[], Any]) -> float:
 def in_turns(
     measures: Mapping[str, Callable[[], T]], rounds: int, *, discard_first: bool = True
 ) -> dict[str, list[T]]:
-    """Takes every measure once a round, so that noise meets all alike.
+    """Takes every measure once per round, so that noise meets all alike.
 
     The order turns round every time (A B C, C B A, ...): what one leaves behind, such as busy
     threads, must not always meet the same other.

@@ -1,4 +1,4 @@
-"""What training costs: sparse against dense steps, many steps a dispatch, PyTorch, input, start.
+"""What training costs: sparse against dense steps, many steps per dispatch, PyTorch, input, start.
 
     python -m benchmarks.train_step [--data_dir DIR] [--only PART,PART] [--rounds 8] [--json FILE]
 
@@ -32,9 +32,10 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.comparison import Line
 from dst_jax import config as config_lib
-from dst_jax import data, models, optimizer, programs, saved_run, step, train
-from dst_jax.log import check_finite
-from dst_jax.parallel import Devices
+from dst_jax import data, models
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import build, compiled_steps, step
+from dst_jax.training.metrics_log import check_finite
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = ROOT / "configs" / "cifar10_resnet20.py"
@@ -79,15 +80,8 @@ class Training:
             augment=self.config["data"]["augment"],
             put=devices.replicate,
         )
-        recipe = step.Recipe(
-            model=saved_run.create_model(self.config),
-            optimizer=optimizer.create(self.config["train"]),
-            updater=train.create_updater(self.config),
-            learning_rate=optimizer.learning_rate(self.config["train"]),
-            label_smoothing=self.config["train"]["label_smoothing"],
-            seed=0,
-        )
-        ordinary, _ = programs.programs(recipe, self.pipeline.draw)
+        recipe = build.recipe(self.config)
+        ordinary, _ = compiled_steps.whole_steps(recipe, self.pipeline.batch)
         self._program = devices.compile(ordinary)
         variables = models.init(recipe.model, 0, dataset.image_shape)
         self.state = devices.replicate(jax.jit(lambda v: step.init_state(recipe, v))(variables))
@@ -95,7 +89,7 @@ class Training:
     def advance(self, dispatches: int, steps: int) -> Any:
         """Takes `dispatches` times `steps` steps, as the loop of `train.train` does."""
         for _ in range(dispatches):
-            feed = self.pipeline.feed(0)
+            feed = self.pipeline.host_inputs(0)
             jax.block_until_ready(self.state.step)
             (self.state,) = self._program((self.state,), (feed,), (np.uint32(0),), steps)
         return self.state
@@ -115,7 +109,7 @@ def _milliseconds(run: Callable[[], Any]) -> Callable[[], float]:
 
 
 def step_lines(options: Options) -> list[Line]:
-    """Sparse against dense steps, many steps a dispatch against one."""
+    """Sparse against dense steps, many steps per dispatch against one."""
     devices, network = Devices(), NETWORKS["resnet20"]
     dense, rigl = (Training(network, name, options, devices) for name in ("dense", "rigl"))
     measures = {
@@ -147,7 +141,7 @@ def pytorch_lines(options: Options) -> list[Line]:
         ours = Training(network, "dense", options, Devices())
         count = sum(leaf.size for leaf in jax.tree.leaves(ours.state.params))
         assert count == pytorch_networks.parameter_count(network.name, 10)
-        batch = ours.pipeline.draw(ours.pipeline.feed(0), 0)
+        batch = ours.pipeline.batch(ours.pipeline.host_inputs(0), 0)
         measures = {"ours": _milliseconds(functools.partial(ours.advance, 1, CHUNK))}
         for name in formats:
             advance = pytorch_networks.training(
@@ -173,7 +167,7 @@ def input_lines(options: Options) -> list[Line]:
     """Images a second, cropped, flipped and normalised: resident on the device against tf.data.
 
     The loop of `train.train` takes resident batches many in one program, and so does the first
-    line; the second takes one a dispatch, as a loop of anybody's might.
+    line; the second takes one per dispatch, as a loop of anybody's might.
     """
     lines = [
         Line(f"resident input, CIFAR-10, {what}", "tf.data", "images/s", aim)
@@ -195,18 +189,22 @@ def input_lines(options: Options) -> list[Line]:
         @jax.jit
         def draw(feed: Any, start: Any) -> Any:
             if at_once == 1:
-                return pipeline.draw(feed, start)
-            empty = jax.tree.map(jnp.zeros_like, pipeline.draw(feed, start))
-            return jax.lax.fori_loop(0, at_once, lambda i, _: pipeline.draw(feed, start + i), empty)
+                return pipeline.batch(feed, start)
+            empty = jax.tree.map(jnp.zeros_like, pipeline.batch(feed, start))
+            return jax.lax.fori_loop(
+                0, at_once, lambda i, _: pipeline.batch(feed, start + i), empty
+            )
 
         position = 0
 
         def run() -> None:
             nonlocal position
             for _ in range(0, batches, at_once):
-                if pipeline.chunk(position) < at_once:  # the loop would take fewer; skip them
-                    position += pipeline.chunk(position)
-                jax.block_until_ready(draw(pipeline.feed(position), position))
+                if (
+                    pipeline.steps_per_feed(position) < at_once
+                ):  # the loop would take fewer; skip them
+                    position += pipeline.steps_per_feed(position)
+                jax.block_until_ready(draw(pipeline.host_inputs(position), position))
                 position += at_once
 
         return lambda: batches * batch / timing.seconds(run)

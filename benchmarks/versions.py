@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax import workdir
 from dst_jax.errors import UserError
+from dst_jax.runtime import run_dir
 
 Recorded = Iterator[tuple[str, np.ndarray]]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "pillow", "scikit-learn")
@@ -101,7 +101,7 @@ def packages() -> Recorded:
 def state(run: Path) -> Recorded:
     """The state in the latest checkpoint of a run directory."""
     from benchmarks.versions_exact import leaves
-    from dst_jax import checkpoint
+    from dst_jax.runtime import checkpoint
 
     yield from leaves(checkpoint.read(run / "checkpoints"), "state")
 
@@ -112,8 +112,8 @@ def run_of(run: Path) -> str:
     Raises:
       UserError: it is no run directory, or has no checkpoint.
     """
-    config = workdir.read_config(run)
-    steps = workdir.checkpoint_steps(run)
+    config = run_dir.read_config(run)
+    steps = run_dir.checkpoint_steps(run)
     if not steps:
         raise UserError("--state", f"{run} without a checkpoint", "a run directory with one")
     text = json.dumps(_without_places({**config, "seed": None}), sort_keys=True)
@@ -158,8 +158,8 @@ def write(path: Path, content: Any, arrays: dict[str, np.ndarray] | None = None)
     """Writes the JSON file, and before it the arrays; raises UserError where that fails."""
     try:
         if arrays is not None:
-            workdir.write_arrays(path.with_suffix(".npz"), arrays)
-        workdir.write_json(path, content)
+            run_dir.write_arrays(path.with_suffix(".npz"), arrays)
+        run_dir.write_json(path, content)
     except OSError as error:
         expected = "a place that can be written"
         raise UserError("--json", f"{path} ({error.strerror})", expected) from None

@@ -19,12 +19,14 @@ import optax
 from jax import lax
 
 from benchmarks.versions_exact import NETWORKS, leaves
-from dst_jax import checkpoint, models, places, sparsity, train
 from dst_jax import config as config_lib
+from dst_jax import data, models, paths, sparsity
 from dst_jax.errors import UserError
-from dst_jax.interrupt import InterruptedRunError
 from dst_jax.models import convolution
-from dst_jax.workdir import write_json
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.interrupt import InterruptedRunError
+from dst_jax.runtime.run_dir import write_json
+from dst_jax.training import loop
 
 Recorded = Iterator[tuple[str, np.ndarray]]
 T = TypeVar("T")
@@ -186,7 +188,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
     """
     registry = sparsity.ALGORITHM_REGISTRY
     distinct = {algorithm: name for name, algorithm in reversed(registry.items())}
-    places.prepare_jax(places.Places(Path(), None, places.default_cache_dir()))
+    paths.prepare_jax(paths.RunPaths(Path(), None, data.default_cache_dir()))
     for network_name in networks:
         network = {"mlp": MLP, "conv": CONV}[network_name]
         for algorithm in algorithms or sorted(distinct.values()):
@@ -201,7 +203,7 @@ def trainings(networks: Sequence[str], algorithms: Sequence[str]) -> Recorded:
                     ),
                     mock.patch("builtins.print"),
                 ):
-                    train.train([config], [workdir], None, places.default_cache_dir())
+                    loop.train([config], [workdir], None, data.default_cache_dir())
                 prefix = f"{network_name}/{algorithm}"
                 for step in CHECKPOINTS:
                     state = checkpoint.read(workdir / "checkpoints", step)
@@ -242,7 +244,7 @@ def begin(workdir: Path) -> None:
         return step >= STOP
 
     with (
-        mock.patch.object(train.Log, "stop_requested", stop),
+        mock.patch.object(loop.Log, "stop_requested", stop),
         contextlib.suppress(InterruptedRunError),
     ):
-        train.train([config], [workdir], None, places.default_cache_dir())
+        loop.train([config], [workdir], None, data.default_cache_dir())

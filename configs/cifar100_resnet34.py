@@ -3,7 +3,7 @@
     python run.py --config=configs/cifar100_resnet34.py        # RigL, sparsity 0.4
     python run.py --config=configs/cifar100_resnet34.py:algorithm=set,sparsity=0.5
     python run.py --config=configs/cifar100_resnet34.py --sweep=figure2
-    python run.py --config=configs/cifar100_resnet34.py:tiny   # the way of it, on digits
+    python run.py --config=configs/cifar100_resnet34.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, figures 1, 2, 5 and 7 (CIFAR100-C, 19 corruptions). The paper's appendix
 with its hyper-parameters is not public. Recipe: the published CIFAR scripts of GraNet (Liu et al.
@@ -21,8 +21,8 @@ Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (
     cards.Expected(
@@ -41,7 +41,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar100"
     config.eval.suite = "CIFAR100-C"

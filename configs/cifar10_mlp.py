@@ -3,7 +3,7 @@
     python run.py --config=configs/cifar10_mlp.py        # RigL, sparsity 0.5
     python run.py --config=configs/cifar10_mlp.py:algorithm=set,sparsity=0.8
     python run.py --config=configs/cifar10_mlp.py --sweep=figure2
-    python run.py --config=configs/cifar10_mlp.py:tiny   # the way of it, on digits
+    python run.py --config=configs/cifar10_mlp.py:tiny   # smoke test on digits
 
 Reproduces: an experiment that the submission of Wu et al. 2025 had and its final text names no
 more; neither its network nor its recipe nor a number of it is public. Network: LeNet-300-100 on the
@@ -19,8 +19,8 @@ Expected time: not yet run. Expected result: not yet run; the paper has none to 
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (cards.Expected("CIFAR10-C", 0.5, {}, note="no number of it is public"),)
 
@@ -31,7 +31,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar10"
     config.eval.suite = "CIFAR10-C"

@@ -18,7 +18,7 @@ Expected time: results/cifar10_mlp.md. Expected result: there.
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
+from dst_jax.config import cards
 
 SEEDS = (0, 1, 2, 3, 4)
 SPARSITIES = (0.5, 0.1, 0.3, 0.7)  # the one that the study is about first
@@ -60,7 +60,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = cards.load("cifar10_mlp").get_config()
     config.train.epochs = 80.0
     config.train.learning_rate = 0.03  # these two by `tune`, as dense has its best there

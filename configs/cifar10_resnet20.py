@@ -21,8 +21,8 @@ Those 3 epochs: 70.75 % clean, 59.4 % robust (frost included, by `--config.eval.
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED: tuple[cards.Expected, ...] = ()  # the network is not in the paper
 
@@ -36,7 +36,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar10"
     config.eval.suite = "CIFAR10-C"

@@ -17,7 +17,7 @@ Expected time: results/cifar10_resnet20.md. Expected result: there.
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
+from dst_jax.config import cards
 
 SEEDS = (0, 1, 2)
 METHODS = ("static", "set", "rigl", "mest_g", "granet_g")
@@ -35,7 +35,7 @@ SWEEPS = {"study": [{**change, "seed": seed} for seed in SEEDS for change in _CH
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = cards.load("cifar10_resnet20").get_config()
     config.model.width = 8
     config.train.epochs = 15.0

@@ -3,7 +3,7 @@
     python run.py --config=configs/cifar10_vgg16.py        # RigL, sparsity 0.4
     python run.py --config=configs/cifar10_vgg16.py:algorithm=dense
     python run.py --config=configs/cifar10_vgg16.py --sweep=figure2
-    python run.py --config=configs/cifar10_vgg16.py:tiny   # the way of it, on digits
+    python run.py --config=configs/cifar10_vgg16.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, figure 2 and table 2 (CIFAR10-C, 19 corruptions). The paper's appendix
 with its hyper-parameters is not public. Recipe: the published CIFAR scripts of GraNet (Liu et al.
@@ -19,8 +19,8 @@ Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (
     cards.Expected(
@@ -39,7 +39,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "cifar10"
     config.eval.suite = "CIFAR10-C"

@@ -21,9 +21,9 @@ images, means and standard deviations over the five seeds of `demo`: dense 99.3 
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
-from dst_jax.options import ANALYSES
+from dst_jax.config import cards
+from dst_jax.config.options import ANALYSES
 
 EXPECTED: tuple[cards.Expected, ...] = ()  # nothing of the paper
 
@@ -44,7 +44,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "digits"
     config.eval.suite = "Digits-C"
@@ -60,7 +60,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.sparsity.sparsity = 0.5
     config.sparsity.update_freq = "40"
     config.analysis.parts = ANALYSES
-    config.analysis.images = 128  # and few frequencies: seconds a run, not minutes
+    config.analysis.images = 128  # and few frequencies: seconds per run, not minutes
     config.analysis.radii = (0, 4, 8, 12, 16, 20, 24, 28, 32)
     config.analysis.heat_map_step = 3
     tiny = {"model.width": 4, "train.warmup": "10%", "analysis.parts": ()}

@@ -3,7 +3,7 @@
     python run.py --config=configs/imagenet_deit_base.py        # RigL, sparsity 0.1
     python run.py --config=configs/imagenet_deit_base.py:algorithm=mest_g
     python run.py --config=configs/imagenet_deit_base.py --sweep=table1
-    python run.py --config=configs/imagenet_deit_base.py:tiny   # the way of it, on digits
+    python run.py --config=configs/imagenet_deit_base.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, figure 4 (ImageNet-C, DeiT-Base, 200 epochs, "the settings of SViTE").
 The paper's appendix is not public. Recipe: SViTE's published code (Chen et al. 2021), which is
@@ -23,8 +23,8 @@ Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (
     cards.Expected(
@@ -40,7 +40,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "imagenet2012"
     config.eval.suite = "ImageNet-C"

@@ -3,7 +3,7 @@
     python run.py --config=configs/imagenet_resnet50.py        # RigL, sparsity 0.1
     python run.py --config=configs/imagenet_resnet50.py:algorithm=dense
     python run.py --config=configs/imagenet_resnet50.py --sweep=table1
-    python run.py --config=configs/imagenet_resnet50.py:tiny   # the way of it, on digits
+    python run.py --config=configs/imagenet_resnet50.py:tiny   # smoke test on digits
 
 Reproduces: Wu et al. 2025, table 1 and figures 3 and 4 (ImageNet-C, ImageNet-C-bar,
 ImageNet-3DCC). The paper's appendix with its hyper-parameters is not public. Recipe: GraNet's
@@ -23,8 +23,8 @@ Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (
     cards.Expected(
@@ -46,7 +46,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "imagenet2012"
     config.eval.suite = "ImageNet-C"

@@ -3,7 +3,7 @@
     python run.py --config=configs/ucf101_i3d.py        # RigL, sparsity 0.1
     python run.py --config=configs/ucf101_i3d.py:algorithm=mest_g
     python run.py --config=configs/ucf101_i3d.py --sweep=table1
-    python run.py --config=configs/ucf101_i3d.py:tiny   # the way of it, on sliding digits
+    python run.py --config=configs/ucf101_i3d.py:tiny   # smoke test on sliding digits
 
 Reproduces: Wu et al. 2025, table 1 (corrupted UCF101, 16 perturbations x 4 severities, I3D). The
 recipe and its source are those of `configs/ucf101_resnet3d50.py`.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
+from dst_jax.config import cards
 
 ucf101_resnet3d50 = cards.load(Path(__file__).with_name("ucf101_resnet3d50.py"))
 EXPECTED = (
@@ -30,5 +30,5 @@ SWEEPS = ucf101_resnet3d50.SWEEPS
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     return ucf101_resnet3d50.get_config(f"model=i3d_r50,{argument}")

@@ -3,7 +3,7 @@
     python run.py --config=configs/ucf101_resnet3d50.py        # RigL, sparsity 0.1
     python run.py --config=configs/ucf101_resnet3d50.py:algorithm=mest_g
     python run.py --config=configs/ucf101_resnet3d50.py --sweep=table1
-    python run.py --config=configs/ucf101_resnet3d50.py:tiny   # the way of it, on sliding digits
+    python run.py --config=configs/ucf101_resnet3d50.py:tiny   # smoke test on sliding digits
 
 Reproduces: Wu et al. 2025, table 1 (corrupted UCF101, 16 perturbations x 4 severities, 100 epochs,
 "the settings of Schiappa et al."). The paper's appendix is not public. Recipe: the published code
@@ -25,8 +25,8 @@ Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
+from dst_jax.config import cards
 
 EXPECTED = (
     cards.Expected(
@@ -41,7 +41,7 @@ SWEEPS = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    """The card's config; `argument` as in `dst_jax.cards.with_argument`."""
+    """The card's config; `argument` as in `dst_jax.config.cards.with_argument`."""
     config = config_lib.default()
     config.data.name = "ucf101"
     config.eval.suite = "UCF101-P"

@@ -29,8 +29,9 @@ extensions = [
 
 # Documents. Only docs/ is searched: a checkout also holds environments, runs and data.
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md"]
-exclude_patterns = [path.name for path in HERE.parent.iterdir() if path.is_dir() and path != HERE]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md", "results/*.md"]
+_KEPT = (HERE, HERE.parent / "results")
+exclude_patterns = [p.name for p in HERE.parent.iterdir() if p.is_dir() and p not in _KEPT]
 exclude_patterns.append("docs/_*")
 myst_heading_anchors = 4  # a link to any heading, checked; the anchors are those of code hosts
 smartquotes_action = "D"  # dashes alone: '' and "" are values

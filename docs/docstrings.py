@@ -54,9 +54,9 @@ def resolve(app: Sphinx, env: Any, node: Any, content: Any) -> nodes.Node | None
             module = node["py:module"] = module.rpartition(".")[0]
     if node.get("refdomain") == "py" and node.get("reftype") in ("class", "exc"):
         matches = python.find_obj(env, None, None, target, None, searchmode=1)
-        places = {(entry.docname, entry.node_id) for _, entry in matches}
-        if len(places) == 1:
-            document, anchor = places.pop()
+        run_paths = {(entry.docname, entry.node_id) for _, entry in matches}
+        if len(run_paths) == 1:
+            document, anchor = run_paths.pop()
             return make_refnode(app.builder, node["refdoc"], document, anchor, content, target)
     return None
 

@@ -4,7 +4,7 @@ Sphinx and MyST check what the documents ask for; what templates and other exten
 pages, nobody. So all pages are read when they are finished, and a link to a file or an anchor that
 is not there is a warning. The links back from the sources, "[docs]", are mended before: viewcode
 remembers one module for all names of a source file, and ours are described partly where they are
-exported (`dst_jax.robustness.Score`), partly where they are (`dst_jax.robustness.records.Hits`).
+exported (`dst_jax.robustness.Score`), partly where they are (`robustness.records.CorrectBits`).
 A Sphinx extension, loaded by `conf.py`.
 """
 

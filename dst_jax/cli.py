@@ -1,7 +1,7 @@
 """Trains, evaluates and reports: `dst-jax --config=digits_rigl`, or `python run.py` in a checkout.
 
 Command-line flags in, one call into `dst_jax.experiment`, one line and an exit code out (0 done,
-1 the run failed, 2 a mistake to mend, 130/143 interrupted and saved).
+1 the run failed, 2 a usage error, 130/143 interrupted and saved).
 """
 
 import re
@@ -14,12 +14,12 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from dst_jax import cards, experiment
-from dst_jax import places as places_lib
-from dst_jax.config import OPTIONS, Option
+from dst_jax import experiment, paths
+from dst_jax.config import cards
+from dst_jax.config.options import OPTIONS, Option
 from dst_jax.errors import PROGRAMS, RunError, UserError
-from dst_jax.interrupt import InterruptedRunError
 from dst_jax.launcher import LAUNCHERS
+from dst_jax.runtime.interrupt import InterruptedRunError
 from dst_jax.sweep import Sweep, lists_of
 
 
@@ -166,7 +166,7 @@ def _call(arguments: list[str]) -> str:
         raise _mistake(error) from None
     except (UserError, RunError):
         raise
-    except Exception as error:  # whatever a stranger's card raises
+    except Exception as error:  # whatever a user-supplied card raises
         if not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
             raise
         text = (str(error).splitlines() or [""])[0]
@@ -177,16 +177,18 @@ def _call(arguments: list[str]) -> str:
     for flag in (_OUT, _IMAGE_RECORDS):
         if flag.value is not None and _MODE.value != "archive":
             raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
-    cache_dir = Path(_CACHE_DIR.value or places_lib.default_cache_dir())
+    from dst_jax.data import default_cache_dir
+
+    cache_dir = Path(_CACHE_DIR.value or default_cache_dir())
     if _PREDICT.value or _DATASET.value:
         function = _function(card)
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
-        places = places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
-        return experiment.evaluate_function(function, places, _evaluation())
+        run_paths = paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
+        return experiment.evaluate_function(function, run_paths, _evaluation())
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
-    workdir = Path(_WORKDIR.value or places_lib.default_workdir(card, config, _SWEEP.value))
+    workdir = Path(_WORKDIR.value or paths.default_workdir(card, config, _SWEEP.value))
     sweep = Sweep(
         lists=lists_of(card, argument) if card else {},
         name=_SWEEP.value,
@@ -197,7 +199,7 @@ def _call(arguments: list[str]) -> str:
     )
     return experiment.run(
         config,
-        places_lib.Places(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
+        paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value),
         mode=_MODE.value,
         sweep=sweep,
         evaluation=_evaluation(),
@@ -227,7 +229,7 @@ def _evaluation() -> dict[str, Any]:
         raise UserError(
             "--batch_size",
             _BATCH_SIZE.value,
-            f"--eval_batch_size={_BATCH_SIZE.value}, the images a batch of the evaluation",
+            f"--eval_batch_size={_BATCH_SIZE.value}, the images per batch of the evaluation",
             "The training's is --config.train.batch_size",
         )
     given = {

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend.
+"""The exception for usage errors, which the user can mend.
 
 Raised everywhere in dst_jax except in `sparsity` and `corruptions` (which stand alone and raise
 ValueError); `cli` prints its text as one line and exits with code 2.
@@ -11,16 +11,19 @@ PROGRAMS = (
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line.
+    """A usage error, in one line.
 
-    The text names the field or path, what was found, what is expected and, where there is one, the
-    command that mends it.
+    Args:
+      field: the option, argument or path.
+      found: what it is.
+      expected: what it may be.
+      hint: the command that mends it, where there is one.
     """
 
-    def __init__(self, where: str, found: object, expected: str, mend: str = ""):
+    def __init__(self, field: str, found: object, expected: str, hint: str = ""):
         found_text = found if isinstance(found, str) else repr(found)
-        text = f"{where}: found {found_text}; expected {expected}"
-        super().__init__(" ".join((text + (f". {mend}" if mend else "")).split()))
+        text = f"{field}: found {found_text}; expected {expected}"
+        super().__init__(" ".join((text + (f". {hint}" if hint else "")).split()))
 
 
 class RunError(Exception):

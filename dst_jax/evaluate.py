@@ -11,8 +11,8 @@ from typing import Any
 from dst_jax import data
 from dst_jax.errors import UserError
 from dst_jax.robustness import Result, evaluation, images, storage, suites
+from dst_jax.runtime.run_dir import read_json
 from dst_jax.saved_run import Run
-from dst_jax.workdir import read_json
 
 Config = Mapping[str, Any]
 PREFIX = "config.eval."

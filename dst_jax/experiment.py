@@ -1,8 +1,8 @@
 """What the command asks for: one run or a sweep of runs, through train, evaluate, analyze, report.
 
-With `num_seeds` a run becomes several, one a seed, that are trained in one program and are runs of
-their own for everything else. What each run is comes from `run_configs`, what is done with it from
-`stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
+With `num_seeds` a run becomes several, one per seed, that are trained in one program and are runs
+of their own for everything else. What each run is comes from `run_configs`, what is done with it
+from `stages`; the report is drawn over all runs of the call. Called by `cli`, tests and notebooks.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 from dst_jax import config as config_lib
 from dst_jax import run_configs, stages
 from dst_jax import sweep as sweep_lib
-from dst_jax import workdir as workdir_lib
-from dst_jax.consistency import DENSE
+from dst_jax.config.checks import sparsity_of
 from dst_jax.errors import UserError
-from dst_jax.places import Places, is_main_process, prepare_jax
+from dst_jax.paths import RunPaths, is_main_process, prepare_jax
 from dst_jax.run_configs import RunConfig
+from dst_jax.runtime import run_dir
 from dst_jax.sweep import Sweep
 
 MODES = ("all", "train", "evaluate", "analyze", "report", "archive", "describe", "plan")
@@ -48,7 +48,7 @@ def default_scores_dir(function: Function) -> Path:
 
 def run(
     config: ConfigDict | None,
-    places: Places,
+    run_paths: RunPaths,
     *,
     mode: str = "all",
     sweep: Sweep = NO_SWEEP,
@@ -60,7 +60,7 @@ def run(
 
     Args:
       config: the card's config; None: the one that the run directory holds.
-      places: directories.
+      run_paths: directories.
       mode: one of `MODES`.
       sweep: which runs of the card.
       evaluation: options of the section `eval` that the command line changes, by their names.
@@ -76,25 +76,25 @@ def run(
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
     """
     groups: list[Mapping[Path, ConfigDict | None]]
-    if mode == "report" and config is None and _archive_of(places.workdir):
-        return _report_of_archive(places.workdir) if is_main_process(places) else ""
+    if mode == "report" and config is None and _archive_of(run_paths.workdir):
+        return _report_of_archive(run_paths.workdir) if is_main_process(run_paths) else ""
     if config is None:
-        groups = [{path: None} for path in _existing_runs(places.workdir)]
+        groups = [{path: None} for path in _existing_runs(run_paths.workdir)]
     else:
         members = sweep_lib.plan(config, sweep)
-        groups = [seeds_of(places.workdir, name, member) for name, member in members]
+        groups = [seeds_of(run_paths.workdir, name, member) for name, member in members]
     runs = {path: member for group in groups for path, member in group.items()}
     to_do = sweep_lib.chosen(len(groups), sweep)
     if mode == "describe":
         firsts = [next(iter(groups[index].items())) for index in to_do]  # one network for all seeds
         return "\n\n".join(_describe(member, path) for path, member in firsts)
     if mode == "report":
-        return _report(list(runs), places.workdir, runs) if is_main_process(places) else ""
+        return _report(list(runs), run_paths.workdir, runs) if is_main_process(run_paths) else ""
     if mode == "archive":
-        return _archive(runs, places, out, image_records) if is_main_process(places) else ""
+        return _archive(runs, run_paths, out, image_records) if is_main_process(run_paths) else ""
 
     if not sweep.launcher and mode != "plan":
-        prepare_jax(places)
+        prepare_jax(run_paths)
     # All configs first: a mistake in the last run of a sweep must not wait for the others.
     planning = mode == "plan"
     failed: list[Exception] = []
@@ -112,25 +112,25 @@ def run(
         for path, member in group.items():
             try:
                 resolved[-1][path] = run_configs.of_call(
-                    member, path, places, evaluation or {}, planning=planning
+                    member, path, run_paths, evaluation or {}, planning=planning
                 )
             except UserError as error:
                 if not skip:
                     raise
                 left_out(path, error)
-    main = is_main_process(places)
+    main = is_main_process(run_paths)
     notes = run_configs.sizes(
-        [run for group in resolved for run in group.values()], places, planning=planning
+        [run for group in resolved for run in group.values()], run_paths, planning=planning
     )
     if planning:
-        return _plan(resolved, places, sweep, notes)
+        return _plan(resolved, run_paths, sweep, notes)
     if main and notes:
         print("\n".join(notes), flush=True)
     if main and sweep.name and sweep.index is None:
-        print(sweep_lib.describe(sweep.name, _states(resolved, places)), flush=True)
+        print(sweep_lib.describe(sweep.name, _states(resolved, run_paths)), flush=True)
     tables: list[str] = []
     if sweep.launcher:
-        _launch(resolved, places, sweep)
+        _launch(resolved, run_paths, sweep)
     else:
         parts = [resolved[index] for index in to_do]
         if mode == "evaluate":
@@ -138,7 +138,7 @@ def run(
         for part in filter(None, parts):
             told = left_out if mode == "evaluate" and several else None
             try:
-                tables += stages.do(part, places, mode, several, told)
+                tables += stages.do(part, run_paths, mode, several, told)
             except UserError as error:
                 if mode != "analyze" or not several:
                     raise
@@ -149,17 +149,17 @@ def run(
     if not main:
         return ""
     if sweep.index is not None and mode == "all":
-        states = _states(resolved, places)
+        states = _states(resolved, run_paths)
         if left := sum(not run.finished for group in states for run in group.values()):
             names = ", ".join(map(str, resolved[sweep.index]))
             return f"run directory: {names} ({left} of {len(runs)} runs of the sweep are left)"
     if mode == "all":
-        return _report(list(runs), places.workdir, runs)
-    return "\n\n".join([*tables, f"run directory: {places.workdir}"])
+        return _report(list(runs), run_paths.workdir, runs)
+    return "\n\n".join([*tables, f"run directory: {run_paths.workdir}"])
 
 
 def _states(
-    groups: Sequence[Mapping[Path, RunConfig]], places: Places
+    groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths
 ) -> list[dict[str, sweep_lib.RunStatus]]:
     """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
     from dst_jax import evaluate
@@ -168,7 +168,7 @@ def _states(
         def evaluated(config: Mapping[str, Any], path: Path) -> bool:
             # Where the data are not there, a plan takes what is not known to be scored as not.
             return run.data_found and evaluate.is_complete(
-                config, path, run.data_dir, places.cache_dir
+                config, path, run.data_dir, run_paths.cache_dir
             )
 
         return sweep_lib.progress(path, run.for_evaluation, evaluated)
@@ -177,26 +177,26 @@ def _states(
 
 
 def _plan(
-    groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: Sweep, notes: list[str]
+    groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, sweep: Sweep, notes: list[str]
 ) -> str:
     """How far a sweep is; before any of its runs is trained, also an estimate of what it takes."""
-    states = _states(groups, places)
+    states = _states(groups, run_paths)
     lines = [*notes, sweep_lib.describe(sweep.name, states)]
     if not any(run.seconds for group in states for run in group.values()):
-        from dst_jax import training_estimate
+        from dst_jax.analysis import training_estimate
 
         configs = [run.config for group in groups for run in group.values()]
         lines.append(training_estimate.text(configs))
     return "\n".join(lines)
 
 
-def _launch(groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: Sweep) -> None:
+def _launch(groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, sweep: Sweep) -> None:
     """Leaves the runs that are not finished to jobs."""
     from dst_jax import launcher
 
     left = {
         index: ", ".join(group)
-        for index, group in enumerate(_states(groups, places))
+        for index, group in enumerate(_states(groups, run_paths))
         if not all(run.finished for run in group.values())
     }
     launcher.launch(
@@ -204,7 +204,7 @@ def _launch(groups: Sequence[Mapping[Path, RunConfig]], places: Places, sweep: S
         sweep.launcher_options,
         sweep.command,
         left,
-        places.workdir / "jobs",
+        run_paths.workdir / "jobs",
         lambda index: any(map(sweep_lib.is_running, groups[index])),
     )
 
@@ -267,13 +267,13 @@ def _archive_of(workdir: Path) -> str:
 
 
 def evaluate_function(
-    function: Function, places: Places, evaluation: Mapping[str, Any] | None = None
+    function: Function, run_paths: RunPaths, evaluation: Mapping[str, Any] | None = None
 ) -> str:
     """Scores a predict function that is no run of ours.
 
     Args:
       function: which, and on what.
-      places: directories; the scores go to `places.workdir`.
+      run_paths: directories; the scores go to `run_paths.workdir`.
       evaluation: options of the section `eval`, by their names; the rest have their defaults.
 
     Returns:
@@ -282,20 +282,20 @@ def evaluate_function(
     Raises:
       UserError, RunError, InterruptedRunError: see `robustness.evaluate`.
     """
-    prepare_jax(places)
+    prepare_jax(run_paths)
     from dst_jax.robustness import command
 
     options = config_lib.evaluation_options(evaluation or {}, "--")
     names = options.pop("suite").split(",")
-    workdir_lib.make(places.workdir)
-    main = is_main_process(places)
-    with workdir_lib.locked(places.workdir) if main else contextlib.nullcontext():
+    run_dir.make(run_paths.workdir)
+    main = is_main_process(run_paths)
+    with run_dir.locked(run_paths.workdir) if main else contextlib.nullcontext():
         text = command.run(
             function.predict,
             function.dataset,
-            places.workdir,
-            places.data_dir,
-            places.cache_dir,
+            run_paths.workdir,
+            run_paths.data_dir,
+            run_paths.cache_dir,
             suite=names if len(names) > 1 else names[0],
             **options,
         )
@@ -304,12 +304,12 @@ def evaluate_function(
 
 def _describe(config: ConfigDict | None, path: Path) -> str:
     """The table of a run's network, without its data: training sets have their published size."""
-    from dst_jax.analysis import describe
+    from dst_jax.analysis import network_facts
 
     if config is None:
         resolved = run_configs.of_directory(path)
-        return describe.table(resolved, resolved["sparsity"]["sparsity"])
-    return describe.table(run_configs.as_published(config), config.sparsity.sparsity)
+        return network_facts.table(resolved, resolved["sparsity"]["sparsity"])
+    return network_facts.table(run_configs.as_published(config), config.sparsity.sparsity)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:
@@ -331,7 +331,7 @@ def _report_of_archive(folder: Path) -> str:
 
 def _archive(
     runs: Mapping[Path, ConfigDict | None],
-    places: Places,
+    run_paths: RunPaths,
     out: Path | None,
     image_records: bool | None,
 ) -> str:
@@ -339,7 +339,7 @@ def _archive(
 
     if out is None:
         raise UserError("--out", "nothing", "the folder that --mode=archive writes")
-    if out.resolve() in [path.resolve() for path in (places.workdir, *runs)]:
+    if out.resolve() in [path.resolve() for path in (run_paths.workdir, *runs)]:
         raise UserError(f"--out={out}", "the directory of the runs", "a folder beside it")
     return archive.write(list(runs), out, _expected(runs), image_records)
 
@@ -350,7 +350,7 @@ def _expected(runs: Mapping[Path, ConfigDict | None]) -> list[dict[str, Any]]:
         {
             "name": path.name,
             "algorithm": member.sparsity.algorithm,
-            "sparsity": 0.0 if member.sparsity.algorithm in DENSE else member.sparsity.sparsity,
+            "sparsity": sparsity_of(member.sparsity.algorithm, member.sparsity.sparsity),
             "seed": member.seed,
         }
         for path, member in runs.items()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.errors import PROGRAMS, RunError, UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
+from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
 
 LAUNCHERS = ("local", "slurm")
 # submitit kills a local job after 2 minutes, and asks Slurm for 5, unless it is told otherwise.

@@ -12,10 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
-from dst_jax import environment
-from dst_jax import workdir as workdir_lib
 from dst_jax.errors import UserError
-from dst_jax.places import Places
+from dst_jax.paths import RunPaths
+from dst_jax.runtime import environment, run_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class RunConfig:
 def of_call(
     config: ConfigDict | None,
     path: Path,
-    places: Places,
+    run_paths: RunPaths,
     given: Mapping[str, Any],
     *,
     planning: bool = False,
@@ -55,16 +54,17 @@ def of_call(
     Args:
       config: from a card, with the command line's changes; None: the one of the run directory.
       path: the run directory; it need not exist where a card is given.
-      places: directories of the call.
+      run_paths: directories of the call.
       given: options of the section `eval` that flags of the call set, by their names.
       planning: whether data that are not prepared are taken to be as published.
 
     Raises:
       UserError: a value or a name is wrong, or the data are not there.
     """
-    from dst_jax import data, evaluate, saved_run, updaters
+    from dst_jax import data, evaluate
+    from dst_jax.training import algorithm_checks, build
 
-    data_dir = places.data_dir or environment.data_dir_of(path)
+    data_dir = run_paths.data_dir or environment.data_dir_of(path)
     if config is None:
         resolved = of_directory(path)
         options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
@@ -75,7 +75,7 @@ def of_call(
     flat = check_names(config)
     dataset, found = data.get(flat["data.name"]), True
     try:
-        count = data.num_examples(dataset, dataset.train_split, data_dir, places.cache_dir)
+        count = data.num_examples(dataset, dataset.train_split, data_dir, run_paths.cache_dir)
     except UserError:
         if not planning:
             raise
@@ -83,9 +83,9 @@ def of_call(
     resolved = _resolved(config, flat, count)
     options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
     run = RunConfig(resolved, options, data_dir, found)
-    saved_run.create_model(resolved)  # an option that the model lacks must not wait for the data
+    build.model(resolved)  # an option that the model lacks must not wait for the data
     if not (path / "config.json").exists():  # what an earlier version began goes on
-        updaters.check_algorithm(resolved)
+        algorithm_checks.check(resolved)
     if found:
         evaluate.plan(run.for_evaluation, data_dir)  # a wrong name must not wait for training
     return run
@@ -97,7 +97,7 @@ def of_directory(path: Path) -> dict[str, Any]:
     Raises:
       UserError: it is missing or damaged, or names what is not registered here.
     """
-    resolved = workdir_lib.read_config(path)
+    resolved = run_dir.read_config(path)
     flat = dict(config_lib.flatten(resolved))
     for name, known in _registries():
         if flat[name] not in known:
@@ -116,11 +116,12 @@ def as_published(config: ConfigDict) -> dict[str, Any]:
     Raises:
       UserError: a value or a name is wrong.
     """
-    from dst_jax import data, updaters
+    from dst_jax import data
+    from dst_jax.training import algorithm_checks
 
     flat = check_names(config)
     resolved = _resolved(config, flat, data.get(flat["data.name"]).num_train)
-    updaters.check_algorithm(resolved)
+    algorithm_checks.check(resolved)
     return resolved
 
 
@@ -133,12 +134,12 @@ def check_names(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def sizes(runs: Iterable[RunConfig], places: Places, *, planning: bool) -> list[str]:
+def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> list[str]:
     """Sentences on data sets that are not what they are published as, each once.
 
     Args:
       runs: those of a call.
-      places: directories of the call.
+      run_paths: directories of the call.
       planning: whether published numbers stand in for data that are not prepared.
     """
     from dst_jax import data
@@ -154,7 +155,7 @@ def sizes(runs: Iterable[RunConfig], places: Places, *, planning: bool) -> list[
             ("test", dataset.test_split, dataset.num_test),
         ):
             try:
-                count = data.num_examples(dataset, split, run.data_dir, places.cache_dir)
+                count = data.num_examples(dataset, split, run.data_dir, run_paths.cache_dir)
             except UserError:
                 if planning:
                     found = f"{dataset.name} is not prepared here"

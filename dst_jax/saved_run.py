@@ -16,10 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from dst_jax import checkpoint, data, models, sparsity, updaters
 from dst_jax import config as config_lib
+from dst_jax import data, sparsity
 from dst_jax.errors import UserError
-from dst_jax.workdir import read_json
+from dst_jax.models.leaf_paths import by_path
+from dst_jax.runtime import checkpoint
+from dst_jax.runtime.run_dir import read_json
+from dst_jax.training import build
+from dst_jax.training import step as step_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Run:
       model: the Flax module.
       params: float32 weights, masked: those to evaluate, so their running average where the config
         has `train.ema`, and what the next forward pass would use where masks are drawn for each
-        (`updaters.forward_network`).
+        (`step.forward_network`).
       batch_stats: BatchNorm's running statistics, averaged likewise; {} without BatchNorm.
       masks: those of params; uint8 arrays, nested like them, only where a leaf is maskable.
       union: like masks, 1 where a weight has been active so far.
@@ -57,69 +61,7 @@ class Run:
         It is a pytree whose leaves are the weights, so `jax.jit` takes it as an argument.
         """
         variables = {"params": self.params, "batch_stats": self.batch_stats}
-        return jax.tree_util.Partial(logits_function(self.config), variables)
-
-
-def create_model(config: Mapping[str, Any]) -> Any:
-    """The Flax module of a resolved config.
-
-    Raises:
-      UserError: the model lacks an option that the config sets.
-    """
-    options = {name: config["model"][name] for name in ("width", "depth") if config["model"][name]}
-    if config["model"]["stem"] != "published":
-        options["stem"] = config["model"]["stem"]
-    for name in ("dropout", "drop_path"):
-        if config["model"][name] >= 0:
-            options[name] = config["model"][name]
-    if config["model"]["zero_init_residual"] != "published":
-        options["zero_init_residual"] = config["model"]["zero_init_residual"] == "yes"
-    return models.create(
-        config["model"]["name"],
-        data.get(config["data"]["name"]).num_classes,
-        dtype=jnp.dtype(config["model"]["dtype"]),
-        **options,
-    )
-
-
-def logits_function(config: Mapping[str, Any]) -> Callable[[Any, jax.Array], jax.Array]:
-    """The function (variables, images uint8 [B, H, W, 3]) -> logits of a config's network.
-
-    Clips are uint8 [B, T, H, W, 3]; of frames larger than the network takes it sees the middle.
-    Of configs with the same network and dataset it is one function, so that runs share a compiled
-    program.
-    """
-    name, options = config["data"]["name"], config["model"]
-    dataset = data.get(name)
-    key = json.dumps([name, options], sort_keys=True)
-    # Under the same names something else may have been registered since.
-    registered = (dataset, models.MODELS.get(options["name"]))
-    if key not in _FUNCTIONS or _FUNCTIONS[key][0] != registered:
-        function = _new_logits_function(create_model(config), dataset, jnp.dtype(options["dtype"]))
-        _FUNCTIONS[key] = (registered, function)
-    return _FUNCTIONS[key][1]
-
-
-_FUNCTIONS: dict[str, tuple[Any, Callable[[Any, jax.Array], jax.Array]]] = {}
-
-
-def _new_logits_function(
-    model: Any, dataset: data.Dataset, dtype: Any
-) -> Callable[[Any, jax.Array], jax.Array]:
-    def logits(variables: Any, images: jax.Array) -> jax.Array:
-        if dataset.clip:
-            images = _middle(images, dataset.image_shape[-2])
-        normal = data.normalise(images, dataset, dtype)
-        return model.apply(variables, normal, train=False)
-
-    return logits
-
-
-def _middle(frames: jax.Array, size: int) -> jax.Array:
-    """The central square of clips [B, T, H, W, 3], where they are larger than it."""
-    height, width = frames.shape[-3:-1]
-    top, left = max(height - size, 0) // 2, max(width - size, 0) // 2
-    return frames[..., top : top + size, left : left + size, :]
+        return jax.tree_util.Partial(build.logits_function(self.config), variables)
 
 
 def load_run(workdir: str | Path, step: int | None = None) -> Run:
@@ -138,7 +80,7 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         read_json(directory / "config.json"), str(directory / "config.json")
     )
     state = checkpoint.read(directory / "checkpoints", step)
-    model = create_model(config)
+    model = build.model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
     evaluated = state.get("ema") or state
     params, masks = _evaluated(config, evaluated["params"], state)
@@ -191,10 +133,7 @@ def _check_network(
 
 
 def _shapes(params: Any) -> dict[str, tuple[int, ...]]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
+    return {path: tuple(leaf.shape) for path, leaf in by_path(params).items()}
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
@@ -210,15 +149,15 @@ def _evaluated(config: Mapping[str, Any], params: Any, state: Mapping[str, Any])
     """The weights that are evaluated of a checkpoint, and their masks without None leaves."""
     sparse = state["sparse"]
     masks = sparse.get("masks", {})
-    if not updaters.algorithm_of(config).keeps_dense_weights:
+    if not build.algorithm_of(config).keeps_dense_weights:
         return _masked(params, masks), masks
     # JaxPruner's own updaters are refused with these algorithms, so ours it was.
-    updater = updaters.create_updater(config)
+    updater = build.updater(config)
     found = sparsity.SparseState(
         masks=_with_none(params, masks),
         target_sparsities=_with_none(params, sparse.get("target_sparsities", {})),
     )
-    network = jax.jit(lambda *trees: updaters.forward_network(updater, *trees))
+    network = jax.jit(lambda *trees: step_lib.forward_network(updater, *trees))
     params, masks = jax.tree.map(np.asarray, network(params, found, state["step"]))
     return params, _without_none(masks)
 

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dst_jax import environment
-from dst_jax import workdir as workdir_lib
+from dst_jax.config.options import ANALYSES
 from dst_jax.errors import RunError, UserError
-from dst_jax.options import ANALYSES
-from dst_jax.places import Places, is_main_process
+from dst_jax.paths import RunPaths, is_main_process
 from dst_jax.run_configs import RunConfig
+from dst_jax.runtime import environment, run_dir
 
 if TYPE_CHECKING:  # which imports JAX
     from dst_jax.robustness import Result
@@ -27,7 +26,7 @@ _TOGETHER = 16  # networks scored side by side: rendering is shared by as many
 
 def do(
     runs: Mapping[Path, RunConfig],
-    places: Places,
+    run_paths: RunPaths,
     mode: str,
     several: bool,
     left_out: LeftOut | None = None,
@@ -35,8 +34,8 @@ def do(
     """Takes runs through what the mode asks for.
 
     Args:
-      runs: those of one config, one a seed; in mode `evaluate`, a part of `side_by_side`.
-      places: directories.
+      runs: those of one config, one per seed; in mode `evaluate`, a part of `side_by_side`.
+      run_paths: directories.
       mode: of `experiment.MODES`.
       several: whether the call has other runs, so that it is said which these are.
       left_out: told of each run that cannot be evaluated, and why; the others are. None: the first
@@ -45,13 +44,13 @@ def do(
     Returns:
       In mode `evaluate` the table of each run.
     """
-    main = is_main_process(places)
+    main = is_main_process(run_paths)
     with contextlib.ExitStack() as locks:
         for path, run in list(runs.items()):
             try:
                 if main:
-                    workdir_lib.claim(path, run.config)
-                    locks.enter_context(workdir_lib.locked(path))
+                    run_dir.claim(path, run.config)
+                    locks.enter_context(run_dir.locked(path))
             except UserError as error:
                 if left_out is None:
                     raise
@@ -60,17 +59,17 @@ def do(
         if several and main:
             print("run " + ", ".join(path.name for path in runs), flush=True)
         if mode in ("all", "train"):
-            _reopen(runs, places, mode, main)
-            _train(runs, places, main)
+            _reopen(runs, run_paths, mode, main)
+            _train(runs, run_paths, main)
         load = functools.cache(_load)
         tables = []
         if mode in ("all", "evaluate"):
-            results = _evaluate(runs, places, main, load, left_out)
+            results = _evaluate(runs, run_paths, main, load, left_out)
             tables = [f"{path}\n{result.table()}" for path, result in results.items()]
         for path, run in runs.items():
             if mode in ("all", "analyze"):
                 own = functools.partial(load, path)
-                _analyze(path, run, places, main, own, everything=mode == "analyze")
+                _analyze(path, run, run_paths, main, own, everything=mode == "analyze")
         return tables if mode == "evaluate" else []
 
 
@@ -96,22 +95,22 @@ def _load(path: Path) -> Any:
     return load_run(path)
 
 
-def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: bool) -> None:
+def _reopen(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, main: bool) -> None:
     """A finished run whose last checkpoint is lost goes on from the one before it.
 
     Asked for by mode `train`, or by what is left to evaluate: a run whose scores are complete needs
     no checkpoint any more.
     """
     from dst_jax import evaluate
-    from dst_jax.parallel import any_process
+    from dst_jax.runtime.devices import any_process
 
     for path, run in runs.items():
         summary = path / "summary.json"
-        steps = workdir_lib.checkpoint_steps(path)
-        lost = summary.exists() and workdir_lib.read_json(summary).get("step") not in steps
+        steps = run_dir.checkpoint_steps(path)
+        lost = summary.exists() and run_dir.read_json(summary).get("step") not in steps
         needed = lost and (
             mode == "train"
-            or not evaluate.is_complete(run.for_evaluation, path, run.data_dir, places.cache_dir)
+            or not evaluate.is_complete(run.for_evaluation, path, run.data_dir, run_paths.cache_dir)
         )
         if any_process(needed) and main:
             done = f"step {steps[-1]}" if steps else "the beginning"
@@ -119,24 +118,24 @@ def _reopen(runs: Mapping[Path, RunConfig], places: Places, mode: str, main: boo
             summary.unlink()
 
 
-def _train(runs: Mapping[Path, RunConfig], places: Places, main: bool) -> None:
-    from dst_jax import train
-    from dst_jax.parallel import hardware
+def _train(runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool) -> None:
+    from dst_jax.runtime.devices import hardware
+    from dst_jax.training import loop
 
     unfinished = [path for path in runs if not (path / "summary.json").exists()]
     data_dir = next(iter(runs.values())).data_dir
     if main and unfinished:
-        common = set.intersection(*(set(workdir_lib.checkpoint_steps(p)) for p in unfinished))
+        common = set.intersection(*(set(run_dir.checkpoint_steps(p)) for p in unfinished))
         for path in unfinished:
             step = max(common, default=0)
             environment.record_start(path, step, hardware(), data_dir)
     configs = [run.config for run in runs.values()]
-    train.train(configs, list(runs), data_dir, places.cache_dir)
+    loop.train(configs, list(runs), data_dir, run_paths.cache_dir)
 
 
 def _evaluate(
     runs: Mapping[Path, RunConfig],
-    places: Places,
+    run_paths: RunPaths,
     main: bool,
     load: Callable[[Path], Any],
     left_out: LeftOut | None,
@@ -145,13 +144,13 @@ def _evaluate(
 
     Args:
       runs: of the same dataset and the same options of evaluation.
-      places: directories.
+      run_paths: directories.
       main: whether this process writes.
       load: the run of a directory.
       left_out: see `do`.
     """
     from dst_jax import evaluate
-    from dst_jax.parallel import Devices, any_process
+    from dst_jax.runtime.devices import Devices, any_process
 
     if not runs:
         return {}
@@ -163,7 +162,7 @@ def _evaluate(
 
     def score(some: Mapping[Path, Any]) -> None:
         try:
-            found = evaluate.evaluate_runs(config, [*some.values()], data_dir, places.cache_dir)
+            found = evaluate.evaluate_runs(config, [*some.values()], data_dir, run_paths.cache_dir)
         except (UserError, RunError) as error:
             if left_out is None:
                 raise
@@ -178,7 +177,7 @@ def _evaluate(
     for path, run in runs.items():
         try:
             own = run.for_evaluation
-            results[path] = evaluate.complete(own, path, data_dir, places.cache_dir)
+            results[path] = evaluate.complete(own, path, data_dir, run_paths.cache_dir)
             described = (path / "model.json").exists() and (path / "summary.json").exists()
             # Every process does what any of them has to: Orbax waits for all of them.
             if not any_process(results[path] is None or not described):
@@ -186,9 +185,9 @@ def _evaluate(
             saved = load(path)
             evaluate.check_finished(saved)
             if main:
-                from dst_jax.analysis import describe
+                from dst_jax.analysis import network_facts
 
-                describe.write(saved)
+                network_facts.write(saved)
         except UserError as error:
             if left_out is None:
                 raise
@@ -212,20 +211,20 @@ def _size(run: Any) -> int:
 
 
 def _analyze(
-    path: Path, run: RunConfig, places: Places, main: bool, load: Load, *, everything: bool
+    path: Path, run: RunConfig, run_paths: RunPaths, main: bool, load: Load, *, everything: bool
 ) -> None:
     """Writes the parts of an analysis that are missing."""
-    from dst_jax.analysis import analyze, parts
-    from dst_jax.parallel import any_process
+    from dst_jax.analysis import analyze, measurements
+    from dst_jax.runtime.devices import any_process
 
-    config = {**workdir_lib.read_config(path), "analysis": parts.options_of(run.config)}
+    config = {**run_dir.read_config(path), "analysis": measurements.options_of(run.config)}
     wanted = config["analysis"]["parts"] or (ANALYSES if everything else ())
-    step = max(workdir_lib.checkpoint_steps(path), default=0)
+    step = max(run_dir.checkpoint_steps(path), default=0)
     work = bool(wanted) and not (
-        step and analyze.is_complete(config, path, step, run.data_dir, places.cache_dir, wanted)
+        step and analyze.is_complete(config, path, step, run.data_dir, run_paths.cache_dir, wanted)
     )
     if not any_process(work):
         return
     saved = load()
     if main:
-        analyze.analyze(config, saved, run.data_dir, places.cache_dir, wanted)
+        analyze.analyze(config, saved, run.data_dir, run_paths.cache_dir, wanted)

@@ -72,7 +72,7 @@ def difference(
     `paired_difference` asks for neither.
 
     Args:
-      ours: one number a seed.
+      ours: one number per seed.
       theirs: the same of the other side; the numbers of seeds may differ.
       level: of the interval, in (0, 1).
 
@@ -179,7 +179,7 @@ def bootstrap(
     """Percentile bootstrap of a mean over images (Efron 1979): images are drawn with replacement.
 
     Args:
-      values: [N], one number an image, such as the share of conditions under which it is
+      values: [N], one number per image, such as the share of conditions under which it is
         classified correctly, or the difference of two models' shares. An image is drawn with all
         its conditions: conditions share images, so only images are independent samples.
       resamples: how many.

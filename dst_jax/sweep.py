@@ -14,11 +14,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from dst_jax import cards
 from dst_jax import config as config_lib
-from dst_jax import workdir as workdir_lib
+from dst_jax.config import cards
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
+from dst_jax.runtime import run_dir
 
 Config = Mapping[str, Any]
 # Options whose value says by itself what it is of, in the name of a run.
@@ -196,19 +196,17 @@ def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], boo
     """
     seconds, done = None, 0
     if (path / "summary.json").exists():
-        summary = workdir_lib.read_json(path / "summary.json")
+        summary = run_dir.read_json(path / "summary.json")
         seconds, done = summary["seconds"], summary["step"]
     else:
-        # Orbax writes a checkpoint under another name and renames it once it is whole.
-        steps = [int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()]
-        done = max(steps, default=0)
+        done = max(run_dir.checkpoint_steps(path), default=0)
     complete = seconds is not None and evaluated(config, path)
     return RunStatus(config["train"]["steps"], done, seconds, complete, is_running(path))
 
 
 def is_running(path: Path) -> bool:
     """Whether a living program works on a run directory."""
-    return workdir_lib.is_locked(path)
+    return run_dir.is_locked(path)
 
 
 def describe(name: str, groups: Sequence[Mapping[str, RunStatus]]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dst_jax import checkpoint, config
+from dst_jax import config
+from dst_jax.runtime import checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "configs/digits_rigl.py"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from dst_jax.robustness.metrics import ALEXNET_ERRORS, expected_calibration_error
-from dst_jax.robustness.records import CLEAN, Condition, Hits, Score
+from dst_jax.robustness.records import CLEAN, Condition, CorrectBits, Score
 from dst_jax.robustness.result import Result
 
 SETTING = ("c", "rendered+jpeg85", "imagenet224", 0)
@@ -28,7 +28,7 @@ def of_hits(hits, clean=None, labels=None, setting=SETTING, dataset="imagenet201
     labels = np.zeros(n, np.int32) if labels is None else labels
     ids = np.arange(n, dtype=np.int32)
     ece = {c: expected_calibration_error(np.full(n, 0.5), h) for c, h in hits.items()}
-    records = {c: Hits.pack(h, ids, labels) for c, h in hits.items()}
+    records = {c: CorrectBits.pack(h, ids, labels) for c, h in hits.items()}
     images = f"{records[CLEAN].images:08x}"
     rows = [
         Score(suite, source, *c, n, float(h.mean()), ece[c], preset, seed, images)

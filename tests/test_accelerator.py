@@ -25,9 +25,10 @@ from benchmarks.accelerator import (
     trainer,
 )
 from benchmarks.accelerator.stages import Part
-from dst_jax import data, experiment, run_configs, updaters
-from dst_jax.parallel import Devices
-from dst_jax.places import Places
+from dst_jax import data, experiment, run_configs
+from dst_jax.paths import RunPaths
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import build
 
 
 class Fakes:
@@ -502,7 +503,7 @@ def test_the_runs_of_the_study_can_begin_and_change_their_masks(epochs):
     context = stages.Context(options, clock.Clock(1, 0))
     for method in study_runs.METHODS:
         config = run_configs.as_published(study_runs.card(context, method, 3, epochs))
-        updater = updaters.create_updater(config)
+        updater = build.updater(config)
         changes = sum(map(updater.is_mask_update, range(config["train"]["steps"])))
         assert changes == 0 if method == "dense" else 20 <= changes <= 40
         assert config["train"]["epochs"] == epochs
@@ -520,7 +521,7 @@ def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_devic
     card = trainer.card(changes)
     images, labels = data.load_arrays(data.get("digits"), "train", None, where)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Devices, "is_host", False)  # as on an accelerator: masks by a program
+        patch.setattr(Devices, "is_single_cpu", False)  # as on an accelerator: masks by a program
         previous = jax.config.jax_compilation_cache_dir
         compilation_cache.reset_cache()
         jax.config.update("jax_compilation_cache_dir", str(where / "xla"))
@@ -531,7 +532,7 @@ def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_devic
             run.compile(update=True)
             run.close()
             compiled = set(os.listdir(where / "xla"))
-            experiment.run(card, Places(tmp_path / "run", None, where), mode="train")
+            experiment.run(card, RunPaths(tmp_path / "run", None, where), mode="train")
             added = set(os.listdir(where / "xla")) - compiled
         finally:
             jax.config.update("jax_compilation_cache_dir", previous)

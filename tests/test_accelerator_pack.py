@@ -298,13 +298,13 @@ flags = ["--tiny", "--only=corruptions,steps", "--budget_s=500", "--data=digits"
 flags += [f"--out={out}/digits", f"--work={work}/digits", f"--data_dir={here}"]
 assert command.main(flags) == 0
 from dst_jax import experiment
-from dst_jax.places import Places
+from dst_jax.paths import RunPaths
 changes = {"data.name": "cifar10", "model.name": "mlp", "model.width": 8, "model.depth": 1}
 changes |= {"train.batch_size": 32, "train.steps": "6", "sparsity.algorithm": "rigl"}
 changes |= {"sparsity.update_freq": "2", "eval.corruptions": ("contrast",)}
 changes |= {"eval.severities": (3,), "eval.batch_size": 40, "eval.suite": "CIFAR10-C"}
-places = Places(Path(work) / "run", f"{work}/data", Path(work) / "cache")
-print(experiment.run(trainer.card(changes), places))
+run_paths = RunPaths(Path(work) / "run", f"{work}/data", Path(work) / "cache")
+print(experiment.run(trainer.card(changes), run_paths))
 assert not any(name in sys.modules for name in HIDDEN)
 here = Path.cwd()
 for name in ("dst_jax", "ml_collections", "clu", "benchmarks"):

@@ -89,7 +89,7 @@ def test_counts_of_arithmetic_are_the_published_ones(name, data, published):
 
 
 def test_shares_of_the_peaks():
-    # 1,000 images a second of 4 GMACs are 24 TFLOP/s of training, 12 on each of two devices.
+    # 1,000 images per second of 4 GMACs are 24 TFLOP/s of training, 12 on each of two devices.
     assert speed_counts.tflops(1000, 4_000_000_000) == pytest.approx(24)
     assert speed_counts.tflops(1000, 4_000_000_000, devices=2) == pytest.approx(12)
     found = speed_counts.shares(24, 96, 240)

@@ -166,7 +166,7 @@ def test_an_existing_run_needs_no_card(finished, cache_dir):
 
 
 def test_a_run_in_use_is_not_written_by_a_second_program(finished, cache_dir):
-    from dst_jax.workdir import locked
+    from dst_jax.runtime.run_dir import locked
 
     workdir, _ = finished
     with locked(workdir):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import data, evaluate, load_run, robustness, saved_run, train
-from dst_jax.analysis import describe
+from dst_jax import data, evaluate, load_run, robustness
+from dst_jax.analysis import network_facts
 from dst_jax.data import array_files
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.engine import Engine
-from dst_jax.workdir import claim
+from dst_jax.runtime.run_dir import claim
+from dst_jax.training import build, loop
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -32,7 +33,7 @@ def digits_run(tmp_path_factory, cache_dir):
     config = runs.small_config(**TINY)
     workdir = tmp_path_factory.mktemp("digits")
     claim(workdir, config)
-    train.train([config], [workdir], None, cache_dir)
+    loop.train([config], [workdir], None, cache_dir)
     return config, workdir
 
 
@@ -168,7 +169,7 @@ def test_prepared_corrupted_images_are_used_and_counted(tmp_path, cache_dir, sha
     )
     workdir = tmp_path / "run"
     claim(workdir, config)
-    train.train([config], [workdir], str(data_dir), cache_dir)
+    loop.train([config], [workdir], str(data_dir), cache_dir)
     # One of 95 conditions prepared is not the set: `auto` does not take it for the whole.
     assert evaluate.plan(config, str(data_dir)).source == "rendered"
     with pytest.raises(UserError, match=r"cifar10_corrupted with 3 of 95 conditions prepared"):
@@ -215,7 +216,7 @@ def test_networks_of_equal_configs_share_a_compiled_program(digits_run):
     np.testing.assert_array_equal(classes(one.predict, images), classes(other.predict, images))
     assert len(traced) == 1
     bf16 = {**one.config, "model": {**one.config["model"], "dtype": "bfloat16"}}
-    assert saved_run.logits_function(bf16) != saved_run.logits_function(one.config)
+    assert build.logits_function(bf16) != build.logits_function(one.config)
 
 
 def test_scores_of_other_images_under_the_same_name_are_not_these(digits_run, tmp_path, cache_dir):
@@ -240,7 +241,7 @@ def test_a_runs_directory_takes_no_scores_of_what_may_not_be_that_run(
     evaluated = tmp_path / "run"
     shutil.copytree(workdir, evaluated, ignore=shutil.ignore_patterns("robustness.*"))
     run = load_run(evaluated)
-    describe.write(run)
+    network_facts.write(run)
     options = {"path": evaluated, "max_images": 8, "cache_dir": cache_dir, "quiet": True}
     with pytest.raises(UserError, match="a run's directory, for a function without weights"):
         robustness.evaluate(lambda x: run.predict(x), "digits", ["contrast"], **options)

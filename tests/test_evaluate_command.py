@@ -12,13 +12,13 @@ import runs
 
 from dst_jax import config as config_lib
 from dst_jax import evaluate, experiment, run_configs, stages
-from dst_jax.analysis import describe
+from dst_jax.analysis import network_facts
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
-from dst_jax.places import Places
+from dst_jax.paths import RunPaths
 from dst_jax.robustness import evaluation, storage
+from dst_jax.runtime.run_dir import checkpoint_steps
 from dst_jax.sweep import Sweep
-from dst_jax.workdir import checkpoint_steps
 
 pytestmark = pytest.mark.usefixtures("on_one_device")
 
@@ -35,17 +35,17 @@ def card():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, cache_dir):
     """A finished run, evaluated as its config says: one corruption, severities 1 and 5."""
-    places = Places(tmp_path_factory.mktemp("trained") / "run", None, cache_dir)
-    experiment.run(card(), places, mode="train")
-    text = experiment.run(card(), places, mode="evaluate")
-    return places, text
+    run_paths = RunPaths(tmp_path_factory.mktemp("trained") / "run", None, cache_dir)
+    experiment.run(card(), run_paths, mode="train")
+    text = experiment.run(card(), run_paths, mode="evaluate")
+    return run_paths, text
 
 
 @pytest.fixture
 def copy(trained, tmp_path):
-    places, _ = trained
-    shutil.copytree(places.workdir, tmp_path / "run")
-    return Places(tmp_path / "run", None, places.cache_dir)
+    run_paths, _ = trained
+    shutil.copytree(run_paths.workdir, tmp_path / "run")
+    return RunPaths(tmp_path / "run", None, run_paths.cache_dir)
 
 
 def test_every_option_of_eval_is_a_flag():
@@ -85,14 +85,14 @@ def test_flags_of_one_call_are_not_the_runs_own(copy, monkeypatch):
 
 @pytest.mark.parametrize("suite", ["c_bar_cifar", "common"])
 def test_a_suite_that_is_named_is_meant_whole(trained, suite):
-    places, _ = trained
-    run = run_configs.of_call(None, places.workdir, places, {"suite": suite, "max_images": 8})
+    run_paths, _ = trained
+    run = run_configs.of_call(None, run_paths.workdir, run_paths, {"suite": suite, "max_images": 8})
     assert run.config["eval"]["corruptions"] == ["gaussian_noise"]
     wanted = evaluate.plan(run.for_evaluation, None)
     assert len({condition.corruption for condition in wanted.conditions}) > 10
     assert {condition.severity for condition in wanted.conditions} == {0, 1, 2, 3, 4, 5}
     given = {"suite": suite, "severities": (3,)}
-    run = run_configs.of_call(None, places.workdir, places, given)
+    run = run_configs.of_call(None, run_paths.workdir, run_paths, given)
     wanted = evaluate.plan(run.for_evaluation, None)
     assert {condition.severity for condition in wanted.conditions} == {0, 3}
 
@@ -111,22 +111,22 @@ def test_the_documented_command_scores_another_suite(copy):
 
 
 def test_an_evaluation_ends_with_the_table_of_each_run(trained, tmp_path):
-    places, text = trained
-    assert f"{places.workdir}\n" in text
-    (table,) = storage.load_all(places.workdir)
+    run_paths, text = trained
+    assert f"{run_paths.workdir}\n" in text
+    (table,) = storage.load_all(run_paths.workdir)
     assert table.table() in text
     for name in ("one", "two"):
-        shutil.copytree(places.workdir, tmp_path / name)
-    several = experiment.run(None, Places(tmp_path, None, places.cache_dir), mode="evaluate")
+        shutil.copytree(run_paths.workdir, tmp_path / name)
+    several = experiment.run(None, RunPaths(tmp_path, None, run_paths.cache_dir), mode="evaluate")
     assert several.count(table.table()) == 2
     assert f"{tmp_path / 'two'}\n" in several
 
 
 def test_the_runs_of_a_directory_are_scored_side_by_side(trained, tmp_path, monkeypatch, capsys):
-    places, _ = trained
+    run_paths, _ = trained
     names = ["one", "three", "two"]
     for name in names:
-        shutil.copytree(places.workdir, tmp_path / name)
+        shutil.copytree(run_paths.workdir, tmp_path / name)
     asked = []
     real = evaluation.evaluate_models
 
@@ -135,7 +135,7 @@ def test_the_runs_of_a_directory_are_scored_side_by_side(trained, tmp_path, monk
         return real(predicts, *arguments, **options)
 
     monkeypatch.setattr(evaluation, "evaluate_models", spy)
-    several = Places(tmp_path, None, places.cache_dir)
+    several = RunPaths(tmp_path, None, run_paths.cache_dir)
     text = experiment.run(None, several, mode="evaluate", evaluation={"seed": 7})
     assert asked == [names]
     (own,) = (result for result in storage.load_all(tmp_path / "one") if result.setting.seed == 7)
@@ -152,16 +152,16 @@ def test_the_runs_of_a_directory_are_scored_side_by_side(trained, tmp_path, monk
 
 
 def test_a_damaged_member_does_not_stop_the_others(trained, tmp_path, capsys):
-    places, _ = trained
+    run_paths, _ = trained
     for name in ("nan", "odd", "unfinished", "whole"):
-        shutil.copytree(places.workdir, tmp_path / name)
+        shutil.copytree(run_paths.workdir, tmp_path / name)
     (tmp_path / "odd" / "config.json").write_text("{")
     (tmp_path / "unfinished" / "model.json").unlink()
     for name in ("model.json", storage.CSV, storage.NPZ, storage.JSON):
         (tmp_path / "nan" / name).unlink()
     step = max(checkpoint_steps(tmp_path / "unfinished"))
     shutil.rmtree(tmp_path / "unfinished" / "checkpoints" / str(step))
-    several = Places(tmp_path, None, places.cache_dir)
+    several = RunPaths(tmp_path, None, run_paths.cache_dir)
     load = stages._load
 
     def poisoned(path):
@@ -173,7 +173,7 @@ def test_a_damaged_member_does_not_stop_the_others(trained, tmp_path, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_load", poisoned)
-        patch.setattr(describe, "write", lambda run: None)
+        patch.setattr(network_facts, "write", lambda run: None)
         with pytest.raises(UserError, match=r"odd/config\.json"):
             experiment.run(None, several, mode="evaluate", evaluation={"seed": 9})
     said = capsys.readouterr().out
@@ -227,7 +227,7 @@ def test_a_run_remembers_where_its_data_were(copy, tmp_path):
     found["starts"][0]["data_dir"] = str(data_dir)
     path.write_text(json.dumps(found))
     assert run_configs.of_call(None, copy.workdir, copy, {}).data_dir == str(data_dir)
-    given = Places(copy.workdir, "elsewhere", copy.cache_dir)
+    given = RunPaths(copy.workdir, "elsewhere", copy.cache_dir)
     assert run_configs.of_call(None, copy.workdir, given, {}).data_dir == "elsewhere"
     data_dir.rmdir()
     assert run_configs.of_call(None, copy.workdir, copy, {}).data_dir is None
@@ -236,12 +236,12 @@ def test_a_run_remembers_where_its_data_were(copy, tmp_path):
 def test_a_set_of_another_size_than_published_is_told(trained, monkeypatch):
     from dst_jax import data
 
-    places, _ = trained
-    run = run_configs.of_call(None, places.workdir, places, {})
-    assert run_configs.sizes([run], places, planning=False) == []
+    run_paths, _ = trained
+    run = run_configs.of_call(None, run_paths.workdir, run_paths, {})
+    assert run_configs.sizes([run], run_paths, planning=False) == []
     counts = {"train": 1000, "test": 361}
     monkeypatch.setattr(data, "num_examples", lambda dataset, split, *_: counts[split])
-    assert run_configs.sizes([run, run], places, planning=False) == [
+    assert run_configs.sizes([run, run], run_paths, planning=False) == [
         "data: digits has 1,000 training images here, fewer than the 1,437 published",
         "data: digits has 361 test images here, more than the 360 published",
     ]
@@ -253,15 +253,15 @@ def test_a_plan_needs_no_data_and_says_what_the_trainings_take(tmp_path):
     module = importlib.import_module("configs.cifar10_resnet20")
     members = [{"sparsity.algorithm": "dense"}, {"sparsity.algorithm": "rigl"}]
     sweep = Sweep(lists={"two": members}, name="two")
-    places = Places(tmp_path / "runs", str(tmp_path / "none"), tmp_path / "cache")
-    text = experiment.run(module.get_config(""), places, mode="plan", sweep=sweep)
+    run_paths = RunPaths(tmp_path / "runs", str(tmp_path / "none"), tmp_path / "cache")
+    text = experiment.run(module.get_config(""), run_paths, mode="plan", sweep=sweep)
     assert "data: cifar10 is not prepared here: taken as published, 50,000 training images" in text
     assert "10,000 test images" in text
     assert "sweep two: 2 runs, 0 finished" in text
     for kind in ("memory", "arithmetic", "time: at best"):
         assert f"estimate of {kind}" in text
     with pytest.raises(UserError, match="the TFDS dataset cifar10, prepared"):
-        experiment.run(module.get_config(""), places, mode="train", sweep=sweep)
+        experiment.run(module.get_config(""), run_paths, mode="train", sweep=sweep)
 
 
 @pytest.mark.parametrize("kept", [[5], []])
@@ -288,7 +288,7 @@ def test_one_bad_run_does_not_keep_the_others_from_being_evaluated(copy, trained
     for path in (other / "checkpoints").iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-    both = Places(tmp_path, None, copy.cache_dir)
+    both = RunPaths(tmp_path, None, copy.cache_dir)
     with pytest.raises(UserError, match="a_bad_one"):
         experiment.run(None, both, mode="evaluate", evaluation={"severities": (2,)})
     printed = capsys.readouterr().out

@@ -11,10 +11,10 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import environment, training_estimate
-from dst_jax import places as places_lib
-from dst_jax import workdir as workdir_lib
+from dst_jax import paths
+from dst_jax.analysis import training_estimate
 from dst_jax.errors import UserError
+from dst_jax.runtime import environment, run_dir
 from dst_jax.sweep import Sweep, plan
 
 
@@ -39,7 +39,7 @@ def directory(card, argument="", sweep="", **changes):
     config = importlib.import_module(f"configs.{card}").get_config(argument)
     for name, value in changes.items():
         config_lib.set_option(config, name.replace("__", "."), value)
-    return places_lib.default_workdir(path, config, sweep)
+    return paths.default_workdir(path, config, sweep)
 
 
 def test_default_directories_are_named_after_the_run():
@@ -75,27 +75,27 @@ def test_the_cache_of_programs_keeps_what_was_used_last(tmp_path):
         path = tmp_path / f"program{age}-cache"
         path.write_bytes(bytes(100))
         os.utime(path, (1000 - age, 1000 - age))
-    places_lib._shrink(tmp_path, 350)
+    paths._shrink(tmp_path, 350)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"program{age}-cache" for age in range(3)
     ]
-    places_lib._shrink(tmp_path / "none", 350)
+    paths._shrink(tmp_path / "none", 350)
 
 
 def test_a_call_bounds_the_cache_of_programs_but_not_one_that_the_user_bounds(
     tmp_path, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(places_lib, "_shrink", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(paths, "_shrink", lambda *arguments: asked.append(arguments))
     values = {name: getattr(jax.config, name) for name in CACHE_OPTIONS}
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        places = places_lib.Places(tmp_path, None, tmp_path)
-        places_lib.prepare_jax(places)
+        run_paths = paths.RunPaths(tmp_path, None, tmp_path)
+        paths.prepare_jax(run_paths)
         assert asked == [(tmp_path / "xla", 2 << 30)]
         jax.config.update("jax_compilation_cache_dir", None)
         jax.config.update("jax_compilation_cache_max_size", 1 << 30)
-        places_lib.prepare_jax(places)
+        paths.prepare_jax(run_paths)
         assert len(asked) == 1
     finally:
         for name, value in values.items():
@@ -165,10 +165,10 @@ def test_deterministic_kernels_on_gpus_are_those_asked_for(flags, asked, monkeyp
 
 def test_a_config_is_written_once(tmp_path):
     config = runs.small_config()
-    workdir_lib.claim(tmp_path, config)
+    run_dir.claim(tmp_path, config)
     before = (tmp_path / "config.json").read_bytes()
     other = {**config, "eval": {**config["eval"], "max_images": 8}}
-    workdir_lib.claim(tmp_path, other)
+    run_dir.claim(tmp_path, other)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
@@ -212,9 +212,9 @@ def test_the_speed_of_a_product_is_that_of_this_machine():
 
 def test_a_run_and_a_directory_of_runs_are_not_mixed(tmp_path):
     config = runs.small_config()
-    workdir_lib.claim(tmp_path / "sweep" / "one", config)
+    run_dir.claim(tmp_path / "sweep" / "one", config)
     with pytest.raises(UserError, match=r"found a directory of runs \(one\); expected the dir"):
-        workdir_lib.claim(tmp_path / "sweep", config)
+        run_dir.claim(tmp_path / "sweep", config)
     (tmp_path / "sweep" / "one" / "metrics.jsonl").touch()
     with pytest.raises(UserError, match="found the directory of one run; expected a directory for"):
-        workdir_lib.claim(tmp_path / "sweep" / "one" / "two", config)
+        run_dir.claim(tmp_path / "sweep" / "one" / "two", config)

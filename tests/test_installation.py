@@ -15,8 +15,10 @@ import pytest
 import runs
 
 import dst_jax
-from dst_jax import cards, cli, environment
+from dst_jax import cli
+from dst_jax.config import cards
 from dst_jax.errors import UserError
+from dst_jax.runtime import environment
 
 CARDS = sorted(path.stem for path in (runs.ROOT / "configs").glob("*.py"))
 BUILD = """

@@ -21,7 +21,7 @@ from benchmarks.stablehlo import PLATFORMS, Expected, Facts, complaints, lower
 from dst_jax import corruptions, models, sparsity
 from dst_jax.data import benchmarks
 from dst_jax.models.convolution import convolve
-from dst_jax.parallel import Devices
+from dst_jax.runtime.devices import Devices
 
 # Of the update steps of every algorithm on a small network, those of the paper's families.
 ALGORITHMS = ("rigl", "set", "mest_g", "granet_g", "topkast", "iterative_nm")

@@ -46,7 +46,7 @@ MISTAKES = {
     ),
     "unknown sweep": (
         ["--sweep=dmo"],
-        "--sweep: found dmo; expected a sweep of the card (demo, paper)",
+        "--sweep: found dmo; expected a sweep of the card (demo, paper, study)",
     ),
     "unknown corruption": (
         ["--config.eval.corruptions=fogg"],
@@ -74,7 +74,7 @@ MISTAKES = {
     "umlaut": (["--config.model.name=größer"], "config.model.name: found größer; expected one of"),
     "old name": (
         ["--batch_size=32"],
-        "--batch_size: found 32; expected --eval_batch_size=32, the images a batch of the "
+        "--batch_size: found 32; expected --eval_batch_size=32, the images per batch of the "
         "evaluation. The training's is --config.train.batch_size",
     ),
     "severity 6": (["--severities=1,6"], "config.eval.severities: found 6; expected severities"),

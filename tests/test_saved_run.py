@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import models, saved_run, step
-from dst_jax import optimizer as optimizer_lib
-from dst_jax.checkpoint import Checkpoints
+from dst_jax import models, saved_run
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
-from dst_jax.train import create_updater
+from dst_jax.runtime.checkpoint import Checkpoints
+from dst_jax.runtime.devices import Devices
+from dst_jax.training import build, step
 
 READ = """
 import sys, jax, numpy as np, dst_jax
@@ -31,14 +30,7 @@ def test_one_device_reads_what_four_saved(tmp_path):
     config = runs.small_config(model__name="mlp", model__width=0)
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "metrics.jsonl").write_text('{"step": 8}\n{"step": 16}\n{"st')
-    recipe = step.Recipe(
-        model=saved_run.create_model(config),
-        optimizer=optimizer_lib.create(config["train"]),
-        updater=create_updater(config),
-        learning_rate=optimizer_lib.learning_rate(config["train"]),
-        label_smoothing=0.0,
-        seed=0,
-    )
+    recipe = build.recipe(config)
     variables = models.init(recipe.model, 0, (32, 32, 3))
     devices = Devices("jit")
     assert devices.count == 4
@@ -52,7 +44,7 @@ def test_one_device_reads_what_four_saved(tmp_path):
     assert done.returncode == 0, done.stderr
     found = done.stdout.split()
     images = np.arange(2 * 32 * 32 * 3, dtype=np.uint8).reshape(2, 32, 32, 3)
-    expected = saved_run.logits_function(config)({"params": state.params}, images)
+    expected = build.logits_function(config)({"params": state.params}, images)
     active = sum(int(mask.sum()) for mask in jax.tree.leaves(state.sparse.masks))
     assert found[:4] == ["0", str(active), "[8,", "16]"]
     np.testing.assert_allclose(np.array(found[4:], float), np.ravel(expected), rtol=1e-5, atol=1e-6)
@@ -79,7 +71,7 @@ def saved(tmp_path, state, config):
 )
 def test_the_config_says_whether_residual_blocks_start_at_zero(name, value, zero):
     config = runs.small_config(model__name=name, model__zero_init_residual=value)
-    assert saved_run.create_model(config).zero_init_residual is zero
+    assert build.model(config).zero_init_residual is zero
 
 
 def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path):
@@ -92,7 +84,7 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
     config = runs.small_config(model__name="mlp", model__width=4)
     other = models.init(
-        saved_run.create_model({**config, "model": {**config["model"], "width": 5}}), 0, (32, 32, 3)
+        build.model({**config, "model": {**config["model"], "width": 5}}), 0, (32, 32, 3)
     )
     state = {"step": np.int32(1), "params": other["params"], "sparse": {"count": np.int32(0)}}
     saved(tmp_path, state, config)
@@ -102,7 +94,7 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path):
 
 def test_a_config_of_another_version_is_completed(tmp_path):
     config = runs.small_config(model__name="mlp", model__width=4)
-    variables = models.init(saved_run.create_model(config), 0, (32, 32, 3))
+    variables = models.init(build.model(config), 0, (32, 32, 3))
     state = {"step": np.int32(1), "params": variables["params"], "sparse": {"count": np.int32(0)}}
     del config["analysis"], config["log"]["tensorboard"]
     config["model"]["since_removed"] = 1

@@ -13,7 +13,7 @@ import runs
 from dst_jax import config as config_lib
 from dst_jax import experiment, sweep
 from dst_jax.errors import UserError
-from dst_jax.workdir import locked, write_json
+from dst_jax.runtime.run_dir import locked, write_json
 
 
 def progress(path, evaluated=True):

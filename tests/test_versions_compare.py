@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import versions, versions_compare, versions_rounded
 from dst_jax import config as config_lib
-from dst_jax import interrupt
+from dst_jax.runtime import interrupt
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(capsys, tmp_path, mo
     def full(path, arrays):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(versions.workdir, "write_arrays", full)
+    monkeypatch.setattr(versions.run_dir, "write_arrays", full)
     arguments = ["--only", "promotion", "--json", str(tmp_path / "A.json")]
     with pytest.raises(SystemExit) as ended:
         versions.main(arguments)
@@ -216,11 +216,11 @@ def test_a_run_that_is_begun_stops_half_way_without_a_traceback(tmp_path, monkey
     def train_as_train_does(configs, workdirs, *places):
         stopped = interrupt.Interrupt()
         for step in range(versions_rounded.STEPS):
-            if versions_rounded.train.Log.stop_requested(None, stopped, step):
+            if versions_rounded.loop.Log.stop_requested(None, stopped, step):
                 raise interrupt.InterruptedRunError(stopped.requested, "saved")
             steps.append(step)
 
-    monkeypatch.setattr(versions_rounded.train, "train", train_as_train_does)
+    monkeypatch.setattr(versions_rounded.loop, "train", train_as_train_does)
     versions.main(["--begin", str(tmp_path / "run")])
     assert len(steps) == versions_rounded.STOP
     assert json.loads((tmp_path / "run" / "config.json").read_text())["checkpoint"]["keep"] == 1

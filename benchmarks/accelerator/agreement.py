@@ -71,8 +71,9 @@ def _mask_run(context: Context) -> Outcome:
     import jax
     import numpy as np
 
-    from dst_jax import models, updaters
-    from dst_jax.sparsity import ranking
+    from dst_jax import models
+    from dst_jax.sparsity import topk
+    from dst_jax.training import build
 
     tiny = context.options.tiny
     network: dict[str, Any] = {"width": 4, "depth": 1} if tiny else {}
@@ -108,14 +109,14 @@ def _mask_run(context: Context) -> Outcome:
     for kind in ("normal", "ties", "denormals and NaN"):
         scores = _scores(shapes, kind, context.options.seed)
         compare(
-            f"top k, {kind}", jax.jit(lambda s: ranking.topk_masks(s, counts, tie_key=key)), scores
+            f"top k, {kind}", jax.jit(lambda s: topk.topk_masks(s, counts, tie_key=key)), scores
         )
     options: dict[str, Any] = {"train.epochs": 1.0, "sparsity.update_freq": "5"}
     options |= {"model.name": name}
     options |= {f"model.{name}": value for name, value in network.items()}
     for method in methods:
         config = trainer.resolved({**options, "sparsity.algorithm": method}, 12_800)
-        updater = updaters.create_updater(config)
+        updater = build.updater(config)
         first = jax.jit(updater.init_state)
         compare(f"{method}, first masks", lambda p, first=first: first(p).masks, params)
         if method == "static":

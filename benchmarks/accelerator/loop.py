@@ -21,8 +21,8 @@ from benchmarks.accelerator.clock import Clock, Stopped, ends_with, process_star
 from benchmarks.accelerator.records import Record, Records, key, one_line
 from benchmarks.accelerator.stages import Context, Options, Part
 from dst_jax.errors import UserError
-from dst_jax.interrupt import InterruptedRunError
-from dst_jax.workdir import write_text
+from dst_jax.runtime.interrupt import InterruptedRunError
+from dst_jax.runtime.run_dir import write_text
 
 PROGRAM = "benchmarks.accelerator"
 TABLE = "table.md"
@@ -267,9 +267,9 @@ class Loop:
         """What every record must have been made with to be kept."""
         hardware = "not looked at: another process needs it"
         if not (part.own_processes and _one_process_only()):
-            from dst_jax import parallel
+            from dst_jax.runtime import devices
 
-            hardware = self._hardware = parallel.hardware()
+            hardware = self._hardware = devices.hardware()
         options = self._options
         found = {
             "tiny": options.tiny,
@@ -354,6 +354,6 @@ def _one_process_only() -> bool:
 
 def _use_compilation_cache(cache_dir: Path) -> None:
     """JAX's cache of compiled programs, as the library's commands set it."""
-    from dst_jax.places import Places, prepare_jax
+    from dst_jax.paths import RunPaths, prepare_jax
 
-    prepare_jax(Places(Path(), None, cache_dir.absolute()))
+    prepare_jax(RunPaths(Path(), None, cache_dir.absolute()))

@@ -19,12 +19,12 @@ from PIL import Image
 
 import dst_jax
 from benchmarks.accelerator import sources, unpack
-from dst_jax import environment
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import array_files, prepared
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
-from dst_jax.workdir import write_json, write_text
+from dst_jax.runtime import environment
+from dst_jax.runtime.run_dir import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("dst_jax", "configs", "benchmarks", "run.py", "LICENSE", "docs/accelerator.md")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.errors import UserError
-from dst_jax.workdir import write_json
+from dst_jax.runtime.run_dir import write_json
 
 Record = dict[str, Any]
 RESULTS = "results.json"

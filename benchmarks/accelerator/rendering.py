@@ -39,7 +39,7 @@ class Setup:
       network: in `dst_jax.models`.
       title: of the network.
       options: of the network, other than as published.
-      batch: images a batch and device.
+      batch: images per batch and device.
       images: of an evaluation, at most; 0: all that there are.
       only: some corruptions; empty: all 19.
       dtype: of the network.
@@ -109,10 +109,10 @@ def _run(size: int, context: Context) -> Outcome:
     from benchmarks import corruptions as rivals
     from benchmarks import evaluation, timing
     from dst_jax import data
-    from dst_jax.parallel import Devices
     from dst_jax.robustness import images as images_lib
     from dst_jax.robustness import suites
     from dst_jax.robustness.engine import Engine
+    from dst_jax.runtime.devices import Devices
 
     began = time.monotonic()
     setup, devices = _setup(size, context), Devices()

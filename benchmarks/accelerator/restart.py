@@ -125,7 +125,7 @@ def _differences(one: Path, two: Path) -> tuple[list[str], int]:
     import jax
     import numpy as np
 
-    from dst_jax import checkpoint
+    from dst_jax.runtime import checkpoint
 
     states = [checkpoint.read(path / "checkpoints") for path in (one, two)]
     leaves = [
@@ -149,11 +149,12 @@ def _differences(one: Path, two: Path) -> tuple[list[str], int]:
 def _child(workdir: str, data_dir: str, cache_dir: str, options: str, kill_at: str) -> None:
     """One process: trains, and kills itself as it is about to save checkpoint `kill_at`."""
     from benchmarks.accelerator import trainer
-    from dst_jax import experiment, train
-    from dst_jax.places import Places
+    from dst_jax import experiment
+    from dst_jax.paths import RunPaths
+    from dst_jax.training import loop
 
     calls = 0
-    original = train.Checkpoints.save
+    original = loop.Checkpoints.save
 
     def save(self: Any, step: int, state: Any) -> None:
         nonlocal calls
@@ -163,10 +164,10 @@ def _child(workdir: str, data_dir: str, cache_dir: str, options: str, kill_at: s
             os.kill(os.getpid(), signal.SIGKILL)
         original(self, step, state)
 
-    train.Checkpoints.save = save  # type: ignore[method-assign]
-    places = Places(Path(workdir), data_dir or None, Path(cache_dir))
+    loop.Checkpoints.save = save  # type: ignore[method-assign]
+    run_paths = RunPaths(Path(workdir), data_dir or None, Path(cache_dir))
     config = trainer.card(json.loads(Path(options).read_text()))
-    experiment.run(config, places, mode="train")
+    experiment.run(config, run_paths, mode="train")
 
 
 PARTS = (

@@ -44,10 +44,10 @@ def macs(config: Mapping[str, Any]) -> int:
     """
     from dst_jax import data
     from dst_jax.analysis import flops
-    from dst_jax.saved_run import create_model
+    from dst_jax.training import build
 
     shape = data.get(config["data"]["name"]).image_shape
-    return sum(cost.macs for cost in flops.layer_costs(create_model(config), shape))
+    return sum(cost.macs for cost in flops.layer_costs(build.model(config), shape))
 
 
 def training_flops(macs: int) -> int:

@@ -29,7 +29,7 @@ class Network:
       name: in `dst_jax.models` and in `pytorch_networks`.
       title: for the table.
       data: the dataset whose size of image, normalisation and classes are taken.
-      batch: images a step, on a device of 80 GB or more.
+      batch: images per step, on a device of 80 GB or more.
       steps: steps in one program.
       work: how long it takes to compile, over ResNet-50; from its number of layers.
       toy: of `--tiny`: (our options, PyTorch's); None: no toy of it.
@@ -67,7 +67,7 @@ class Steps:
     Attributes:
       name: of the network, for the table.
       config: of the dense one, resolved.
-      batch: images a step, over all devices.
+      batch: images per step, over all devices.
       many: steps in one program.
       compile_s: seconds of the first call of each program, by method.
     """
@@ -134,7 +134,7 @@ class Steps:
         return self._runs[method]
 
     def advance(self, method: str, programs: int, steps: int, *, update: bool = False) -> Any:
-        """Takes `programs` times `steps` steps, as the loop of `dst_jax.train` does."""
+        """Takes `programs` times `steps` steps, as the loop of `dst_jax.training.loop` does."""
         import jax
 
         run = self.run(method)
@@ -154,7 +154,7 @@ class Steps:
     def milliseconds(
         self, method: str, programs: int, steps: int, *, update: bool = False
     ) -> Callable[[], float]:
-        """A measure: milliseconds a step."""
+        """A measure: milliseconds per step."""
         from benchmarks import timing
 
         take = functools.partial(self.advance, method, programs, steps, update=update)
@@ -217,7 +217,7 @@ def missing(network: Network, context: Context) -> str:
 
 
 def milliseconds_text(times: Sequence[float]) -> str:
-    """The median of milliseconds a step, with the smallest and the largest."""
+    """The median of milliseconds per step, with the smallest and the largest."""
     from benchmarks import timing
 
     return f"{timing.median(times)} ms"

@@ -41,7 +41,7 @@ class Outcome(TypedDict):
 
     Attributes:
       figures: every number, by name. By convention `compile_s` is the longest time that a program
-        took to compile, and `steps_per_s` the training steps a second by what was trained: later
+        took to compile, and `steps_per_s` the training steps per second by what was trained: later
         parts estimate with them (`Context.longest_compile`, `Context.figure`).
       rows: lines of the table, each with a text for every one of `COLUMNS`.
       notes: sentences below the table.

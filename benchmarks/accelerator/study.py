@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.accelerator import study_runs, trainer
 from benchmarks.accelerator.records import one_line
 from benchmarks.accelerator.stages import NOT_ASKED, Context, Outcome, Part
+from dst_jax.training import build
 
 MOST_ROUNDS = 8
 WANTED = 3  # seeds of every method that the epochs are chosen for
@@ -74,7 +75,7 @@ def _pilot(context: Context) -> Outcome:
 
 
 def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
-    """Steps and images a second of the static method's program."""
+    """Steps and images per second of the static method's program."""
     import jax
 
     images, labels = context.train_images
@@ -99,14 +100,14 @@ def _training_speed(context: Context, epochs: int) -> dict[str, Any]:
 
 
 def _scoring_speed(context: Context) -> dict[str, Any]:
-    """Images and conditions a second of the evaluation; compiles its programs for all runs."""
+    """Images and conditions per second of the evaluation; compiles its programs for all runs."""
     import jax
     import numpy as np
 
-    from dst_jax import models, saved_run
-    from dst_jax.parallel import Devices
+    from dst_jax import models
     from dst_jax.robustness import engine, images, suites
     from dst_jax.robustness.records import Condition
+    from dst_jax.runtime.devices import Devices
 
     config = trainer.resolve(study_runs.card(context, "dense", 0, 1), 50_000)
     options, devices = config["eval"], Devices()
@@ -124,8 +125,8 @@ def _scoring_speed(context: Context) -> dict[str, Any]:
     host, labels = (np.asarray(part[:size]) for part in context.test_images)
     size = len(labels)
     ids = np.arange(size, dtype=np.int32)
-    variables = models.init(saved_run.create_model(config), 0, context.dataset.image_shape)
-    predict = jax.tree_util.Partial(saved_run.logits_function(config), variables)
+    variables = models.init(build.model(config), 0, context.dataset.image_shape)
+    predict = jax.tree_util.Partial(build.logits_function(config), variables)
     scorer = engine.Engine(plan, devices)
     network = scorer.network(predict)
     batch = images.put(

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.accelerator import trainer
 from benchmarks.accelerator.speed_training import shrunk
 from benchmarks.accelerator.stages import Context
-from dst_jax.workdir import write_bytes
+from dst_jax.runtime.run_dir import write_bytes
 
 METHODS = ("dense", "static", "set", "rigl", "granet_g")
 SPARSITY = 0.5
@@ -120,16 +120,16 @@ def do(context: Context, method: str, seed: int, epochs: int) -> dict[str, float
       seconds that the training took.
     """
     from dst_jax import evaluate, run_configs, stages
-    from dst_jax.places import Places
-    from dst_jax.workdir import read_json
+    from dst_jax.paths import RunPaths
+    from dst_jax.runtime.run_dir import read_json
 
     options, where = context.options, path(context, method, seed, epochs)
-    places = Places(where, options.data_dir, context.cache_dir)
-    run = run_configs.of_call(card(context, method, seed, epochs), where, places, {})
+    run_paths = RunPaths(where, options.data_dir, context.cache_dir)
+    run = run_configs.of_call(card(context, method, seed, epochs), where, run_paths, {})
     where.parent.mkdir(parents=True, exist_ok=True)
     # Tables of layers go to a file; the lines of progress stay on standard error.
     with open(where.parent / "output.txt", "a") as log, contextlib.redirect_stdout(log):
-        stages.do({where: run}, places, "all", several=True)
+        stages.do({where: run}, run_paths, "all", several=True)
     result = evaluate.complete(run.for_evaluation, where, options.data_dir, context.cache_dir)
     assert result is not None
     return {

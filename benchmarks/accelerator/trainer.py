@@ -1,7 +1,7 @@
 """A training of the library's own programs, step by step, on chosen devices.
 
-What `dst_jax.train.train` compiles and runs, without files: for measurements, comparisons of
-devices, and to compile programs before a run needs them. Called by stages.
+What `dst_jax.training.loop.train` compiles and runs, without files: for measurements, comparisons
+of devices, and to compile programs before a run needs them. Called by stages.
 """
 
 import time
@@ -37,10 +37,9 @@ class Trainer:
         import jax
         import jax.numpy as jnp
 
-        from dst_jax import data, models, optimizer, programs, step
-        from dst_jax.parallel import Devices
-        from dst_jax.saved_run import create_model
-        from dst_jax.updaters import create_updater
+        from dst_jax import data, models
+        from dst_jax.runtime.devices import Devices
+        from dst_jax.training import build, compiled_steps, step
 
         self._config, self._devices = config, Devices(config["parallelism"], devices)
         dataset = data.get(config["data"]["name"])
@@ -51,22 +50,13 @@ class Trainer:
             batch_size=config["train"]["batch_size"],
             seed=config["seed"],
             augment=config["data"]["augment"],
-            chain=data.Chain.from_config(config),
+            train_augmentation=data.TrainAugmentation.from_config(config),
             dtype=jnp.dtype(config["model"]["dtype"]),
             put=self._devices.replicate,
         )
-        self.updater = create_updater(config)
-        recipe = step.Recipe(
-            model=create_model(config),
-            optimizer=optimizer.create(config["train"]),
-            updater=self.updater,
-            learning_rate=optimizer.learning_rate(config["train"]),
-            label_smoothing=config["train"]["label_smoothing"],
-            seed=config["seed"],
-            accumulate=config["train"]["accumulate"],
-            ema=config["train"]["ema"],
-        )
-        ordinary, update = programs.programs(recipe, self._pipeline.draw)
+        recipe = build.recipe(config)
+        self.updater = recipe.updater
+        ordinary, update = compiled_steps.whole_steps(recipe, self._pipeline.batch)
         self._programs = {
             False: self._devices.compile(ordinary),
             True: self._devices.compile(update),
@@ -86,13 +76,13 @@ class Trainer:
         The program lands in JAX's cache on disk; in this process the first call looks it up there.
         """
         began = time.perf_counter()
-        feeds = (self._pipeline.feed(0),)
+        feeds = (self._pipeline.host_inputs(0),)
         self._programs[update].lower((self.state,), feeds, self._seeds, 1).compile()  # type: ignore[attr-defined]
         return time.perf_counter() - began
 
     def advance(self, count: int, *, update: bool = False) -> Any:
         """Takes `count` ordinary steps in one program, or one update step; returns the state."""
-        feeds = (self._pipeline.feed(self.step),)
+        feeds = (self._pipeline.host_inputs(self.step),)
         program = self._programs[update]
         (self.state,) = program((self.state,), feeds, self._seeds, 1 if update else count)
         self.step += 1 if update else count
@@ -100,8 +90,8 @@ class Trainer:
 
     def loss(self) -> float:
         """The mean loss of all steps so far."""
-        window = self.state.window
-        return float(np.asarray(window.loss)) / int(np.asarray(window.steps))
+        metrics = self.state.metrics
+        return float(np.asarray(metrics.loss)) / int(np.asarray(metrics.steps))
 
     def close(self) -> None:
         """Lets go of the images and the state."""

@@ -20,7 +20,7 @@ import dst_jax
 from dst_jax import data
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
-from dst_jax.workdir import write_json
+from dst_jax.runtime.run_dir import write_json
 
 MARK = "pack.json"  # lies in a packed folder only
 _KEYS = ("dst_jax", "data", "packages")  # what tells ours from any other file of that name

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.analysis.parts import Analysis, Arrays
+from dst_jax.analysis.measurements import Analysis, Arrays
 from dst_jax.errors import UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
-from dst_jax.progress import Progress
+from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
+from dst_jax.runtime.progress import Progress
+from dst_jax.runtime.run_dir import read_arrays, write_arrays
 from dst_jax.saved_run import Run
-from dst_jax.workdir import read_arrays, write_arrays
 
 
 def part_path(workdir: Path, part: str) -> Path:
@@ -81,7 +81,7 @@ class _Passes:
         self._part = part
         self._done = sum(self._planned[name] for name in parts[: parts.index(part)]) - 1
 
-    def tell(self) -> None:
+    def on_progress(self) -> None:
         """A pass begins, and so the one before it is done."""
         if self._planned:
             self._done += 1
@@ -110,7 +110,7 @@ def analyze(
       InterruptedRunError: SIGTERM or Ctrl-C; what is done is on disk.
     """
     passes = _Passes()
-    work = Analysis(config, run, data_dir, cache_dir, passes.tell)
+    work = Analysis(config, run, data_dir, cache_dir, passes.on_progress)
     begun: dict[str, Arrays] = {}
     for part in parts:
         found, settings = read_arrays(part_path(run.workdir, part)), work.settings(part)
@@ -119,7 +119,7 @@ def analyze(
     if not begun:
         return
     part_path(run.workdir, "").parent.mkdir(exist_ok=True)
-    passes.plan({part: work.passes(part, found) for part, found in begun.items()})
+    passes.plan({part: work.num_passes(part, found) for part, found in begun.items()})
     with Interrupt() as interrupt:
         for part, found in begun.items():
             passes.begin(part)

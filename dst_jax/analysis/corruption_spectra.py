@@ -33,7 +33,7 @@ def high_shares(
     ids: jax.Array,
     conditions: tuple[tuple[str, ...], tuple[int, ...]],
     frost_dir: str | None,
-    tell: Callable[[], None],
+    on_progress: Callable[[], None],
 ) -> dict[str, np.ndarray]:
     """Energy beyond a quarter of a period a pixel over all energy, of corrupted minus clean images.
 
@@ -45,7 +45,7 @@ def high_shares(
       ids: int32 [B], their numbers, which the draws depend on.
       conditions: (names of corruptions, severities).
       frost_dir: directory of the photographs of frost.
-      tell: called before each condition is rendered.
+      on_progress: called before each condition is rendered.
 
     Returns:
       "names", "severities", "n" and "high_share" [corruptions, severities], in [0, 1]; NaN for a
@@ -59,7 +59,7 @@ def high_shares(
     for row, name in enumerate(names):
         render = renderer(name, dataset.preset, frost_dir)
         for column, severity in enumerate(severities):
-            tell()
+            on_progress()
             keys = corruptions.example_keys(_SEED, name, severity, ids)
             try:
                 corrupted = render(images, keys, severity)

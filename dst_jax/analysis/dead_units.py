@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dst_jax.models import leaf_paths
 from dst_jax.models.convolution import Conv
 
 _NORMALISATIONS = (nn.BatchNorm, nn.GroupNorm)
@@ -64,7 +65,7 @@ def path_dead(
       Path of the weights -> what paths say; None for a network with LayerNorm, whose attention
       mixes signs.
     """
-    flat = {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
+    flat = leaf_paths.by_path(params)
     ones = {
         path: jnp.asarray(masks[path], jnp.float32) if path in masks else jnp.ones(leaf.shape)
         for path, leaf in flat.items()
@@ -96,7 +97,7 @@ def path_dead(
             return results[path] + probes[path] if path in probes else results[path]
 
         tree = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: ones.get(_name(path), jnp.zeros(leaf.shape)), params
+            lambda path, leaf: ones.get(leaf_paths.text(path), jnp.zeros(leaf.shape)), params
         )
         images = jnp.ones((1, *image_shape))
         with nn.intercept_methods(step):
@@ -122,7 +123,3 @@ def path_dead(
         effective = active & known[:, None] & feeds
         found[path] = PathDead(np.logical_not(alive), int(active.sum()), int(effective.sum()))
     return found
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax.errors import UserError
+from dst_jax.models.leaf_paths import by_path, natural_order
 
 
 def feature_layers(module: nn.Module, images: Any) -> list[str]:
@@ -149,13 +150,10 @@ def attention_rollout(
         _, state = module.apply(variables, images, mutable=["intermediates"])
     if seen:
         return rollout(seen)
-    found = [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
-        for path, leaf in jax.tree.leaves_with_path(state.get("intermediates", {}))
-    ]
+    found = by_path(state.get("intermediates", {}))
     chosen = [
-        (_natural(path), leaf)
-        for path, leaf in found
+        (natural_order(path), leaf)
+        for path, leaf in found.items()
         if (name or "attention") in path
         and getattr(leaf, "ndim", 0) == 4
         and leaf.shape[-1] == leaf.shape[-2]
@@ -165,12 +163,6 @@ def attention_rollout(
             "attention weights", "none that the model shows", f"`{name or '...attention...'}`"
         )
     return rollout([leaf for _, leaf in sorted(chosen, key=lambda pair: pair[0])])
-
-
-def _natural(path: str) -> list[tuple[int, str]]:
-    """A key that sorts block_2 before block_10."""
-    parts = "".join(c if c.isdigit() else " " for c in path).split()
-    return [(int(part), "") for part in parts] or [(0, path)]
 
 
 def method_for(

@@ -57,7 +57,7 @@ def attenuated_examples(image: np.ndarray, radii: Sequence[float]) -> np.ndarray
 
 
 def _keys(seed: int, purpose: Any, ids: jax.Array) -> jax.Array:
-    """One key an image, for a purpose that is a whole number."""
+    """One key per image, for a purpose that is a whole number."""
     key = jax.random.fold_in(jax.random.key(seed), purpose)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
 

@@ -10,21 +10,6 @@ in `flops`.
 import numpy as np
 
 from dst_jax import sparsity
-from dst_jax.sparsity import algorithms
-from dst_jax.sparsity.algorithms import IterativeNMPruning, budgets
-from dst_jax.sparsity.sparsity_types import NByM
-
-_MEST = (algorithms.MESTRandom, algorithms.MESTGradient)
-_GRADUAL = (
-    algorithms.GraNetRandom,
-    algorithms.GraNetGradient,
-    algorithms.GradualMagnitudePruning,
-)
-# Whose masks have the same number of active weights all along.
-_CONSTANT = (algorithms.StaticRandomSparse, algorithms.TopKAST, sparsity.NoPruning)
-# Which optimizers see gradients of all weights, at every step.
-_DENSE_GRADIENT = (algorithms.SNFS, algorithms.SteMixin)
-_DENSE_GRADIENT_AT_UPDATES = (algorithms.RigL, algorithms.SaliencyPruning)
 
 
 def training_flops_ratio(
@@ -61,39 +46,13 @@ def training_flops_ratio(
     # A step is taken with the masks of the latest update before it.
     updated = np.maximum.accumulate(np.where(is_update, step, -1))
     latest = np.concatenate([[-1], updated[:-1]])
-    forward = first + (last - first) * _progress(updater, step, latest)
+    progress = updater.density_progress(latest if updater.changes_masks else step)
+    forward = first + (last - first) * progress
     weights = forward
-    if isinstance(updater, _DENSE_GRADIENT):
+    if updater.dense_gradients == "always":
         weights = np.ones(steps)
-    elif isinstance(updater, _DENSE_GRADIENT_AT_UPDATES):
+    elif updater.dense_gradients == "updates":
         weights = np.where(is_update, 1.0, forward)
-    elif isinstance(updater, algorithms.TopKAST) and backward is not None:
+    elif updater.backward_ratio > 1 and backward is not None:
         weights = np.full(steps, backward)
     return float(np.mean((2 * forward + weights) / 3)) + (1 / steps if snip else 0.0)
-
-
-def _progress(updater: sparsity.BaseUpdater, step: np.ndarray, latest: np.ndarray) -> np.ndarray:
-    """How far the density has gone from the first to the last, in [0, 1].
-
-    Args:
-      updater: the updater.
-      step: [steps], the steps.
-      latest: [steps], the latest update before each, -1 if there is none.
-    """
-    if isinstance(updater, _MEST):
-        end, _ = budgets.update_steps(updater)[1:]
-        beyond = np.where(4 * latest < 3 * end, 1.0, np.where(latest < end, 0.5, 0.0))
-        return 1 - (beyond if updater.memory_bound == "soft" else np.zeros_like(beyond))
-    if isinstance(updater, _GRADUAL):
-        start, end, freq = budgets.update_steps(updater, updater.prune_end_step)
-        events = (end - start) // freq + 1
-        event = np.clip((latest - start) // freq + 1, 0, events)
-        return 1 - (1 - event / events) ** 3
-    if isinstance(updater, _CONSTANT):
-        return np.ones(step.shape)
-    # Pruners: what the schedule says of a target of 1. Straight-through ones prune at every step.
-    when = step if isinstance(updater, algorithms.SteMixin) else latest
-    reached = np.array([updater.scheduler.get_sparsity_at_step(1.0, int(t)) for t in when], float)
-    if isinstance(updater.sparsity_type, NByM) and not isinstance(updater, IterativeNMPruning):
-        reached = (reached > 0).astype(float)  # the pattern is whole from the first update on
-    return np.where(when < 0, 0.0, reached)

@@ -7,21 +7,18 @@ of a run. Called by `parts`.
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
 from dst_jax.analysis import dead_units, flops, spatial, spectral
 from dst_jax.errors import UserError
+from dst_jax.models.leaf_paths import by_path
 from dst_jax.saved_run import Run
 
 _LIMIT = 1024  # channels along an axis of the kernel map that is kept
 
 
 def _by_path(tree: Any) -> dict[str, np.ndarray]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    return {path: np.asarray(leaf) for path, leaf in by_path(tree).items()}
 
 
 def layer_to_map(kernels: dict[str, np.ndarray], wanted: str = "") -> str:
@@ -54,7 +51,7 @@ def describe_weights(run: Run, image_shape: tuple[int, int, int], wanted: str) -
       wanted: the layer to map; "": see `layer_to_map`.
 
     Returns:
-      One entry a layer, in the order of the network: `layers` (paths), `size`, `active`, `explored`
+      One entry per layer, in their order: `layers` (paths), `size`, `active`, `explored`
       (weights active so far), `outputs`, `dead_outputs`, `dead_inputs`, `path_dead` (outputs on no
       path; -1 where that is not known), `effective` (weights on a path; -1 likewise),
       `stripes_out`, `stripes_in` (NaN where meaningless). Of one layer: `mapped` (its path),

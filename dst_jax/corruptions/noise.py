@@ -42,11 +42,11 @@ def _impulse_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.
 
 @functools.lru_cache(maxsize=16)
 def poisson_tables(photons: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """What shot noise looks up: the law of the counts and the grey level of each count.
+    """What shot noise looks up: the distribution of the counts and the grey level of each count.
 
-    An image has 256 values, so the Poisson law of every one fits a table, and drawing is an exact
-    inversion without a rejection loop. More photons than a white pixel expects look white, so that
-    counts end at `photons`.
+    An image has 256 values, so the Poisson distribution of each fits a table, and drawing is exact:
+    an inversion without a rejection loop. More photons than a white pixel expects look white, so
+    that counts end at `photons`.
 
     Args:
       photons: the expected count of a white pixel, per severity; C below is the largest.

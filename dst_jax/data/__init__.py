@@ -24,20 +24,20 @@ from dst_jax.data.datasets import (
 if TYPE_CHECKING:
     from dst_jax.data.arrays import load_arrays, num_examples
     from dst_jax.data.augmentation import AUGMENTATIONS, ON_HOST, augment, normalise
-    from dst_jax.data.chain import Chain
     from dst_jax.data.corrupted import corrupted_batches, load_corrupted, prepared_conditions
     from dst_jax.data.evaluation import eval_batches, stream_eval_batches
     from dst_jax.data.pipeline import Pipeline
     from dst_jax.data.prepared import default_cache_dir
     from dst_jax.data.resident import ResidentPipeline
     from dst_jax.data.stream import StreamPipeline
+    from dst_jax.data.train_augmentation import TrainAugmentation
     from dst_jax.data.validation import held_out_batches, num_held_out
 
 # Name -> the module of this package that has it.
 _LATER = {
     **dict.fromkeys(("load_arrays", "num_examples"), "arrays"),
     **dict.fromkeys(("AUGMENTATIONS", "ON_HOST", "augment", "normalise"), "augmentation"),
-    "Chain": "chain",
+    "TrainAugmentation": "train_augmentation",
     **dict.fromkeys(("corrupted_batches", "load_corrupted", "prepared_conditions"), "corrupted"),
     **dict.fromkeys(("eval_batches", "stream_eval_batches"), "evaluation"),
     "Pipeline": "pipeline",
@@ -54,13 +54,13 @@ __all__ = [
     "ON_HOST",
     "VIDEO",
     "Benchmark",
-    "Chain",
     "Clip",
     "CorruptedSet",
     "Dataset",
     "Pipeline",
     "ResidentPipeline",
     "StreamPipeline",
+    "TrainAugmentation",
     "augment",
     "benchmark_of",
     "corrupted_batches",

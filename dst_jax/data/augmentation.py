@@ -2,7 +2,7 @@
 
 One key an example, made for the global batch, so that the number of devices changes nothing. Crops
 are gathers of rows and columns with the flip folded into the column index: no scatter, no padding
-copy, and no loop over examples. Called by `chain`.
+copy, and no loop over examples. Called by `train_augmentation`.
 """
 
 import zlib

@@ -7,7 +7,7 @@ An image passes the kinds that it did not draw unchanged, bit by bit.
 
 No library would do: dm-pix 0.4.5 and augmax 0.4.1 have no equalize, posterize, autocontrast, shear
 or sharpness, and their others are not Pillow's, which the recipes were tuned with. The tests hold
-every operation here against Pillow. Called by `policies`.
+every operation here against Pillow. Called by `autoaugment`.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ import jax
 class Pipeline(Protocol):
     """Batches as a function of (seed, step): `step` is the whole state of the data.
 
-    The host calls `feed`, the compiled program calls `draw`. Order and augmentation are drawn for
-    the global batch, so that the number of devices and processes changes nothing.
+    The host calls `host_inputs`, the compiled program calls `batch`. Order and augmentation are
+    drawn for the global batch, so that the number of devices and processes changes nothing.
 
     Attributes:
       num_examples: examples in the training split.
@@ -24,13 +24,13 @@ class Pipeline(Protocol):
     steps_per_epoch: int
     sharded_feed: bool
 
-    def chunk(self, step: int) -> int:
-        """How many steps from `step` on one `feed(step)` serves."""
+    def steps_per_feed(self, step: int) -> int:
+        """How many steps from `step` on one `host_inputs(step)` serves."""
 
-    def feed(self, step: int) -> Any:
-        """A pytree of arrays, already on the devices, that serves `chunk(step)` steps."""
+    def host_inputs(self, step: int) -> Any:
+        """A pytree of arrays, already on the devices, that serves `steps_per_feed(step)` steps."""
 
-    def draw(
+    def batch(
         self,
         feed: Any,
         step: jax.Array | int,
@@ -43,7 +43,7 @@ class Pipeline(Protocol):
 
         Returns:
           {"image": float [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
-          `chain.Chain.apply` adds.
+          `TrainAugmentation.apply` adds.
         """
 
     def close(self) -> None:

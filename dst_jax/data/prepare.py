@@ -99,7 +99,7 @@ def _write(builder_class: type[Published], source: Archive, config: Any, data_di
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0: done, 2: a mistake to mend, told in one line."""
+    """The command; 0: done, 2: a usage error, in one line."""
     parser = argparse.ArgumentParser(
         prog="python -m dst_jax.data.prepare",
         description=__doc__,

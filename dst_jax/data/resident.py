@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.data import augmentation
-from dst_jax.data.chain import OFF, Chain
 from dst_jax.data.datasets import Dataset
+from dst_jax.data.train_augmentation import OFF, TrainAugmentation
 from dst_jax.errors import UserError
 
 
@@ -44,7 +44,7 @@ class ResidentPipeline:
         batch_size: int,
         seed: int,
         augment: str,
-        chain: Chain = OFF,
+        train_augmentation: TrainAugmentation = OFF,
         dtype: jax.typing.DTypeLike = jnp.float32,
         put: Callable[[Any], Any] = jax.device_put,
     ):
@@ -57,8 +57,8 @@ class ResidentPipeline:
           batch_size: examples in a global batch.
           seed: seed of the run.
           augment: one of `AUGMENTATIONS` but not of `ON_HOST`.
-          chain: what follows it.
-          dtype: type of the images that `draw` returns.
+          train_augmentation: what follows it.
+          dtype: type of the images that `batch` returns.
           put: places a pytree of host arrays on the devices, a copy on each.
         """
         if augment in augmentation.ON_HOST:
@@ -72,7 +72,9 @@ class ResidentPipeline:
         self.num_examples = len(labels)
         self.batch_size = batch_size
         self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
-        self._finish = functools.partial(chain.apply, augment=augment, dataset=dataset, dtype=dtype)
+        self._augment_and_normalise = functools.partial(
+            train_augmentation.apply, augment=augment, dataset=dataset, dtype=dtype
+        )
         self._seed, self._put = seed, put
         self._data = put({"image": np.asarray(images), "label": np.asarray(labels, np.int32)})
         self._epoch = -1
@@ -84,11 +86,11 @@ class ResidentPipeline:
         other._seed, other._epoch, other._order = seed, -1, {}
         return other
 
-    def chunk(self, step: int) -> int:
-        """How many steps from `step` on `feed(step)` serves: to the end of the epoch."""
+    def steps_per_feed(self, step: int) -> int:
+        """How many steps from `step` on `host_inputs(step)` serves: to the end of the epoch."""
         return self.steps_per_epoch - step % self.steps_per_epoch
 
-    def feed(self, step: int) -> dict[str, jax.Array]:
+    def host_inputs(self, step: int) -> dict[str, jax.Array]:
         """The dataset and the order of the epoch of `step`, on the device."""
         epoch = step // self.steps_per_epoch
         if epoch != self._epoch:
@@ -96,7 +98,7 @@ class ResidentPipeline:
             self._epoch, self._order = epoch, self._put({"order": order})
         return {**self._data, **self._order}
 
-    def draw(
+    def batch(
         self,
         feed: dict[str, jax.Array],
         step: jax.Array | int,
@@ -106,7 +108,7 @@ class ResidentPipeline:
         """The batch of `step`; pure, for use inside the compiled program.
 
         Args:
-          feed: what `feed` returned for this epoch.
+          feed: what `host_inputs` returned for this epoch.
           step: completed batches, may be traced.
           shard: (index, count), which of `count` equal parts of the global batch; index may
             be traced.
@@ -114,7 +116,7 @@ class ResidentPipeline:
 
         Returns:
           {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
-          `Chain.apply` adds.
+          `TrainAugmentation.apply` adds.
         """
         index, count = shard
         rows = split_evenly(self.batch_size, count)
@@ -124,7 +126,7 @@ class ResidentPipeline:
         images = jnp.take(feed["image"], chosen, axis=0, mode="clip")
         labels = jnp.take(feed["label"], chosen, mode="clip")
         seed = self._seed if seed is None else seed
-        return self._finish(images, labels, step, positions, seed=seed)
+        return self._augment_and_normalise(images, labels, step, positions, seed=seed)
 
     def close(self) -> None:
         """Releases the copy on the device."""

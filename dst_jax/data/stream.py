@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.data import augmentation, prepared, tf_clips, tf_images
-from dst_jax.data.chain import OFF, Chain
 from dst_jax.data.datasets import Dataset
 from dst_jax.data.resident import check_batch_size, split_evenly
+from dst_jax.data.train_augmentation import OFF, TrainAugmentation
 from dst_jax.data.validation import num_held_out
 
 # Encoded images in the shuffle buffer, 0.9 GB of ImageNet. It comes on top of TFDS's own shuffling
@@ -42,13 +42,13 @@ class StreamPipeline:
         batch_size: int,
         seed: int,
         augment: str,
-        chain: Chain = OFF,
+        train_augmentation: TrainAugmentation = OFF,
         validation: float = 0.0,
         dtype: jax.typing.DTypeLike = jnp.float32,
         put: Callable[[Any], Any] = jax.device_put,
         process: tuple[int, int] | None = None,
     ):
-        """Finds the dataset; nothing is read before the first `feed`.
+        """Finds the dataset; nothing is read before the first `host_inputs`.
 
         Args:
           dataset: which; its training split is streamed.
@@ -58,9 +58,9 @@ class StreamPipeline:
           augment: one of `AUGMENTATIONS`. `resized_crop_flip` and `clip_crop_flip` are made by
             tf.data; the others on the device, from images that have been resized and centrally
             cropped if their sizes differ.
-          chain: what follows it, on the device.
+          train_augmentation: what follows it, on the device.
           validation: share of the training images that is held out.
-          dtype: type of the images that `draw` returns.
+          dtype: type of the images that `batch` returns.
           put: places this process's rows of a batch on its devices.
           process: (index, count) of this process; None: as JAX says.
 
@@ -80,18 +80,20 @@ class StreamPipeline:
         self._process = process or (jax.process_index(), jax.process_count())
         self._rows = split_evenly(batch_size, self._process[1])
         self._dataset, self._seed, self._augment = dataset, seed, augment
-        self._finish = functools.partial(chain.apply, augment=augment, dataset=dataset, dtype=dtype)
+        self._augment_and_normalise = functools.partial(
+            train_augmentation.apply, augment=augment, dataset=dataset, dtype=dtype
+        )
         self._put = put
         self._tf: Any = None
         self._iterator: Any = None
         self._step, self._feed = -1, None
 
-    def chunk(self, step: int) -> int:
-        """How many steps from `step` on `feed(step)` serves: this one."""
+    def steps_per_feed(self, step: int) -> int:
+        """How many steps from `step` on `host_inputs(step)` serves: this one."""
         del step
         return 1
 
-    def feed(self, step: int) -> Any:
+    def host_inputs(self, step: int) -> Any:
         """This process's rows of the batch of `step`, placed on the devices.
 
         Consecutive steps are prefetched; any other step opens the stream anew at that place.
@@ -111,7 +113,7 @@ class StreamPipeline:
         self._feed = self._put({"image": image, "label": label})
         return self._feed
 
-    def draw(
+    def batch(
         self,
         feed: dict[str, jax.Array],
         step: jax.Array | int,
@@ -121,19 +123,19 @@ class StreamPipeline:
         """The batch of `step`, augmented and normalised; pure, for use in the compiled program.
 
         Args:
-          feed: what `feed` returned for `step`: the global batch, or the rows of `shard` only.
+          feed: what `host_inputs` returned for `step`: the global batch, or only rows of `shard`.
           step: completed batches, may be traced.
           shard: (index, count), which of `count` equal parts of the global batch the rows are.
           seed: seed of the augmentation on the device; None: the pipeline's own.
 
         Returns:
           {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
-          `Chain.apply` adds.
+          `TrainAugmentation.apply` adds.
         """
         rows = split_evenly(self.batch_size, shard[1])
         positions = shard[0] * rows + jnp.arange(rows)
         seed = self._seed if seed is None else seed
-        return self._finish(feed["image"], feed["label"], step, positions, seed=seed)
+        return self._augment_and_normalise(feed["image"], feed["label"], step, positions, seed=seed)
 
     def close(self) -> None:
         """Stops reading."""

@@ -1,8 +1,8 @@
-"""Convolution that is fast on every device and inside loops, and its Flax layer.
+"""Convolution and maximum pooling: the functions and the Flax layer of all models of this package.
 
-Images have any number of dimensions: [B, H, W, C], or [B, T, H, W, C] for video. Compilers for
-accelerators know the forms that `lax` and `jax.grad` write, so they get those; XLA:CPU gets what
-`convolution_cpu` states. The models of this package use `Conv` for all their convolutions.
+Images have any number of dimensions: [B, H, W, C], or [B, T, H, W, C] for video. Accelerators get
+the operations of `lax`; XLA:CPU gets other forms of the same, those of `convolution_cpu`. The
+platform is known when compiling: nothing is decided at run time.
 """
 
 import functools
@@ -21,36 +21,10 @@ Sizes = convolution_cpu.Sizes
 Padding = convolution_cpu.Padding
 
 
-def _forward(x: jax.Array, kernel: jax.Array, strides: Sizes, padding: Padding) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        padding,
-        dimension_numbers=convolution_cpu.layout(len(strides)),
-        feature_group_count=x.shape[-1] // kernel.shape[-2],
-    )
-
-
-def _forward_on_cpu(x, kernel, strides, padding) -> Callable[..., jax.Array] | None:
-    """The form that a CPU computes forward; None: that of `lax`."""
-    if _is_depthwise(x, kernel):
-        return functools.partial(convolution_cpu.forward_taps, strides, padding)
-    if convolution_cpu.suits_matrix(x.shape[1:-1], kernel.shape[:-2], strides, padding):
-        return functools.partial(convolution_cpu.forward_matrix, strides, padding)
-    return None
-
-
-def _is_depthwise(x, kernel) -> bool:
-    return x.shape[-1] != kernel.shape[-2]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x: jax.Array, kernel: jax.Array, strides: Sizes, padding: Padding) -> jax.Array:
-    """Convolution (cross-correlation), plain or depthwise, with a loop-proof backward pass.
+    """Convolution (cross-correlation), plain or depthwise; every transform of JAX applies.
 
-    Same values and gradients as `lax.conv_general_dilated`, to rounding. Reverse-mode
-    differentiation only.
+    On a CPU, values and derivatives are those of `lax.conv_general_dilated` to rounding.
 
     Args:
       x: images [B, *image, C].
@@ -61,42 +35,35 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Sizes, padding: Padding) 
     Returns:
       Features [B, *output, D] with output = (image + padding - window) // stride + 1.
     """
-    on_cpu = _forward_on_cpu(x, kernel, strides, padding)
-    default = functools.partial(_forward, strides=strides, padding=padding)
-    if on_cpu is None:
-        return default(x, kernel)
+    default = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=padding,
+        dimension_numbers=convolution_cpu.layout(len(strides)),
+        feature_group_count=x.shape[-1] // kernel.shape[-2],
+    )
+    on_cpu = functools.partial(convolution_cpu.convolve, strides, padding)
     return lax.platform_dependent(x, kernel, cpu=on_cpu, default=default)
 
 
-def _convolve_fwd(x, kernel, strides, padding):
-    return convolve(x, kernel, strides, padding), (x, kernel)
+def max_pool(
+    x: jax.Array, window: Sizes, strides: Sizes, padding: Padding | None = None
+) -> jax.Array:
+    """Greatest value in each window; its gradient goes to the first of equal values, row by row.
 
+    Args:
+      x: images [B, *image, C].
+      window: size of the window in each image dimension.
+      strides: steps.
+      padding: how far windows reach beyond the image; they see nothing there. Default: not at all.
 
-def _convolve_bwd(strides, padding, residuals, cotangent):
-    x, kernel = residuals
-    if _is_depthwise(x, kernel):
-        form = convolution_cpu.gradients_taps
-    elif convolution_cpu.suits_matrix(x.shape[1:-1], kernel.shape[:-2], strides, padding):
-        form = convolution_cpu.gradients_matrix
-    else:
-        form = convolution_cpu.gradients_stated
-    # The device is known when compiling: nothing is decided at run time.
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cotangent,
-        cpu=functools.partial(form, strides, padding),
-        default=functools.partial(_gradients_transposed, strides, padding),
-    )
-
-
-def _gradients_transposed(strides, padding, x, kernel, cotangent):
-    """Both gradients as `jax.grad` writes them."""
-    _, pullback = jax.vjp(lambda x, kernel: _forward(x, kernel, strides, padding), x, kernel)
-    return pullback(cotangent)
-
-
-convolve.defvjp(_convolve_fwd, _convolve_bwd)
+    Returns:
+      [B, *output, C].
+    """
+    padding = padding or ((0, 0),) * len(window)
+    default = functools.partial(nn.max_pool, window_shape=window, strides=strides, padding=padding)
+    on_cpu = functools.partial(convolution_cpu.max_pool, window, strides, padding)
+    return lax.platform_dependent(x, cpu=on_cpu, default=default)
 
 
 def pad_amounts(
@@ -124,7 +91,7 @@ def pad_amounts(
 
 
 class Conv(nn.Module):
-    """Convolution layer: `flax.linen.Conv` without its rarer options, fast inside loops.
+    """Convolution layer: `flax.linen.Conv` without its rarer options, on `convolve`.
 
     Parameters, float32: `kernel` [*window, C, features] ([*window, 1, features] if depthwise) and,
     if asked for, `bias` [features].
@@ -167,35 +134,3 @@ class Conv(nn.Module):
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype).reshape((1,) * (rank + 1) + (-1,))
         return y
-
-
-def max_pool(x: jax.Array, window: Sizes, strides: Sizes, padding: Padding | None = None):
-    """Greatest value in each window, as the maximum of shifted copies.
-
-    Several times faster than `reduce_window` and its gradient on a CPU. Where values of a window
-    tie, the gradient is shared out instead of given to the first: behind a ReLU most ties are
-    zeros, whose gradient goes no further.
-
-    Args:
-      x: images [B, *image, C].
-      window: size of the window in each image dimension.
-      strides: steps.
-      padding: how far windows reach beyond the image; they see nothing there. Default: not at all.
-
-    Returns:
-      [B, *output, C].
-    """
-    padding = padding or ((0, 0),) * len(window)
-    if any(before or after for before, after in padding):
-        pads = [(0, 0), *padding, (0, 0)]
-        x = jnp.pad(x, pads, constant_values=-jnp.inf)
-    none = ((0, 0),) * len(window)
-    output = convolution_cpu.output_size(x.shape[1:-1], window, strides, none)
-    # One dimension after the other: 3 + 3 instead of 9 copies.
-    for axis, (size, step, count) in enumerate(zip(window, strides, output, strict=True), start=1):
-        ends = [offset + (count - 1) * step + 1 for offset in range(size)]
-        parts = [
-            lax.slice_in_dim(x, offset, end, step, axis=axis) for offset, end in enumerate(ends)
-        ]
-        x = functools.reduce(jnp.maximum, parts)
-    return x

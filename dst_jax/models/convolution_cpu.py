@@ -1,24 +1,30 @@
-"""Convolutions as XLA:CPU computes them fast: the three forms that `convolution` chooses from.
+"""Convolution and maximum pooling in the forms that XLA:CPU computes fast.
 
-- stated: both backward convolutions written with the layout of the forward one. Those that
-  `jax.grad` writes are some twenty times slower inside loops (jax-ml/jax#12868).
+A convolution has one of three forms, with a gradient of its own:
+
+- plain: that of `lax`, but both backward convolutions have the layout of the forward one
+  (channels last). Those that `jax.grad` writes are some twenty times slower inside loops
+  (jax-ml/jax#12868).
 - matrix: one matrix product, for images that hold fewer pixels than the window: fewer
   multiplications, and XLA's own choice of layout there has no fast kernel (VGG16's 2x2 maps).
-- taps: one multiplication a window position, summed, for depthwise convolutions, which XLA:CPU
-  runs through a generic loop.
+- depthwise: one multiplication for each position of the window, summed; XLA:CPU runs depthwise
+  convolutions through a generic loop.
 
-All take and give the same arrays: images [B, *image, C], kernels [*window, C, D] ([*window, 1, C]
-for depthwise), with any number of image dimensions.
+Called by `convolution` alone, on a CPU. All take and give the same arrays: images [B, *image, C],
+kernels [*window, C, D] ([*window, 1, C] for depthwise), with any number of image dimensions.
 """
 
+import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.experimental.xla_metadata import set_xla_metadata
 
 Sizes = tuple[int, ...]
@@ -26,6 +32,83 @@ Padding = tuple[tuple[int, int], ...]
 
 # Most blocks of the matrix form: one for every pair of an input and an output position.
 _MOST_BLOCKS = 16
+
+
+class Form(NamedTuple):
+    """A way to compute a convolution.
+
+    Attributes:
+      forward: (strides, padding, images, kernel) -> features.
+      gradients: (strides, padding, images, kernel, cotangent) -> gradients of images and kernel.
+      is_inlined: whether XLA may merge the gradients with what is around them.
+    """
+
+    forward: Callable[..., jax.Array]
+    gradients: Callable[..., tuple[jax.Array, jax.Array]]
+    is_inlined: bool
+
+
+def form_of(x_shape: Sizes, kernel_shape: Sizes, strides: Sizes, padding: Padding) -> Form:
+    """The form for images and a kernel of these shapes."""
+    if x_shape[-1] != kernel_shape[-2]:
+        return DEPTHWISE
+    image, window = x_shape[1:-1], kernel_shape[:-2]
+    pixels = math.prod(image)
+    outputs = math.prod(output_size(image, window, strides, padding))
+    if pixels < math.prod(window) and pixels * outputs <= _MOST_BLOCKS:
+        return MATRIX
+    return PLAIN
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def convolve(strides: Sizes, padding: Padding, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The convolution of `convolution.convolve`; every transform of JAX applies."""
+    return form_of(x.shape, kernel.shape, strides, padding).forward(strides, padding, x, kernel)
+
+
+@functools.partial(convolve.defjvp, symbolic_zeros=True)
+def _convolve_jvp(strides, padding, primals, tangents):
+    x, kernel = primals
+    varied = tuple(not isinstance(tangent, SymbolicZero) for tangent in tangents)
+    given = [tangent for tangent in tangents if not isinstance(tangent, SymbolicZero)]
+    # Inlined, XLA would not read `x` from memory but work it out again, back through normalisation
+    # and shortcuts, in the scattered order of the transposes: a fifth of a ResNet-20's step.
+    is_inlined = form_of(x.shape, kernel.shape, strides, padding).is_inlined
+    with contextlib.nullcontext() if is_inlined else set_xla_metadata(inlineable="false"):
+        tangent = _tangent(strides, padding, varied, x, kernel, given)
+    return convolve(strides, padding, x, kernel), tangent
+
+
+# `checkpoint`: what the backward pass needs of the forward one is `x` and `kernel` themselves, not
+# their transposes. It is inside of `jit` so that all of the gradient is one function for XLA.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.checkpoint, static_argnums=(0, 1, 2), prevent_cse=False)
+def _tangent(strides, padding, varied, x, kernel, given):
+    """Tangent of the output: the transpose of the form's gradients.
+
+    Reverse mode transposes it again, and so runs the gradients as they are written here.
+
+    Args:
+      strides: as in `convolve`.
+      padding: as in `convolve`.
+      varied: whether `x` and whether `kernel` has a tangent.
+      x: images.
+      kernel: weights.
+      given: the tangents that there are.
+
+    Returns:
+      An array of the output's shape.
+    """
+    form = form_of(x.shape, kernel.shape, strides, padding)
+
+    def gradients(cotangent):
+        both = form.gradients(strides, padding, x, kernel, cotangent)
+        return list(itertools.compress(both, varied))
+
+    size = output_size(x.shape[1:-1], kernel.shape[:-2], strides, padding)
+    output = jax.ShapeDtypeStruct((x.shape[0], *size, kernel.shape[-1]), x.dtype)
+    (tangent,) = jax.linear_transpose(gradients, output)(given)
+    return tangent
 
 
 def layout(rank: int) -> tuple[str, str, str]:
@@ -42,16 +125,13 @@ def output_size(image: Sizes, window: Sizes, strides: Sizes, padding: Padding) -
     )
 
 
-def gradients_stated(strides: Sizes, padding: Padding, x, kernel, cotangent):
-    """Both gradients of a plain convolution, in a function that XLA must not inline."""
-    # Inlined, XLA would not read `x` from memory but work it out again, back through normalisation
-    # and shortcuts, in the scattered order of the transposes: a fifth of a ResNet-20's step.
-    with set_xla_metadata(inlineable="false"):
-        return _gradients_stated(strides, padding, x, kernel, cotangent)
+def _plain(strides, padding, x, kernel):
+    """The convolution as `lax` has it."""
+    numbers = layout(len(strides))
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradients_stated(strides, padding, x, kernel, cotangent):
+def _plain_gradients(strides, padding, x, kernel, cotangent):
     """Both gradients as convolutions that are themselves channels-last."""
     rank = len(strides)
     space = tuple(range(rank))
@@ -85,14 +165,7 @@ def _gradients_stated(strides, padding, x, kernel, cotangent):
     return d_x, jnp.moveaxis(d_kernel, 0, -2)
 
 
-def suits_matrix(image: Sizes, window: Sizes, strides: Sizes, padding: Padding) -> bool:
-    """Whether the matrix form is the better one."""
-    pixels = math.prod(image)
-    outputs = math.prod(output_size(image, window, strides, padding))
-    return pixels < math.prod(window) and pixels * outputs <= _MOST_BLOCKS
-
-
-def _taps(
+def _window_positions(
     image: Sizes, window: Sizes, strides: Sizes, padding: Padding
 ) -> Iterator[list[Sizes | None]]:
     """For each input position: the window position by which each output position sees it."""
@@ -100,28 +173,28 @@ def _taps(
     for position in itertools.product(*map(range, image)):
         row: list[Sizes | None] = []
         for target in itertools.product(*map(range, output)):
-            tap = tuple(
+            place = tuple(
                 i - o * s + low
                 for i, o, s, (low, _) in zip(position, target, strides, padding, strict=True)
             )
-            seen = all(0 <= t < k for t, k in zip(tap, window, strict=True))
-            row.append(tap if seen else None)
+            seen = all(0 <= p < k for p, k in zip(place, window, strict=True))
+            row.append(place if seen else None)
         yield row
 
 
 def _as_matrix(kernel, image: Sizes, strides: Sizes, padding: Padding):
     """The convolution as a matrix [pixels * C, outputs * D]."""
     nothing = jnp.zeros(kernel.shape[-2:], kernel.dtype)
-    rows = _taps(image, kernel.shape[:-2], strides, padding)
+    rows = _window_positions(image, kernel.shape[:-2], strides, padding)
     return jnp.concatenate(
         [
-            jnp.concatenate([nothing if tap is None else kernel[tap] for tap in row], axis=1)
+            jnp.concatenate([nothing if place is None else kernel[place] for place in row], axis=1)
             for row in rows
         ]
     )
 
 
-def forward_matrix(strides: Sizes, padding: Padding, x, kernel):
+def _matrix(strides, padding, x, kernel):
     """The convolution as one matrix product."""
     image = x.shape[1:-1]
     output = output_size(image, kernel.shape[:-2], strides, padding)
@@ -129,7 +202,7 @@ def forward_matrix(strides: Sizes, padding: Padding, x, kernel):
     return y.reshape(x.shape[0], *output, kernel.shape[-1])
 
 
-def gradients_matrix(strides: Sizes, padding: Padding, x, kernel, cotangent):
+def _matrix_gradients(strides, padding, x, kernel, cotangent):
     """Both gradients of the matrix form."""
     image, window = x.shape[1:-1], kernel.shape[:-2]
     channels, features = kernel.shape[-2:]
@@ -137,38 +210,41 @@ def gradients_matrix(strides: Sizes, padding: Padding, x, kernel, cotangent):
     d_x = (flat @ _as_matrix(kernel, image, strides, padding).T).reshape(x.shape)
     d_matrix = (rows.T @ flat).reshape(math.prod(image), channels, -1, features)
     # Each window position collects the blocks that it was copied to.
-    blocks = {tap: jnp.zeros((), kernel.dtype) for tap in itertools.product(*map(range, window))}
-    for pixel, row in enumerate(_taps(image, window, strides, padding)):
-        for target, tap in enumerate(row):
-            if tap is not None:
-                blocks[tap] += d_matrix[pixel, :, target]
+    blocks = {
+        place: jnp.zeros((), kernel.dtype) for place in itertools.product(*map(range, window))
+    }
+    for pixel, row in enumerate(_window_positions(image, window, strides, padding)):
+        for target, place in enumerate(row):
+            if place is not None:
+                blocks[place] += d_matrix[pixel, :, target]
     full = [jnp.broadcast_to(block, (channels, features)) for block in blocks.values()]
     return d_x, jnp.stack(full).reshape(kernel.shape)
 
 
-def _shifted(padded, tap: Sizes, output: Sizes, strides: Sizes):
+def _shifted(padded, place: Sizes, output: Sizes, strides: Sizes):
     """What one window position sees of padded images: [B, *output, C]."""
     slices = tuple(
-        slice(t, t + (o - 1) * s + 1, s) for t, o, s in zip(tap, output, strides, strict=True)
+        slice(p, p + (o - 1) * s + 1, s) for p, o, s in zip(place, output, strides, strict=True)
     )
     return padded[(slice(None), *slices)]
 
 
-def forward_taps(strides: Sizes, padding: Padding, x, kernel):
+def _depthwise(strides, padding, x, kernel):
     """A depthwise convolution as a sum over window positions."""
     output = output_size(x.shape[1:-1], kernel.shape[:-2], strides, padding)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     terms = [
-        _shifted(padded, tap, output, strides) * kernel[tap].reshape((1,) * (x.ndim - 1) + (-1,))
-        for tap in itertools.product(*map(range, kernel.shape[:-2]))
+        _shifted(padded, place, output, strides)
+        * kernel[place].reshape((1,) * (x.ndim - 1) + (-1,))
+        for place in itertools.product(*map(range, kernel.shape[:-2]))
     ]
     return functools.reduce(jnp.add, terms)
 
 
-def gradients_taps(strides: Sizes, padding: Padding, x, kernel, cotangent):
-    """Both gradients of `forward_taps`."""
+def _depthwise_gradients(strides, padding, x, kernel, cotangent):
+    """Both gradients of `_depthwise`."""
     image, window, output = x.shape[1:-1], kernel.shape[:-2], cotangent.shape[1:-1]
-    # d x: as in the stated form, the spread cotangent meets the kernel turned by 180 degrees.
+    # d x: as in the plain form, the spread cotangent meets the kernel turned by 180 degrees.
     zero = jnp.zeros((), cotangent.dtype)
     margins = []
     for i, k, o, s, (low, _) in zip(image, window, output, strides, padding, strict=True):
@@ -176,11 +252,42 @@ def gradients_taps(strides: Sizes, padding: Padding, x, kernel, cotangent):
         margins.append((before, i + k - 1 - ((o - 1) * s + 1) - before, s - 1))
     spread = lax.pad(cotangent, zero, [(0, 0, 0), *margins, (0, 0, 0)])
     turned = lax.rev(kernel, tuple(range(len(window))))
-    d_x = forward_taps((1,) * len(window), ((0, 0),) * len(window), spread, turned)
+    d_x = _depthwise((1,) * len(window), ((0, 0),) * len(window), spread, turned)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     axes = tuple(range(x.ndim - 1))
     d_kernel = [
-        jnp.sum(_shifted(padded, tap, output, strides) * cotangent, axes)
-        for tap in itertools.product(*map(range, window))
+        jnp.sum(_shifted(padded, place, output, strides) * cotangent, axes)
+        for place in itertools.product(*map(range, window))
     ]
     return d_x, jnp.stack(d_kernel).reshape(kernel.shape)
+
+
+def max_pool(window: Sizes, strides: Sizes, padding: Padding, x: jax.Array) -> jax.Array:
+    """Greatest value in each window, by comparisons of shifted copies.
+
+    Several times faster than `reduce_window` and its gradient on a CPU, with the same gradient: all
+    of it goes to the first of equal values.
+    """
+    if any(before or after for before, after in padding):
+        x = jnp.pad(x, [(0, 0), *padding, (0, 0)], constant_values=-jnp.inf)
+    output = output_size(x.shape[1:-1], window, strides, ((0, 0),) * len(window))
+    # One dimension after the other: 3 + 3 instead of 9 copies. The last comes first, so that of
+    # equal values the one in the first row wins, and in that row the first.
+    for axis in range(len(window), 0, -1):
+        size, step, count = window[axis - 1], strides[axis - 1], output[axis - 1]
+        copies = [
+            lax.slice_in_dim(x, offset, offset + (count - 1) * step + 1, step, axis=axis)
+            for offset in range(size)
+        ]
+        x = functools.reduce(_greater, copies)
+    return x
+
+
+def _greater(first: jax.Array, second: jax.Array) -> jax.Array:
+    """The maximum; where both are equal, the gradient goes to the first. NaN is the greatest."""
+    return jnp.where((first >= second) | jnp.isnan(first), first, second)
+
+
+PLAIN = Form(_plain, _plain_gradients, is_inlined=False)
+MATRIX = Form(_matrix, _matrix_gradients, is_inlined=True)
+DEPTHWISE = Form(_depthwise, _depthwise_gradients, is_inlined=True)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from dst_jax.errors import UserError
 from dst_jax.models.convolution import Conv
 from dst_jax.models.initializers import PYTORCH, Normal
+from dst_jax.models.layers import classify
 
 # Of all linear layers, tokens and positions. The code truncates at 2, that is 100 deviations.
 _LAW = Normal(0.02)
@@ -192,10 +193,12 @@ class DeiT(nn.Module):
                 name=f"blocks_{index}",
             )(x, train)
         x = norm(name="norm")(x)
-        logits = dense(self.num_classes, name="classifier")(x[:, 0]).astype(jnp.float32)
+        head = functools.partial(
+            classify, num_classes=self.num_classes, dtype=self.dtype, kernel_init=_LAW
+        )
+        logits = head(x[:, 0])
         if self.distilled:
-            other = dense(self.num_classes, name="dist_classifier")(x[:, 1])
-            logits = (logits + other.astype(jnp.float32)) / 2
+            logits = (logits + head(x[:, 1], name="dist_classifier")) / 2
         return logits
 
 

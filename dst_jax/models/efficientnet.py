@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from dst_jax.models.convolution import Conv
 from dst_jax.models.initializers import HE_NORMAL_FAN_IN, VarianceScaling, last_scale
+from dst_jax.models.layers import batch_norm, classify
 
 # Uniform within 1 / sqrt(classes), as in the authors' code.
 _CLASSIFIER = VarianceScaling(1 / 3, "fan_out", "uniform")
@@ -143,13 +144,7 @@ class EfficientNet(nn.Module):
         Returns:
           Logits, float32.
         """
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(train, self.bn_momentum, self.bn_epsilon, self.dtype)
         conv = functools.partial(Conv, dtype=self.dtype)
         stem, head = (scaled_channels(channels, self.width) for channels in (_STEM, _HEAD))
         x = images.astype(self.dtype)
@@ -171,10 +166,7 @@ class EfficientNet(nn.Module):
                 index += 1
         x = nn.swish(norm(name="head_bn")(conv(head, (1, 1), name="head_conv")(x)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean(axis=(1, 2)))
-        classifier = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=_CLASSIFIER, name="classifier"
-        )
-        return classifier(x).astype(jnp.float32)
+        return classify(x, self.num_classes, self.dtype, _CLASSIFIER)
 
 
 def efficientnet_b0(

@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dst_jax.models.initializers import CLASSIFIER, HE_NORMAL_FAN_IN
+from dst_jax.models.initializers import HE_NORMAL_FAN_IN
+from dst_jax.models.layers import classify
 
 
 class MLP(nn.Module):
@@ -36,10 +37,7 @@ class MLP(nn.Module):
                 width, dtype=self.dtype, kernel_init=HE_NORMAL_FAN_IN, name=f"fc{index}"
             )
             x = nn.relu(layer(x))
-        classifier = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=CLASSIFIER, name="classifier"
-        )
-        return classifier(x).astype(jnp.float32)
+        return classify(x, self.num_classes, self.dtype)
 
 
 def mlp(

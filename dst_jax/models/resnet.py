@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax.models.convolution import Conv, max_pool
-from dst_jax.models.initializers import CLASSIFIER, last_scale
+from dst_jax.models.initializers import last_scale
+from dst_jax.models.layers import batch_norm, classify
 
 Shortcut = Literal["identity", "projection"]
 
@@ -151,13 +152,7 @@ class ResNet(nn.Module):
         Returns:
           Logits, float32.
         """
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(train, self.bn_momentum, self.bn_epsilon, self.dtype)
         x = images.astype(self.dtype)
         if self.stem == "imagenet":
             x = nn.relu(norm(name="bn1")(conv(self.width, (7, 7), 2, self.dtype, "conv1")(x)))
@@ -176,10 +171,7 @@ class ResNet(nn.Module):
                     name=f"layer{stage + 1}_{index}",
                 )(x)
         x = x.mean(axis=(1, 2))
-        classifier = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=CLASSIFIER, name="classifier"
-        )
-        return classifier(x).astype(jnp.float32)
+        return classify(x, self.num_classes, self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from dst_jax.models.convolution import max_pool
 from dst_jax.models.initializers import Normal
+from dst_jax.models.layers import batch_norm, classify
 from dst_jax.models.resnet import Bottleneck, conv
 
 
@@ -60,13 +61,7 @@ class ResNet3D(nn.Module):
         Returns:
           Logits, float32.
         """
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(train, self.bn_momentum, self.bn_epsilon, self.dtype)
         x = clips.astype(self.dtype)
         x = conv(self.width, (self.stem_frames, 7, 7), 2, self.dtype, "conv1")(x)
         x = nn.relu(norm(name="bn1")(x))
@@ -88,10 +83,7 @@ class ResNet3D(nn.Module):
                 x = max_pool(x, (2, 1, 1), (2, 1, 1))
         x = x.mean(axis=(1, 2, 3))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        classifier = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=Normal(0.01), name="classifier"
-        )
-        return classifier(x).astype(jnp.float32)
+        return classify(x, self.num_classes, self.dtype, Normal(0.01))
 
 
 def _create(

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax.models.convolution import Conv, max_pool
-from dst_jax.models.initializers import CLASSIFIER, PYTORCH
+from dst_jax.models.initializers import PYTORCH
+from dst_jax.models.layers import batch_norm, classify
 
 
 class VGG(nn.Module):
@@ -50,13 +51,7 @@ class VGG(nn.Module):
         Returns:
           Logits, float32.
         """
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(train, self.bn_momentum, self.bn_epsilon, self.dtype)
         linear = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=PYTORCH)
         x = images.astype(self.dtype)
         for stage, size in enumerate(self.stage_sizes, start=1):
@@ -78,10 +73,7 @@ class VGG(nn.Module):
         for index in (1, 2):  # ReLU before BatchNorm, as the references
             x = nn.relu(linear(8 * self.width, name=f"fc{index}")(x))
             x = norm(name=f"bn_fc{index}")(x)
-        classifier = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=CLASSIFIER, name="classifier"
-        )
-        return classifier(x).astype(jnp.float32)
+        return classify(x, self.num_classes, self.dtype)
 
 
 def vgg16(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dst_jax.models.convolution import Conv
-from dst_jax.models.initializers import CLASSIFIER
+from dst_jax.models.layers import batch_norm, classify
 
 
 class WideBlock(nn.Module):
@@ -83,13 +83,7 @@ class WideResNet(nn.Module):
         Returns:
           Logits, float32.
         """
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(train, self.bn_momentum, self.bn_epsilon, self.dtype)
         x = images.astype(self.dtype)
         x = Conv(self.stem_width, (3, 3), padding=1, dtype=self.dtype, name="conv1")(x)
         for stage in (1, 2, 3):
@@ -103,10 +97,7 @@ class WideResNet(nn.Module):
                     name=f"block{stage}_{index}",
                 )(x, train)
         x = nn.relu(norm(name="bn1")(x)).mean(axis=(1, 2))
-        classifier = nn.Dense(
-            self.num_classes, dtype=self.dtype, kernel_init=CLASSIFIER, name="classifier"
-        )
-        return classifier(x).astype(jnp.float32)
+        return classify(x, self.num_classes, self.dtype)
 
 
 def wide_resnet22_2(

@@ -14,23 +14,23 @@ from typing import Any
 
 from dst_jax.errors import UserError
 from dst_jax.report import (
-    analysis_figures,
+    comparisons as sorting,
+)
+from dst_jax.report import (
     explanation,
-    figures,
-    gain_figures,
     groups,
     latex,
     page,
     published,
     tables,
 )
-from dst_jax.report import (
-    comparisons as sorting,
-)
 from dst_jax.report import runs as run_directories
 from dst_jax.report import (
     verdicts as judged,
 )
+from dst_jax.report.figures import analysis as analysis_figures
+from dst_jax.report.figures import gains as gain_figures
+from dst_jax.report.figures import scores as score_figures
 
 __all__ = ["Report", "write"]
 
@@ -83,7 +83,7 @@ def write(
     verdicts = judged.judge(comparisons)
     result_tables = [tables.build(c, place, verdicts) for place, c in enumerate(comparisons)]
     summaries = _summaries(comparisons, verdicts)
-    drawings = [*gain_figures.draw(comparisons), *figures.draw(comparisons)]
+    drawings = [*gain_figures.draw(comparisons), *score_figures.draw(comparisons)]
     explained, remarks = analysis_figures.draw(comparisons)
     drawings += explained
 
@@ -100,7 +100,7 @@ def write(
         markdown_path=out_dir / "report.md",
         figure_paths=tuple(out_dir / "figures" / f"{d.name}.svg" for d in drawings),
     )
-    beside = published.beside(comparisons)
+    beside = published.compare_with_paper(comparisons)
     short = published.short_of(comparisons)
     html = page.render(result_tables, summaries, drawings, members, remarks, beside, short)
     _replace(report.html_path, html)

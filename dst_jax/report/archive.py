@@ -1,6 +1,6 @@
 """A study in one folder: what its runs wrote, without weights, and all that is drawn from it.
 
-    runs.zip         of every run what the report reads     scores.csv.gz   a row a condition
+    runs.zip         of every run what the report reads     scores.csv.gz   a row per condition
     report.html ...  the report, drawn from runs.zip alone
 
 The same runs give the same bytes. What belongs to the machine stays out (`public_facts`). Called
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dst_jax import __version__, report
+from dst_jax.config.options import ANALYSES
 from dst_jax.errors import UserError
-from dst_jax.options import ANALYSES
 from dst_jax.report import public_facts, scores_table
 from dst_jax.report import runs as run_directories
 from dst_jax.report.runs import Run, counted
 from dst_jax.robustness.files import CSV, JSON, NPZ
-from dst_jax.workdir import make, write_bytes
+from dst_jax.runtime.run_dir import make, write_bytes
 
 NAME, SCORES = "runs.zip", "scores.csv.gz"
 LARGE = 10_000_000  # bytes: an archive above it leaves out which images were right

@@ -35,9 +35,9 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
         members.setdefault(place, []).append(run)
     comparisons = []
     for (dataset, model), alike in members.items():
-        places = dict.fromkeys(place_of(result) for run in alike for result in run.results)
+        run_paths = dict.fromkeys(place_of(result) for run in alike for result in run.results)
         own = {benchmark_of(str(r.config.get("eval.suite")), r.dataset or "") for r in alike}
-        ordered: list[Place | None] = [*sorted(places, key=lambda p: p.benchmark not in own)]
+        ordered: list[Place | None] = [*sorted(run_paths, key=lambda p: p.benchmark not in own)]
         for where in ordered or [None]:
             comparisons.append(_comparison(dataset, model, where, alike))
     return comparisons

@@ -1,13 +1,13 @@
 """The table corruption by corruption: every method's accuracy and its gain over dense.
 
-What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `gain_figures`. Only rows of
-cells: the markup is in `html_tables`. Called by `page`.
+What figure 1 of Wu et al. 2025 draws, as numbers; the order is that of `figures.gains`. Only rows
+of cells: the markup is in `html_tables`. Called by `page`.
 """
 
-from dst_jax.report.analyses import high_shares, samples
-from dst_jax.report.drawing import looks_of, words
+from dst_jax.report.figures.drawing import styles_for, words
 from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.html_tables import Datum
+from dst_jax.report.read_analyses import high_shares, samples
 from dst_jax.report.wording import MANY_IMAGES, MISSING, accuracy_text
 from dst_jax.robustness import CLEAN, Condition
 from dst_jax.statistics import Estimate
@@ -18,7 +18,7 @@ def build(comparison: Comparison) -> tuple[list[str], list[list[Datum]]]:
 
     Corruptions with the most high frequencies come first, where they were measured.
     """
-    shares = high_shares(samples(comparison, looks_of(comparison.families)))
+    shares = high_shares(samples(comparison, styles_for(comparison.families)))
     names = sorted(comparison.corruptions, key=lambda name: -shares.get(name, -1.0))
     heads = ["Corruption", "High frequencies, %"]
     for group in comparison.groups:

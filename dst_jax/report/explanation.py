@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dst_jax.report.analyses import (
+from dst_jax.report.figures.drawing import styles_for
+from dst_jax.report.figures.spatial import mean_stripes
+from dst_jax.report.groups import Comparison
+from dst_jax.report.read_analyses import (
     Arrays,
     Sample,
     curves,
@@ -17,14 +20,11 @@ from dst_jax.report.analyses import (
     samples,
     with_part,
 )
-from dst_jax.report.drawing import looks_of
-from dst_jax.report.groups import Comparison
-from dst_jax.report.spatial_figures import mean_stripes
 
 
 def paragraph(comparison: Comparison) -> str:
     """Sums up what was analysed of a comparison; empty where nothing was."""
-    found = samples(comparison, looks_of(comparison.families))
+    found = samples(comparison, styles_for(comparison.families))
     sentences = [_attenuation(found), _order(comparison, found), _stripes(found)]
     return " ".join(filter(None, sentences))
 
@@ -79,9 +79,9 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's correlation of two [N], with mean ranks for ties; 0 where one is constant."""
     ranks = []
     for values in (first, second):
-        _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+        _, run_paths, counts = np.unique(values, return_inverse=True, return_counts=True)
         ends = np.cumsum(counts)
-        rank = (ends - (counts - 1) / 2)[places]
+        rank = (ends - (counts - 1) / 2)[run_paths]
         ranks.append(rank - rank.mean())
     norm = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
     return float((ranks[0] * ranks[1]).sum() / norm) if norm else 0.0

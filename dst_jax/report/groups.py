@@ -42,7 +42,7 @@ class Group:
       method: the algorithm, with whatever tells it from its namesakes in the same comparison.
       algorithm: the bare name of the algorithm.
       sparsity: requested sparsity in [0, 1), None when unknown.
-      runs: one a seed, ascending; all finished, or all stopped at the same step.
+      runs: one per seed, ascending; all finished, or all stopped at the same step.
     """
 
     method: str

@@ -30,7 +30,7 @@ def _tabular(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> 
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def render(tables: Sequence[Table], beside: Sequence[published.Beside]) -> str:
+def render(tables: Sequence[Table], beside: Sequence[published.PaperComparison]) -> str:
     """All result tables, and the paper's numbers beside ours; notes become comments."""
     parts = ["% Needs \\usepackage{booktabs}."]
     for table in tables:

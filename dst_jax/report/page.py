@@ -12,7 +12,7 @@ from html import escape
 from dst_jax import __version__
 from dst_jax.report import corruption_table, html_tables, provenance, published
 from dst_jax.report.assets import CSS, SCRIPT
-from dst_jax.report.drawing import Drawing
+from dst_jax.report.figures.drawing import Drawing
 from dst_jax.report.groups import Comparison
 from dst_jax.report.html_tables import Datum, Line
 from dst_jax.report.runs import Run
@@ -68,7 +68,7 @@ def render(
     drawings: Sequence[Drawing],
     runs: Sequence[Run],
     remarks: Sequence[str],
-    beside: Sequence[published.Beside],
+    beside: Sequence[published.PaperComparison],
     short: Sequence[str],
 ) -> str:
     """Renders the page.
@@ -87,7 +87,7 @@ def render(
     """
     heading = _heading(tables)
     body = [f"<h1>{escape(heading)}</h1>"]
-    where = provenance.places(runs)
+    where = provenance.run_paths(runs)
     for paragraphs in summaries:
         body += [
             f'<p class="lead"><b>{escape(label)}.</b> {_prose(text)}</p>'
@@ -127,14 +127,14 @@ def _prose(text: str) -> str:
 
 
 def _heading(tables: Sequence[Table]) -> str:
-    places = dict.fromkeys(
+    run_paths = dict.fromkeys(
         " on ".join(filter(None, (t.comparison.model, t.comparison.dataset))) for t in tables
     )
-    named = [place for place in places if place]
+    named = [place for place in run_paths if place]
     return "Robustness report" + (f": {', '.join(named)}" if named else "")
 
 
-def _table(table: Table, where: provenance.Places) -> str:
+def _table(table: Table, where: provenance.RunPaths) -> str:
     special = set(table.comparison.notes)
     # The last notes are definitions; those of the comparison restrict what the numbers mean.
     notes = "\n".join(
@@ -154,7 +154,7 @@ def _table(table: Table, where: provenance.Places) -> str:
     )
 
 
-def _line(row: Row, where: provenance.Places) -> Line:
+def _line(row: Row, where: provenance.RunPaths) -> Line:
     data = [Datum(row.cells[0].text)]
     data += [Datum(cell.text, cell.value) for cell in row.cells[1:]]
     links = tuple((_seed(run), where[run.directory]) for run in row.runs if run.directory in where)
@@ -179,7 +179,7 @@ def _corruptions(comparison: Comparison) -> str:
     )
 
 
-def _published(beside: Sequence[published.Beside], short: Sequence[str]) -> str:
+def _published(beside: Sequence[published.PaperComparison], short: Sequence[str]) -> str:
     """The paper's numbers, open where a run answers to one of them; then what falls short."""
     answered = sum(row.ours != published.NOT_RUN for row in beside)
     lines = [Line([Datum(text) for text in published.cells(row)]) for row in beside]

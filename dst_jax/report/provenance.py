@@ -20,15 +20,15 @@ _HEADS = (
     "Clean accuracy, %", "Robust accuracy, %", "Sparsity (realised), %",
 )  # fmt: skip
 
-Places = Mapping[Path, str]
+RunPaths = Mapping[Path, str]
 
 
-def places(runs: Sequence[Run]) -> dict[Path, str]:
+def run_paths(runs: Sequence[Run]) -> dict[Path, str]:
     """Run directory -> id of its place on the page."""
     return {run.directory: f"run-{index}" for index, run in enumerate(runs)}
 
 
-def single_runs(comparison: Comparison, where: Places) -> str:
+def single_runs(comparison: Comparison, where: RunPaths) -> str:
     """The runs behind a result table, one a line, folded away."""
     digits = 2 if comparison.images >= MANY_IMAGES else 1
     lines = []
@@ -76,7 +76,7 @@ def _accuracy(value: Estimate | None, digits: int, lacking: str = "") -> Datum:
     return Datum(accuracy_text(value, digits, lacking), value.mean)
 
 
-def section(runs: Sequence[Run], where: Places) -> str:
+def section(runs: Sequence[Run], where: RunPaths) -> str:
     """All runs with what they depend on."""
     return "\n".join(_run(run, where[run.directory], len(runs) <= _OPEN_DETAILS) for run in runs)
 

@@ -83,7 +83,7 @@ PUBLISHED = (
 )
 
 
-class Beside(NamedTuple):
+class PaperComparison(NamedTuple):
     """One method of a row: theirs and ours, as text, and where the images of ours come from."""
 
     published: Published
@@ -94,14 +94,16 @@ class Beside(NamedTuple):
     images: str
 
 
-def beside(comparisons: Sequence[Comparison]) -> list[Beside]:
+def compare_with_paper(comparisons: Sequence[Comparison]) -> list[PaperComparison]:
     """All numbers of the paper, in order, with ours beside them or "not run"."""
     rows = []
     for published in PUBLISHED:
         digits = max(len(f"{n:g}".partition(".")[2]) for n in published.numbers if n is not None)
         for method, number in zip(METHODS, published.numbers, strict=True):
             theirs = "lost" if number is None else f"{number:.{digits}f}"
-            rows.append(Beside(published, method, theirs, *_ours(published, method, comparisons)))
+            rows.append(
+                PaperComparison(published, method, theirs, *_ours(published, method, comparisons))
+            )
     return rows
 
 
@@ -184,7 +186,7 @@ HEADS = (
 )  # fmt: skip
 
 
-def cells(row: Beside) -> tuple[str, ...]:
+def cells(row: PaperComparison) -> tuple[str, ...]:
     """A row as texts under `HEADS`."""
     p = row.published
     sparsity = "0" if row.method == "dense" else percent(p.sparsity)
@@ -194,7 +196,7 @@ def cells(row: Beside) -> tuple[str, ...]:
     )
 
 
-def to_csv(rows: Sequence[Beside]) -> str:
+def to_csv(rows: Sequence[PaperComparison]) -> str:
     """The rows as CSV, in percent."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dst_jax import config as config_lib
+from dst_jax.config.checks import DENSE
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
 from dst_jax.report.groups import RECORDS
@@ -105,12 +106,11 @@ def differing(
         wanted = resolved(recipe, dataset, model, algorithm, sparsity)
     except UserError as error:
         return [str(error)]
-    dense = config_lib.consistency.DENSE
     found = []
     for name in sorted(wanted.keys() | run.keys()):
         if name == "seed" or name.startswith(RECORDS) or name == "data.stand_in_for":
             continue
-        if algorithm in dense and name.startswith("sparsity."):
+        if algorithm in DENSE and name.startswith("sparsity."):
             continue
         have, want = run.get(name), wanted.get(name)
         have = list(have) if isinstance(have, tuple) else have

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax import config as config_lib
-from dst_jax.consistency import DENSE as DENSE_NAMES
+from dst_jax.config.checks import DENSE, sparsity_of
+from dst_jax.config.options import OPTIONS
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
-from dst_jax.options import OPTIONS
 from dst_jax.robustness import Result, storage
 
 _RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config
@@ -34,7 +34,7 @@ class Run:
       config: the resolved config, flattened to {"train.steps": 400, ...}.
       environment: command, commit, versions, hardware, started.
       structure: parameter counts, realised sparsity and FLOPs (model.json).
-      metrics: one mapping a log window, ascending in "step", one a step.
+      metrics: one mapping per log line, ascending in "step", one per step.
       results: what it was scored on, one for each suite, source and set of images.
       weights: SHA-256 of the weights that were scored, "" where it is not known.
       exists: False for a run that was planned and left nothing.
@@ -70,7 +70,7 @@ class Run:
     @property
     def is_dense(self) -> bool:
         """Whether this run removes no weight."""
-        return self.algorithm in DENSE_NAMES
+        return self.algorithm in DENSE
 
     @property
     def status(self) -> str:
@@ -177,7 +177,7 @@ def read(directory: Path) -> Run:
     return Run(
         directory=directory,
         algorithm=algorithm,
-        sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
+        sparsity=sparsity_of(algorithm, sparsity),
         seed=_integer(written.get("seed")),
         dataset=dataset,
         model=_text(written.get("model.name")),
@@ -241,7 +241,7 @@ def _planned(entry: Mapping[str, Any]) -> Run:
     return Run(
         directory=Path(str(entry.get("name", "?"))),
         algorithm=algorithm,
-        sparsity=0.0 if algorithm in DENSE_NAMES else sparsity,
+        sparsity=sparsity_of(algorithm, sparsity),
         seed=_integer(entry.get("seed")),
         exists=False,
     )

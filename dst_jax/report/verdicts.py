@@ -109,7 +109,7 @@ def _scope(comparison: Comparison) -> str:
     seeds = sorted({len(group.runs) for group in comparison.groups})
     each = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     text = f"{counted(count, 'run')}{f' of {what}' if what else ''}, {each} "
-    text += f"seed{'' if each == '1' else 's'} a method, scored on {comparison.suite}"
+    text += f"seed{'' if each == '1' else 's'} per method, scored on {comparison.suite}"
     if lacking := sorted(set(map(comparison.lacking, comparison.groups)) - {""}):
         every = (
             ""

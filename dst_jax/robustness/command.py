@@ -15,12 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import InterruptedRunError
-from dst_jax.parallel import is_main_process
 from dst_jax.robustness import storage
 from dst_jax.robustness.evaluation import evaluate
 from dst_jax.robustness.result import Result
-from dst_jax.workdir import write_text
+from dst_jax.runtime.devices import is_main_process
+from dst_jax.runtime.interrupt import InterruptedRunError
+from dst_jax.runtime.run_dir import write_text
 
 _EXPECTED = (
     "MODULE:ATTRIBUTE, as in my_module:make_predict or path/to/file.py:predict; the attribute is "
@@ -102,7 +102,7 @@ def load_predict(text: str) -> Callable:
             found = found()
         except (UserError, RunError, InterruptedRunError):
             raise
-        except Exception as error:  # whatever a stranger's function raises
+        except Exception as error:  # whatever a user-supplied function raises
             raise UserError(
                 "--predict", f"{attribute}() fails: {_line(error)}", "a function"
             ) from error
@@ -135,7 +135,7 @@ def _module(name: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError("--predict", f"no module {name}", _EXPECTED) from None
         raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
-    except Exception as error:  # whatever a stranger's module raises
+    except Exception as error:  # whatever a user-supplied module raises
         raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
 
 

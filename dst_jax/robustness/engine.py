@@ -1,4 +1,4 @@
-"""Renders and predicts: one compiled program a corruption, one for the network, per image shape.
+"""Renders and predicts: one compiled program per corruption, one for the network, per image shape.
 
 Rendering and prediction are two programs, so that the network is compiled once and not once a
 corruption, what is rendered does not depend on who looks at it, and several networks look at the
@@ -21,16 +21,16 @@ from dst_jax import corruptions
 from dst_jax.corruptions import video
 from dst_jax.data import VIDEO
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness.images import Batch, put
 from dst_jax.robustness.records import CLEAN, Condition, Fingerprint
 from dst_jax.robustness.suites import Plan
+from dst_jax.runtime.devices import Devices
 
 Predict = Callable[[jax.Array], jax.Array]
 _AHEAD = 2  # batches that the host prepares while the devices are busy
 
 
-class Outcome(NamedTuple):
+class Predictions(NamedTuple):
     """What became of each image under one condition, in the order of the image ids.
 
     Attributes:
@@ -110,7 +110,7 @@ class Engine:
 
     def score(
         self, networks: Sequence["Network"], batches: Iterable[Batch], wanted: Sequence[Condition]
-    ) -> dict[Condition, list[Outcome]]:
+    ) -> dict[Condition, list[Predictions]]:
         """Scores conditions in one pass over clean images, or over images as they are for `CLEAN`.
 
         Args:
@@ -119,7 +119,7 @@ class Engine:
           wanted: the conditions.
 
         Returns:
-          Of each condition an outcome a network, in their order.
+          Of each condition an outcome per network, in their order.
         """
         found: dict[Condition, list[list[tuple]]] = {c: [[] for _ in networks] for c in wanted}
         waiting: collections.deque = collections.deque()
@@ -271,12 +271,12 @@ def synthetic_images(shape: tuple[int, ...]) -> np.ndarray:
     )
 
 
-def _in_order(parts: list[tuple]) -> Outcome:
-    outcome = Outcome(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+def _in_order(parts: list[tuple]) -> Predictions:
+    outcome = Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     if len(np.unique(outcome.id)) != len(outcome.id):
         raise UserError("dataset", "images with the same id", "a number of its own for each")
     order = np.argsort(outcome.id)
-    return Outcome(*(part[order] for part in outcome))
+    return Predictions(*(part[order] for part in outcome))
 
 
 def check_predict(predict: Any, shape: tuple[int, ...], where: str = "predict") -> int:
@@ -302,7 +302,7 @@ def check_predict(predict: Any, shape: tuple[int, ...], where: str = "predict") 
         )
     except UserError:
         raise
-    except Exception as error:  # whatever a stranger's function raises
+    except Exception as error:  # whatever a user-supplied function raises
         reason = (str(error).strip().splitlines() or [""])[0][:300]
         raise UserError(
             where, f"{type(error).__name__} when called with {list(shape)}: {reason}", expected

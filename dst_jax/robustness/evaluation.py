@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import Interrupt, InterruptedRunError
-from dst_jax.parallel import Devices, any_process, is_main_process
-from dst_jax.progress import Progress
 from dst_jax.robustness import images, suites
-from dst_jax.robustness.engine import Engine, Outcome, Predict, check_predict
+from dst_jax.robustness.engine import Engine, Predict, Predictions, check_predict
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.result_writer import ResultWriter
 from dst_jax.robustness.scorer import Scorer
-from dst_jax.workdir import locked, make
+from dst_jax.runtime.devices import Devices, any_process, is_main_process
+from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
+from dst_jax.runtime.progress import Progress
+from dst_jax.runtime.run_dir import locked, make
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
     """Scores a classifier on clean and on corrupted images.
 
     Clean images go to the devices once and stay there if they fit in a quarter of their memory;
-    else they are read once a corruption. Corruptions are rendered there. The result is the same,
+    else they are read once per corruption. Corruptions are rendered there. The result is the same,
     bit by bit, for any number of devices and any order of the images, and the randomness is the
     same for any batch size too; rendered grey levels then differ by compiled rounding at most.
 
@@ -72,7 +72,7 @@ def evaluate(
       jpeg85: whether rendered images are saved as JPEG of quality 85, as those of ImageNet-C were;
         None: as the published set, see `suites.plan`.
       frost_dir: directory of the photographs of frost; without it a suite leaves frost out.
-      batch_size: images a device.
+      batch_size: images per device.
       max_images: the first so many images only; 0: all.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
@@ -292,7 +292,7 @@ def _checked(predict: Predict, source: images.Source, size: int, argument: str) 
     return classes
 
 
-def _nan(model: str, condition: Condition, outcome: Outcome) -> str:
+def _nan(model: str, condition: Condition, outcome: Predictions) -> str:
     """Says that a network gives NaN; "" where it does not."""
     if not outcome.num_nan:
         return ""
@@ -301,7 +301,7 @@ def _nan(model: str, condition: Condition, outcome: Outcome) -> str:
     return f"{_argument('', model)} gives NaN for {lost} of {where}"
 
 
-def _accuracies(outcomes: Mapping[str, Outcome]) -> str:
+def _accuracies(outcomes: Mapping[str, Predictions]) -> str:
     """For the line of progress: the accuracy, or between which those of several models lie."""
     found = sorted(outcome.correct.mean() for outcome in outcomes.values())
     if len(found) == 1:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import UserError
-from dst_jax.robustness.records import Condition, Fingerprint, Hits, Score, Setting
+from dst_jax.robustness.records import Condition, CorrectBits, Fingerprint, Score, Setting
 
 CSV, NPZ, JSON = "robustness.csv", "robustness.npz", "robustness.json"
 # Without these there is no score; the columns of an older version may lack the others.
@@ -92,7 +92,7 @@ def damaged_table(path: Path, reason: str) -> UserError:
     )
 
 
-def read_hits(path: Path, problems: list[str]) -> dict[Key, Hits]:
+def read_hits(path: Path, problems: list[str]) -> dict[Key, CorrectBits]:
     """Which images were right, by setting and condition; {} where there is no file."""
     del problems
     if not path.exists():
@@ -108,7 +108,7 @@ def read_hits(path: Path, problems: list[str]) -> dict[Key, Hits]:
             if not isinstance(images, int):
                 raise ValueError(f"a checksum that is {images!r}")
             key = Setting(*setting), Condition(corruption, severity)
-            found[key] = Hits(arrays[f"bits/{number}"], images)
+            found[key] = CorrectBits(arrays[f"bits/{number}"], images)
         return found
     except (*_UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
@@ -119,7 +119,7 @@ def read_hits(path: Path, problems: list[str]) -> dict[Key, Hits]:
         ) from None
 
 
-def _hits_of_version_0_1(arrays: Mapping[str, np.ndarray]) -> dict[Key, Hits]:
+def _hits_of_version_0_1(arrays: Mapping[str, np.ndarray]) -> dict[Key, CorrectBits]:
     """Records as dst_jax 0.1 named them: suite/source/preset/seed/corruption/severity/bits.
 
     Rows of that version do not tell their images, and the number of bits only the number of images
@@ -131,7 +131,7 @@ def _hits_of_version_0_1(arrays: Mapping[str, np.ndarray]) -> dict[Key, Hits]:
         if kind == "bits":
             head, preset, seed, corruption, severity = key.rsplit("/", 4)
             suite, _, source = head.partition("/")
-            hits = Hits(bits, int(arrays[f"{key}/images"]))
+            hits = CorrectBits(bits, int(arrays[f"{key}/images"]))
             condition = Condition(corruption, int(severity))
             for n in range(max(1, 8 * bits.size - 7), 8 * bits.size + 1):
                 found[Setting(suite, source, preset, int(seed), n, ""), condition] = hits

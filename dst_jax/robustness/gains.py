@@ -78,8 +78,8 @@ def gain(
     (`statistics.difference`). `over_seeds.paired` of the result says which it was.
 
     Args:
-      ours: one result a seed.
-      theirs: of the baseline, one result a seed; the numbers of seeds may differ.
+      ours: one result per seed.
+      theirs: of the baseline, one result per seed; the numbers of seeds may differ.
       seeds: of the trainings of `ours` and of `theirs`, in their order: the number that decided
         initial weights and data order, None where it is not known (then nothing is paired).
 

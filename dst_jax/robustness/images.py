@@ -16,8 +16,8 @@ import numpy as np
 from dst_jax import corruptions, data
 from dst_jax.data import array_files
 from dst_jax.errors import UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness.records import checksum
+from dst_jax.runtime.devices import Devices
 
 HostBatch = Mapping[str, np.ndarray]
 _EXPECTED = (
@@ -165,7 +165,7 @@ def _parts(batch: Any, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise UserError(
             "dataset",
             f"labels {labels.dtype} {list(labels.shape)} for {len(images)} images",
-            "one whole number an image",
+            "one whole number per image",
         )
     if not len(labels):
         raise UserError("dataset", "no image", "at least one")
@@ -251,7 +251,7 @@ class CleanImages:
     Args:
       source: what to read.
       devices: where to.
-      batch_size: images a device.
+      batch_size: images per device.
       budget: bytes that may stay on all devices together; None: a quarter of their memory.
     """
 

@@ -1,4 +1,4 @@
-"""Figures of results: accuracy a corruption, and against severity. matplotlib is imported late.
+"""Figures of results: accuracy per corruption, and against severity. matplotlib is imported late.
 
 Figures are objects without pyplot: nothing is shown, and the caller saves them
 (`figure.savefig("a.svg")`). Called by `Result`; the figures of the report are in `report.figures`.

@@ -1,4 +1,4 @@
-"""What is stored of an evaluation: a row a condition, what rows share, which images were right.
+"""What is stored of an evaluation: a row per condition, what rows share, which images were right.
 
 Plain tuples, no JAX; what is made of them is in `result`, how they lie on disk in `storage`.
 """
@@ -85,7 +85,7 @@ class Score(NamedTuple):
         return Setting(self.suite, self.source, self.preset, self.seed, self.n, self.images)
 
 
-class Hits(NamedTuple):
+class CorrectBits(NamedTuple):
     """Which images were classified correctly under one condition.
 
     Attributes:
@@ -97,7 +97,7 @@ class Hits(NamedTuple):
     images: int
 
     @classmethod
-    def pack(cls, correct: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> "Hits":
+    def pack(cls, correct: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> "CorrectBits":
         """Packs bool [N], int32 [N] and int32 [N]."""
         return cls(np.packbits(correct), checksum(ids, labels))
 

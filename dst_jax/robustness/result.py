@@ -17,7 +17,7 @@ import numpy as np
 from dst_jax.data import benchmarks, datasets
 from dst_jax.errors import UserError
 from dst_jax.robustness import metrics, plots, text
-from dst_jax.robustness.records import CLEAN, Condition, Hits, Score, Setting
+from dst_jax.robustness.records import CLEAN, Condition, CorrectBits, Score, Setting
 from dst_jax.statistics import Interval, bootstrap
 
 
@@ -27,14 +27,14 @@ class Result:
 
     Attributes:
       dataset: name of the clean dataset, "" where it has none.
-      scores: a row a condition, all of one setting; clean images first.
+      scores: a row per condition, all of one setting; clean images first.
       hits: condition -> which images were right; may lack conditions whose record is lost.
       notes: what was left out and why, in sentences.
     """
 
     dataset: str
     scores: tuple[Score, ...]
-    hits: Mapping[Condition, Hits] = dataclasses.field(default_factory=dict, repr=False)
+    hits: Mapping[Condition, CorrectBits] = dataclasses.field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -325,7 +325,7 @@ class Result:
         return text.table(self)
 
     def plot_corruptions(self, *others: "Result", labels: Sequence[str] = ()) -> Any:
-        """Bars of accuracy a corruption, for this result and others: a matplotlib figure."""
+        """Bars of accuracy per corruption, for this result and others: a matplotlib figure."""
         return plots.corruptions([self, *others], labels)
 
     def plot_severities(self, *others: "Result", labels: Sequence[str] = ()) -> Any:

@@ -1,7 +1,7 @@
 """The result of one model as it grows, and its copy on disk.
 
 Takes over what a directory holds of the same setting, refuses what is another model's, and writes
-the files (`storage`) as conditions are scored. Called by `evaluation`, one writer a model.
+the files (`storage`) as conditions are scored. Called by `evaluation`, one writer per model.
 """
 
 import dataclasses
@@ -9,21 +9,21 @@ import time
 from pathlib import Path
 
 from dst_jax.errors import UserError
-from dst_jax.parallel import is_main_process
 from dst_jax.robustness import metrics, storage
-from dst_jax.robustness.engine import Outcome
+from dst_jax.robustness.engine import Predictions
 from dst_jax.robustness.records import (
     CLEAN,
     Condition,
+    CorrectBits,
     Fingerprint,
-    Hits,
     Score,
     Setting,
     checksum,
 )
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.suites import Plan
-from dst_jax.workdir import read_json
+from dst_jax.runtime.devices import is_main_process
+from dst_jax.runtime.run_dir import read_json
 
 # What one model on one set of images may differ in between two starts, by rounding: the share of
 # clean images whose correctness changes, and the calibration error.
@@ -48,7 +48,7 @@ class ResultWriter:
     def __init__(self, dataset: str, plan: Plan, path: Path | None, model: Fingerprint):
         self._dataset, self._plan, self._path, self._model = dataset, plan, path, model
         self._rows: dict[Condition, Score] = {}
-        self._hits: dict[Condition, Hits] = {}
+        self._hits: dict[Condition, CorrectBits] = {}
         stored = storage.read(path) if path else storage.Stored([], None, [])
         self._others = stored.results
         self._setting: Setting | None = None
@@ -60,7 +60,7 @@ class ResultWriter:
             self._model = stored.model  # what is known of it stays known
         _check_run(path, model)
 
-    def begin(self, clean: Outcome, pixels: int) -> None:
+    def begin(self, clean: Predictions, pixels: int) -> None:
         """Takes over what is on disk of the same setting; refuses scores of another model.
 
         Args:
@@ -88,7 +88,7 @@ class ResultWriter:
             self.add(CLEAN, clean)
         self.save()
 
-    def _check_answers(self, clean: Outcome) -> None:
+    def _check_answers(self, clean: Predictions) -> None:
         """Refuses scores whose answers on clean images were not this model's, or nobody's."""
         compared = self._signed
         for old in self._others:
@@ -119,10 +119,10 @@ class ResultWriter:
         """The conditions of the plan that are not scored yet, or whose record is lost."""
         return [condition for condition in self._plan.conditions if condition not in self._hits]
 
-    def add(self, condition: Condition, outcome: Outcome) -> None:
+    def add(self, condition: Condition, outcome: Predictions) -> None:
         """Records a condition, and writes the files unless they were written a moment ago."""
         assert self._setting is not None
-        self._hits[condition] = Hits.pack(outcome.correct, outcome.id, outcome.label)
+        self._hits[condition] = CorrectBits.pack(outcome.correct, outcome.id, outcome.label)
         self._rows[condition] = Score(
             corruption=condition.corruption,
             severity=condition.severity,

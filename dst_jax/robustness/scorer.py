@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness import images
-from dst_jax.robustness.engine import Engine, Network, Outcome
+from dst_jax.robustness.engine import Engine, Network, Predictions
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.suites import Plan
+from dst_jax.runtime.devices import Devices
 
 
 class Scorer:
@@ -34,7 +34,7 @@ class Scorer:
         self._clean = images.CleanImages(source, devices, size)
         self._count, self._labels = 0, np.zeros(0, np.int32)
 
-    def clean(self, networks: Sequence[Network]) -> list[Outcome]:
+    def clean(self, networks: Sequence[Network]) -> list[Predictions]:
         """The outcome of the clean images, a network each."""
         outcomes = self._engine.score(networks, self._clean(), [CLEAN])[CLEAN]
         self._count, self._labels = len(outcomes[0].id), outcomes[0].label
@@ -51,7 +51,7 @@ class Scorer:
         missing: Mapping[str, Collection[Condition]],
         data_dir: Any,
         cache_dir: Any,
-    ) -> Iterator[tuple[Condition, dict[str, Outcome]]]:
+    ) -> Iterator[tuple[Condition, dict[str, Predictions]]]:
         """Yields each condition that is missing of any network, with the outcomes of those."""
         wanted: dict[Condition, tuple[str, ...]] = {}
         for condition in self._plan.conditions:
@@ -76,7 +76,7 @@ class Scorer:
 
     def _of_prepared(
         self, networks: Sequence[Network], condition: Condition, data_dir: Any, cache_dir: Any
-    ) -> list[Outcome]:
+    ) -> list[Predictions]:
         assert self._source.dataset is not None
         batches = images.prepared_batches(
             self._source.dataset,

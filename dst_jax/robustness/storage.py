@@ -1,6 +1,6 @@
 """The files of results: `robustness.csv`, `.npz` and `.json` in one directory, which may hold many.
 
-The CSV has a row a condition (`records.Score`), the NPZ which images were right, the JSON whose
+The CSV has a row per condition (`records.Score`), the NPZ which images were right, the JSON whose
 scores they are, the names and the means that follow. Each is replaced whole; the CSV comes last and
 says what is done. Nothing is unpickled, no JAX. Called by `result_writer` every few seconds, and by
 the report.
@@ -27,16 +27,16 @@ from dst_jax.robustness.files import (
     read_hits,
     read_rows,
 )
-from dst_jax.robustness.records import Fingerprint, Hits, Score, Setting
+from dst_jax.robustness.records import CorrectBits, Fingerprint, Score, Setting
 from dst_jax.robustness.result import Result
-from dst_jax.workdir import write_bytes, write_json, write_text
+from dst_jax.runtime.run_dir import write_bytes, write_json, write_text
 
 
 class Stored(NamedTuple):
     """What a directory holds.
 
     Attributes:
-      results: one a setting, in the order of the table.
+      results: one per setting, in the order of the table.
       model: whose scores they are; None where an older version, or nobody, wrote it down.
       problems: what could not be read, in sentences; empty unless it was asked to go on.
     """
@@ -180,13 +180,15 @@ def write(path: Path, results: Iterable[Result], model: Fingerprint | None = Non
 
 
 def _results(
-    rows: Iterable[Score], hits: Mapping[Key, Hits], facts: Mapping[Setting, Mapping[str, Any]]
+    rows: Iterable[Score],
+    hits: Mapping[Key, CorrectBits],
+    facts: Mapping[Setting, Mapping[str, Any]],
 ) -> tuple[list[Result], int]:
     """The results, and the number of rows that their records contradict: those are left out.
 
     No crash leaves such a row, as a score never changes; it is scored again.
     """
-    members: dict[Setting, list[tuple[Score, Hits | None]]] = {}
+    members: dict[Setting, list[tuple[Score, CorrectBits | None]]] = {}
     known: dict[Setting, str] = {}  # of rows of an older version the records know the images
     # A table without the column of images may lie beside records that have it.
     loose = {(setting._replace(images=""), c): record for (setting, c), record in hits.items()}
@@ -220,7 +222,7 @@ def _results(
     return results, contradicted
 
 
-def _agrees(row: Score, hits: Hits) -> bool:
+def _agrees(row: Score, hits: CorrectBits) -> bool:
     """Whether a record is that of a row."""
     if hits.bits.dtype != np.uint8 or hits.bits.shape != (-(-row.n // 8),):
         return False

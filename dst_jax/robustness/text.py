@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def table(result: "Result") -> str:
-    """Accuracies in percent, a row a corruption, then the means and what they are of."""
+    """Accuracies in percent, a row per corruption, then the means and what they are of."""
     setting, levels = result.setting, result.severities
     rows = {row.condition: row for row in result.scores}
     where = [result.dataset or "images without a name", f"{result.n:,} images", setting.source]

@@ -5,17 +5,18 @@ themselves are in `algorithms`.
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import optax
 
 from dst_jax.sparsity import (
     algorithms,
+    base_updater,
     config_keys,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    traits,
 )
 
 ALGORITHM_REGISTRY: dict[str, type] = {
@@ -107,9 +108,9 @@ def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | 
         raise ValueError(
             f"update_start_step: found {start}; expected at most update_end_step, {end}"
         )
-    # The phases of AC/DC begin where they are told to, not at multiples of anything.
-    changes = getattr(algorithm, "changes_masks", True)  # a class of JaxPruner's does not say
-    needs_multiple = changes and not issubclass(algorithm, algorithms.ACDC)
+    needs_multiple = all(
+        traits.of(algorithm, name) for name in ("changes_masks", "updates_at_multiples")
+    )
     if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
         raise ValueError(
             f"update_freq: found no multiple of {freq} from update_start_step {start} to "
@@ -143,18 +144,19 @@ def _drop_fraction_fn(
     return optax.cosine_decay_schedule(first, end, alpha=floor / first)
 
 
-def _distribution_fn(config: dict[str, Any]) -> Any:
-    """Binds the distribution function, taking its keys out of the config."""
+def _distribution(config: dict[str, Any]) -> sparsity_distributions.Distribution:
+    """Returns the distribution of a config, taking its keys out of it."""
     dist_type = config.pop("dist_type", None)
     if dist_type not in _DISTRIBUTIONS:
         raise ValueError(f"dist_type: {dist_type} is not supported. Use `erk` or `uniform`")
     if config.get("sparsity") is None:
         raise ValueError("sparsity: found none; expected a number in [0, 1]")
-    bound = {"sparsity": config.pop("sparsity")}
-    for key in ("filter_fn", "custom_sparsity_map"):
-        if value := config.pop(key, None):
-            bound[key] = value
-    return functools.partial(_DISTRIBUTIONS[dist_type], **bound)
+    return sparsity_distributions.Distribution(
+        _DISTRIBUTIONS[dist_type],
+        sparsity=config.pop("sparsity"),
+        filter_fn=config.pop("filter_fn", None),
+        custom_sparsity_map=config.pop("custom_sparsity_map", None),
+    )
 
 
 def create_updater_from_config(sparsity_config: Any) -> Any:
@@ -190,17 +192,17 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
     """
     config = config_keys.plain(sparsity_config)
     name = str(config.pop("algorithm", None))
-    if ALGORITHM_REGISTRY.get(name) is algorithms.NoPruning:
-        return algorithms.NoPruning()
-    algorithm = _algorithm(name)
-    config = config_keys.of_updater(config, fields_of(name))
+    algorithm, fields = _algorithm(name), fields_of(name)
+    if traits.of(algorithm, "is_dense"):
+        own = fields - {field.name for field in dataclasses.fields(base_updater.BaseUpdater)}
+        return algorithm(**{key: config[key] for key in own & config.keys()})
+    config = config_keys.of_updater(config, fields)
 
-    is_global = issubclass(algorithm, algorithms.GlobalPruningMixin)
-    distribution_fn = None
-    if is_global:
-        config.pop("dist_type", None)
+    distribution = None
+    if traits.of(algorithm, "has_distribution"):
+        distribution = _distribution(config)
     else:
-        distribution_fn = _distribution_fn(config)
+        config.pop("dist_type", None)
     config = {key: value for key, value in config.items() if value is not None}
     pattern = config_keys.sparsity_type(config.pop("sparsity_type", None))
     config_keys.check_pattern(name, algorithm, pattern)
@@ -209,8 +211,8 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
 
     freq, start, end = (config.pop(key, None) for key in _SCHEDULE_KEYS)
     drop = {key: config.pop(key, None) for key in _DROP_KEYS}
-    if issubclass(algorithm, algorithms.SET) and "drop_fraction_fn" not in config:
+    if "drop_fraction_fn" in fields - config.keys():
         config["drop_fraction_fn"] = _drop_fraction_fn(end, **drop)
-    if not is_global:
-        config["sparsity_distribution_fn"] = distribution_fn
+    if distribution is not None:
+        config["sparsity_distribution_fn"] = distribution
     return algorithm(scheduler=_scheduler(algorithm, start, end, freq), **config)

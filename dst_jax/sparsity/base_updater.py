@@ -7,7 +7,6 @@ from inside its compiled step, or lets `wrap_optax` do that.
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ SparsityDistributionFnType = Callable[..., Any]
 _DEFAULT_SEED = 8
 _NO_UPDATES = sparsity_schedules.NoUpdateSchedule()
 _UNSTRUCTURED = sparsity_types.Unstructured()
-_NOTHING_REMOVED = functools.partial(sparsity_distributions.uniform, sparsity=0.0)
+_NOTHING_REMOVED = sparsity_distributions.Distribution(sparsity_distributions.uniform, sparsity=0.0)
 
 
 class SparseState(NamedTuple):
@@ -73,7 +72,8 @@ class BaseUpdater(Traits):
       skip_gradients: whether a mask update replaces the optimizer's step on that batch.
       is_sparse_gradients: whether the optimizer sees masked gradients.
       sparsity_type: the pattern of the masks.
-      sparsity_distribution_fn: params -> tree of sparsities; None for algorithms without one.
+      sparsity_distribution_fn: params -> tree of sparsities, such as a
+        `sparsity_distributions.Distribution`; None for algorithms without one.
       rng_seed: a PRNG key or an integer. Pass one that differs between runs: None is JaxPruner's
         fixed PRNGKey(8), which makes the random choices of all runs the same.
       use_packed_masks: whether masks are stored as bits (1/8 of the memory).
@@ -160,6 +160,9 @@ class BaseUpdater(Traits):
 
         return map_masks(create, sparsities, scores)
 
+    def _distribution(self) -> sparsity_distributions.Distribution:
+        return sparsity_distributions.Distribution.of(self.sparsity_distribution_fn)
+
     def _is_unstructured(self) -> bool:
         """Whether each weight is ranked on its own, by the ordinary rule."""
         return self.topk_fn is mask_calculator.topk_mask_calculator
@@ -191,8 +194,8 @@ class BaseUpdater(Traits):
           grads: the dense (unmasked) gradients, averaged over devices.
           **kwargs: passed on to `calculate_scores`.
         """
-        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
-        return self._settle_moments(sparse_state, chosen, restarts, params)
+        chosen, reinit_masks = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._reset_moments(sparse_state, chosen, reinit_masks, params)
 
     def _choose_masks(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
@@ -201,7 +204,7 @@ class BaseUpdater(Traits):
 
         Returns:
           The state with new masks but the old inner state, and masks of the weights that stay
-          active but go on from zero (None: none do).
+          active but restart from zero (None: none do).
         """
         sparsities = self.scheduler.get_sparsity_at_step(
             sparse_state.target_sparsities, sparse_state.count
@@ -210,33 +213,33 @@ class BaseUpdater(Traits):
         masks = self._store(self.create_masks(scores, sparsities))
         return sparse_state._replace(masks=masks), None
 
-    def _no_restarts(self, sparse_state: SparseState, params: Any) -> Any:
+    def _no_reinit(self, sparse_state: SparseState, params: Any) -> Any:
         """The second result of `_choose_masks` on a step without an update."""
         del sparse_state, params
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: SparseState,
         chosen: SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> SparseState:
         """The second half of an update: what the new masks do to the optimizer's moments.
 
-        Elementwise, so that in a compiled step it becomes part of the optimizer's own arithmetic.
+        Elementwise, so that a compiled step can fuse it with the optimizer's arithmetic.
 
         Args:
           before: the state before the update.
           chosen: the first result of `_choose_masks`.
-          restarts: its second result.
+          reinit_masks: its second result.
           params: the params.
           is_update: bool scalar, may be traced; where it is False nothing may change.
 
         Returns:
-          `chosen` with the inner state to go on with; here, as it was.
+          `chosen` with the new inner state; here, unchanged.
         """
-        del before, restarts, params, is_update
+        del before, reinit_masks, params, is_update
         return chosen
 
     def update_params_and_state(
@@ -244,8 +247,8 @@ class BaseUpdater(Traits):
     ) -> tuple[Any, SparseState]:
         """One whole mask update: new masks and what they do to the weights.
 
-        `update_state` followed by `post_gradient_update`, and in between what only this method can
-        do: set weights to zero that were dropped and regrown at once (`regrow_same="zero"`).
+        `update_state` followed by `post_gradient_update`. Only this method can also set weights to
+        zero that were dropped and regrown at once (`regrow_same="zero"`).
 
         Args:
           sparse_state: the state.
@@ -256,21 +259,21 @@ class BaseUpdater(Traits):
         Returns:
           The params, masked by the new masks, and the new state.
         """
-        state, restarts = self._updated(sparse_state, params, grads, **kwargs)
-        return self.post_gradient_update(zero_weights(params, restarts), state), state
+        state, reinit_masks = self._updated(sparse_state, params, grads, **kwargs)
+        return self.post_gradient_update(zero_weights(params, reinit_masks), state), state
 
-    def has_halves(self) -> bool:
+    def is_two_phase(self) -> bool:
         """Whether `update_state` is the two halves; a subclass may have one of its own."""
         return type(self).update_state is BaseUpdater.update_state
 
     def _updated(
         self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
     ) -> tuple[SparseState, Any]:
-        """`update_state`, and the restarts of `_choose_masks`."""
-        if not self.has_halves():
+        """`update_state`, and the reinit masks of `_choose_masks`."""
+        if not self.is_two_phase():
             return self.update_state(sparse_state, params, grads, **kwargs), None
-        chosen, restarts = self._choose_masks(sparse_state, params, grads, **kwargs)
-        return self._settle_moments(sparse_state, chosen, restarts, params), restarts
+        chosen, reinit_masks = self._choose_masks(sparse_state, params, grads, **kwargs)
+        return self._reset_moments(sparse_state, chosen, reinit_masks, params), reinit_masks
 
     def wrap_optax(
         self, inner: optax.GradientTransformation

@@ -59,7 +59,7 @@ def of_updater(config: dict[str, Any], fields: set[str]) -> dict[str, Any]:
     if (library := config.pop("library", "dst_jax")) != "dst_jax":
         raise ValueError(
             f"library: found {library}; expected dst_jax, or a call of "
-            "sparsity.original.create_updater_from_config, which makes its updaters"
+            "sparsity.jaxpruner_bridge.create_updater_from_config, which makes its updaters"
         )
     if (initial := config.pop("initial_mask", "random")) != "random":
         raise ValueError(
@@ -162,10 +162,7 @@ def check_pattern(name: str, algorithm: Any, pattern: sparsity_types.SparsityTyp
     Raises:
       ValueError: it cannot.
     """
-    supported = (
-        sparsity_types.Unstructured,
-        *getattr(algorithm, "patterns", traits.Traits.patterns),
-    )
+    supported = (sparsity_types.Unstructured, *traits.of(algorithm, "patterns"))
     if isinstance(pattern, supported):
         return
     raise ValueError(

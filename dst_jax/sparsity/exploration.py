@@ -1,4 +1,4 @@
-"""How much of a network sparse training has tried so far: the ITOP rates.
+"""Exploration of sparse training: the share of weights active at least once (ITOP rates).
 
 Definitions after Liu et al. 2021 (In-Time Over-Parameterization). NumPy masks in, shares out.
 Called by training loops for their log, and after training.
@@ -12,7 +12,7 @@ import numpy as np
 def rates(masks: Sequence[np.ndarray], union: Sequence[np.ndarray]) -> dict[str, float]:
     """The ITOP rates: the share of the maskable weights that have been active so far.
 
-    Layers that are full count as explored, and raise the first rate at low sparsity; the second
+    Dense layers count as explored, which raises the first rate at low sparsity; the second rate
     leaves them out.
 
     Args:

@@ -1,7 +1,7 @@
 """Arithmetic on NumPy arrays as large as a network: in chunks that stay in cache, in threads.
 
 NumPy lets threads run together, and an intermediate result as large as a network costs more than
-the arithmetic. Called where NumPy arrays get special care: `host_ranking`, `mask_trees`,
+the arithmetic. Called where NumPy arrays are treated apart: `topk`, `mask_trees`,
 `optimizer_state` and the engine in `algorithms/sparse_trainers`. JAX arrays take the plain way.
 """
 

@@ -1,6 +1,6 @@
 """Masks of one layer from scores and a sparsity: unstructured, n:m, blocks, channels.
 
-JaxPruner's functions, on top of the exact top-k in `ranking`; that one ranks whole trees at once
+JaxPruner's functions, on top of the exact top-k in `topk`; that one ranks whole trees at once
 and is what the updaters call. Pure, and work inside jit.
 """
 
@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.sparsity import sparsity_types
-from dst_jax.sparsity.ranking import MASK_DTYPE, exact_topk
-from dst_jax.sparsity.thresholds import ranking_key
+from dst_jax.sparsity.topk import MASK_DTYPE, exact_topk, ranking_key
 
 TopKFnType = Callable[..., jax.Array]
 

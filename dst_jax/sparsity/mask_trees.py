@@ -2,7 +2,7 @@
 
 A tree of masks looks like the params, with None for every layer that has no mask; None is a leaf
 here, never an empty subtree. Trees of NumPy arrays stay NumPy arrays. Used by the updaters; how a
-mask is chosen is in `ranking`.
+mask is chosen is in `topk`.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import host_arrays, ranking
+from dst_jax.sparsity import host_arrays, topk
 
 
 def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
@@ -46,7 +46,7 @@ def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any
     Args:
       scores: a tree of arrays.
       counts: the same tree with the number to mark, or None for no mask.
-      tie_key: see `ranking.topk_masks`.
+      tie_key: see `topk.topk_masks`.
 
     Returns:
       The tree of uint8 masks and None.
@@ -56,9 +56,7 @@ def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any
     layers = [
         (s, k) for s, k in zip(treedef.flatten_up_to(scores), wanted, strict=True) if k is not None
     ]
-    masks = iter(
-        ranking.topk_masks([s for s, _ in layers], [k for _, k in layers], tie_key=tie_key)
-    )
+    masks = iter(topk.topk_masks([s for s, _ in layers], [k for _, k in layers], tie_key=tie_key))
     return treedef.unflatten([None if k is None else next(masks) for k in wanted])
 
 
@@ -74,9 +72,9 @@ def topk_jointly(scores: list[Any], k: Any, candidates: list[Any] | None = None)
       One uint8 mask a layer.
     """
     # Each layer's best stays in any case; its score of infinity costs others their place.
-    best = ranking.topk_masks(scores, [1] * len(scores), candidates=candidates)
+    best = topk.topk_masks(scores, [1] * len(scores), candidates=candidates)
     raised = host_arrays.each(_raise_best, best, scores)
-    return ranking.topk_masks(raised, k, candidates=candidates, joint=True)
+    return topk.topk_masks(raised, k, candidates=candidates, joint=True)
 
 
 def _raise_best(best: Any, scores: Any) -> Any:
@@ -105,6 +103,6 @@ def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
     return param * (_unpack(mask, param) if is_packed else mask)
 
 
-def zero_weights(params: Any, restarts: Any) -> Any:
+def zero_weights(params: Any, reinit_masks: Any) -> Any:
     """Sets the weights to zero where the masks are 1; None marks none."""
-    return map_masks(lambda r, p: p if r is None else p * (1 - r), restarts, params)
+    return map_masks(lambda r, p: p if r is None else p * (1 - r), reinit_masks, params)

@@ -2,7 +2,7 @@
 
 Moments are the parts of an optimizer state that look like the params: momentum, Adam's two
 moments, accumulated gradients. Called by the updaters; knows no optimizer by name, so chains,
-`masked`, `multi_transform`, `MultiSteps`, `inject_hyperparams` and optimizers of tomorrow work.
+`masked`, `multi_transform`, `MultiSteps`, `inject_hyperparams` and new optimizers work.
 """
 
 from typing import Any
@@ -93,7 +93,7 @@ def fill_second_moments(state: Any, fresh: Any, settled: Any, when: Any = True) 
     Args:
       state: any optax state, or None.
       fresh: a tree like the params with a mask [...] of the new weights, or None.
-      settled: the same tree, the weights whose moments go on.
+      settled: the same tree, the weights that keep their moments.
       when: bool scalar, may be traced; False changes nothing.
 
     Returns:
@@ -154,7 +154,7 @@ def _children(node: Any) -> list[Any]:
 
 
 def freeze_moments(is_frozen: Any, before: Any, after: Any, params: Any) -> Any:
-    """Undoes one optimizer step in the moments, but lets schedules move on.
+    """Undoes one optimizer step in the moments, but not in the schedules.
 
     A state that holds moments (Adam's, say) goes back as a whole, with its own counter and all
     that it wraps, because that counter says how many gradients the moments have seen. Everything
@@ -167,7 +167,7 @@ def freeze_moments(is_frozen: Any, before: Any, after: Any, params: Any) -> Any:
       params: the params, for their structure.
 
     Returns:
-      The state to go on with.
+      The combined state.
     """
 
     def holds_moments(node: Any) -> bool:

@@ -1,9 +1,13 @@
 """How sparse each layer becomes: uniform, Erdos-Renyi-Kernel, and exact integer counts.
 
+A `Distribution` is one of the rules with the sparsity that it is to reach; an updater holds one.
 Everything here runs on the host in float64 and only reads shapes, so it works while a program is
 traced. Used by the updaters; nothing here knows scores or masks.
 """
 
+import contextlib
+import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -171,19 +175,6 @@ def get_sparsities_erdos_renyi(
     }
 
 
-def requested_sparsity(distribution_fn: Any) -> float | None:
-    """Returns the one overall sparsity that a distribution function was bound to, if any."""
-    try:
-        parameters = inspect.signature(distribution_fn).parameters
-    except (TypeError, ValueError):
-        return None
-    bound = {name: parameter.default for name, parameter in parameters.items()}
-    sparsity = bound.get("sparsity")
-    if bound.get("custom_sparsity_map") or not isinstance(sparsity, (int, float)):
-        return None
-    return float(sparsity)
-
-
 def active_counts(params: Any, sparsities: Any, sparsity: float | None = None) -> Any:
     """Turns layer sparsities into exact numbers of active weights that add up.
 
@@ -237,3 +228,69 @@ def _repaired(exact: list[float], sizes: list[int], total: int) -> list[int]:
         for index in order[: abs(missing)]:
             counts[index] += step
     return counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """A rule bound to a sparsity: what `sparsity_distribution_fn` of an updater holds.
+
+    A call is JaxPruner's: params, and keywords that take the place of its own.
+
+    Attributes:
+      rule: `uniform`, `erk`, or another function (params, **keywords) -> tree of sparsities.
+      sparsity: overall share of weights to remove; None: the rule has one of its own, or none.
+      filter_fn: see `uniform`; None: the rule's default.
+      custom_sparsity_map: see `uniform`.
+    """
+
+    rule: Callable[..., Any]
+    sparsity: Any = None
+    filter_fn: FilterFnType | None = None
+    custom_sparsity_map: CustomSparsityMapType | None = None
+
+    def __post_init__(self):
+        # What `inspect.signature` finds is that of a `functools.partial`, as in JaxPruner.
+        with contextlib.suppress(TypeError, ValueError):
+            signature = inspect.signature(functools.partial(self.rule, **self._bound))
+            object.__setattr__(self, "__signature__", signature)
+
+    @classmethod
+    def of(cls, function: Any) -> "Distribution":
+        """Returns the distribution that a function is: itself, a `functools.partial`, or any."""
+        if isinstance(function, cls):
+            return function
+        bound = function.keywords if isinstance(function, functools.partial) else {}
+        return cls(
+            function,
+            sparsity=bound.get("sparsity"),
+            custom_sparsity_map=bound.get("custom_sparsity_map"),
+        )
+
+    @property
+    def _bound(self) -> dict[str, Any]:
+        fields = ("sparsity", "filter_fn", "custom_sparsity_map")
+        return {name: value for name in fields if (value := getattr(self, name)) is not None}
+
+    def __call__(self, params: Any, **keywords: Any) -> Any:
+        """Returns the sparsities, with keywords of the rule in place of this object's."""
+        return self.rule(params, **{**self._bound, **keywords})
+
+    def sparsities(self, params: Any) -> Any:
+        """Returns the tree of floats, None for layers without a mask."""
+        return self(params)
+
+    def counts(self, params: Any) -> Any:
+        """Returns the tree of exact numbers of active weights, None for layers without a mask."""
+        return active_counts(params, self.sparsities(params), self.requested)
+
+    @property
+    def requested(self) -> float | None:
+        """The one sparsity of all layers together; None if there is no such number."""
+        if self.custom_sparsity_map or not isinstance(self.sparsity, (int, float)):
+            return None
+        return float(self.sparsity)
+
+
+def requested_sparsity(distribution_fn: Any) -> float | None:
+    """Returns the one overall sparsity that a distribution was bound to, if any."""
+    return Distribution.of(distribution_fn).requested

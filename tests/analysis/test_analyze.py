@@ -9,17 +9,18 @@ import pytest
 import runs
 
 from dst_jax import models, saved_run
-from dst_jax.analysis import analyze, parts
+from dst_jax.analysis import analyze, measurements
+from dst_jax.config.options import ANALYSES
 from dst_jax.errors import UserError
-from dst_jax.options import ANALYSES
-from dst_jax.workdir import read_arrays
+from dst_jax.runtime.run_dir import read_arrays
+from dst_jax.training import build
 
 SMALL = {"analysis.images": 24, "analysis.heat_map_step": 10, "analysis.radii": (0, 40)}
 
 
 def run_of(workdir, config):
     """A run that was never trained: fresh weights, random masks of half of them."""
-    model = saved_run.create_model(config)
+    model = build.model(config)
     variables = models.init(model, 0, (32, 32, 3))
     draw = np.random.default_rng(0)
     masks = jax.tree.map(
@@ -59,10 +60,9 @@ def test_everything_is_written_once(tmp_path, cache_dir, config):
 
     curves = read_arrays(tmp_path / "analysis" / "attenuation.npz")
     # Nothing removed: the accuracy of the network; everything removed: one answer for all.
-    images, labels = (
-        part[:24]
-        for part in parts.data.load_arrays(parts.data.get("digits"), "test", None, cache_dir)
-    )
+    digits = measurements.data.get("digits")
+    both = measurements.data.load_arrays(digits, "test", None, cache_dir)
+    images, labels = (part[:24] for part in both)
     said = np.argmax(run.predict(images), -1)
     assert curves["low"][0] == curves["high"][0] == np.mean(said == labels)
     empty = int(np.argmax(run.predict(np.zeros((1, 32, 32, 3), np.uint8)), -1)[0])
@@ -117,19 +117,19 @@ def test_what_is_missing_damaged_or_of_other_settings_is_redone(tmp_path, cache_
 def test_the_passes_that_progress_counts_on_are_those_that_are_made(
     tmp_path, cache_dir, config, part, monkeypatch
 ):
-    monkeypatch.setattr(parts.corruption_spectra, "_FOUND", {})
+    monkeypatch.setattr(measurements.corruption_spectra, "_FOUND", {})
     told = []
-    work = parts.Analysis(
+    work = measurements.Analysis(
         config, run_of(tmp_path, config), None, cache_dir, lambda: told.append(part)
     )
     arguments = ({}, lambda arrays: None) if part == "heat_map" else ()
     getattr(work, part)(*arguments)
-    assert len(told) == work.passes(part, {})
+    assert len(told) == work.num_passes(part, {})
 
 
 def test_an_older_config_gets_the_defaults(config):
-    assert parts.options_of({})["images"] == 256
-    assert parts.options_of(config)["images"] == 24
+    assert measurements.options_of({})["images"] == 256
+    assert measurements.options_of(config)["images"] == 24
 
 
 def test_a_layer_that_is_not_there(tmp_path, cache_dir, config):
@@ -140,5 +140,5 @@ def test_a_layer_that_is_not_there(tmp_path, cache_dir, config):
 
 def test_first_image_of_each_class():
     labels, weights = np.array([3, 3, 1, 7, 0]), np.array([1, 1, 1, 0, 1])
-    assert parts.first_of_each(labels, weights, 9).tolist() == [0, 2, 4]
-    assert parts.first_of_each(labels, weights, 2).tolist() == [0, 2]
+    assert measurements.first_of_each(labels, weights, 9).tolist() == [0, 2, 4]
+    assert measurements.first_of_each(labels, weights, 2).tolist() == [0, 2]

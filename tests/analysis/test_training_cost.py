@@ -1,5 +1,7 @@
 """Training FLOPs of every method, added up by hand, and against published numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,3 +154,65 @@ def test_n_by_m_is_whole_from_the_first_update_on(algorithm, steps_at_the_end):
     passes = (steps_at_the_end * F + (100 - steps_at_the_end)) / 100
     weights = 1.0 if algorithm.endswith("ste") else passes
     assert found == pytest.approx((2 * passes + weights) / 3)
+
+
+# --- algorithms that a user registers: what they say of themselves is what counts ---
+
+
+@dataclasses.dataclass
+class Constant(sparsity.BaseUpdater):
+    """An algorithm of nobody's family."""
+
+    changes_density = False
+    dense_gradients = "updates"
+
+
+@dataclasses.dataclass
+class Always(Constant):
+    dense_gradients = "always"
+
+
+@dataclasses.dataclass
+class Wide(Constant):
+    dense_gradients = ""
+    backward_ratio: float = 3.0
+
+
+@dataclasses.dataclass
+class Halfway(Constant):
+    dense_gradients = ""
+
+    def density_progress(self, latest):
+        return np.where(latest < 50, 0.5, 1.0)
+
+
+@dataclasses.dataclass
+class EveryStep(sparsity.BaseUpdater):
+    changes_masks = False
+
+
+RISING = [1 - (1 - np.clip(step - 9, 0, 70) / 70) ** 3 for step in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "expected"),
+    [
+        (Constant, F, F + 8 * (1 - F) / 300),
+        (Always, F, (2 * F + 1) / 3),
+        (Wide, F, (2 * F + 0.75) / 3),
+        (Halfway, 1.0, F + 0.5 * (1 - F) * 51 / 100),
+        (EveryStep, 1.0, 1 - (1 - F) * np.mean(RISING)),
+    ],
+)
+def test_a_registered_algorithm_is_asked(kind, first, expected, monkeypatch):
+    monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, "own", kind)
+    assert ratio("own", first=first, backward=0.75) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "base", ["mest_g", "granet_g", "gmp", "topkast", "magnitude_ste", "saliency", "snfs"]
+)
+def test_a_registered_subclass_costs_what_its_base_does(base, monkeypatch):
+    kind = dataclasses.dataclass(type("Own", (sparsity.ALGORITHM_REGISTRY[base],), {}))
+    monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, "own", kind)
+    assert ratio("own", first=0.8, backward=0.5) == ratio(base, first=0.8, backward=0.5)

@@ -94,8 +94,10 @@ def test_training_clips_are_a_function_of_seed_and_step(ucf101):
         pipeline = data.StreamPipeline(
             TINY, ucf101, batch_size=3, seed=seed, augment="clip_crop_flip"
         )
-        feeds = [jax.tree.map(np.asarray, pipeline.feed(s)) for s in range(first, first + steps)]
-        batch = pipeline.draw(pipeline.feed(first + steps - 1), first + steps - 1)
+        feeds = [
+            jax.tree.map(np.asarray, pipeline.host_inputs(s)) for s in range(first, first + steps)
+        ]
+        batch = pipeline.batch(pipeline.host_inputs(first + steps - 1), first + steps - 1)
         assert batch["image"].shape == (3, 4, 12, 12, 3)
         pipeline.close()
         return feeds

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from dst_jax.data import augmentation, image_operations, policies
+from dst_jax.data import augmentation, autoaugment, image_operations
 
 FILL = (124, 116, 104)
 COUNT = 24
@@ -104,7 +104,7 @@ def within_five_sigma(found, probability, count):
 
 
 def test_randaugment_draws_every_operation_alike_and_applies_half():
-    draw = jax.jit(jax.vmap(lambda key: policies.randaugment_draw(key, 1, 9.0)))
+    draw = jax.jit(jax.vmap(lambda key: autoaugment.randaugment_draw(key, 1, 9.0)))
     choices, applied, strengths, signs = map(np.asarray, draw(KEYS))
     shares = np.bincount(choices, minlength=15) / len(choices)
     assert len(shares) == 15
@@ -116,7 +116,7 @@ def test_randaugment_draws_every_operation_alike_and_applies_half():
     assert strengths.max() == 10
     assert within_five_sigma((strengths == 10).mean(), 0.02275, len(choices))
     assert within_five_sigma((strengths < 8.5).mean(), 0.15866, len(choices))
-    other = np.asarray(jax.vmap(lambda key: policies.randaugment_draw(key, 0, 9.0))(KEYS)[0])
+    other = np.asarray(jax.vmap(lambda key: autoaugment.randaugment_draw(key, 0, 9.0))(KEYS)[0])
     assert within_five_sigma((other == choices).mean(), 1 / 15, len(choices))
 
 
@@ -132,31 +132,33 @@ def test_strengths_are_those_of_timms_increasing_set():
         **dict.fromkeys(image_operations.BLENDS, 0.19),
         **dict.fromkeys(("autocontrast", "equalize", "invert"), 0.0),
     }
-    for number, name in enumerate(policies.RANDAUGMENT):
-        value = policies.randaugment_value(number, jnp.float32(9.0), jnp.float32(-1.0), (33, 40, 3))
+    for number, name in enumerate(autoaugment.RANDAUGMENT):
+        value = autoaugment.randaugment_value(
+            number, jnp.float32(9.0), jnp.float32(-1.0), (33, 40, 3)
+        )
         assert float(value) == pytest.approx(expected[name], rel=1e-5), name
-    bits = policies.randaugment_value(
-        policies.RANDAUGMENT.index("posterize"), jnp.float32(10), jnp.float32(1), (33, 40, 3)
+    bits = autoaugment.randaugment_value(
+        autoaugment.RANDAUGMENT.index("posterize"), jnp.float32(10), jnp.float32(1), (33, 40, 3)
     )
     assert float(bits) == 1  # Pillow refuses to keep none
-    floor = policies.randaugment_value(
-        policies.RANDAUGMENT.index("color"), jnp.float32(10), jnp.float32(-1), (33, 40, 3)
+    floor = autoaugment.randaugment_value(
+        autoaugment.RANDAUGMENT.index("color"), jnp.float32(10), jnp.float32(-1), (33, 40, 3)
     )
     assert float(floor) == pytest.approx(0.1)
 
 
 def test_randaugment_is_its_layers_one_after_the_other(images):
     keys = KEYS[:COUNT]
-    together = jax.jit(jax.vmap(lambda image, key: policies.randaugment(image, key, 2, 9.0, FILL)))(
-        images, keys
-    )
+    together = jax.jit(
+        jax.vmap(lambda image, key: autoaugment.randaugment(image, key, 2, 9.0, FILL))
+    )(images, keys)
     for index in range(COUNT):
         image = images[index]
         for layer in range(2):
-            choice, applied, strength, sign = policies.randaugment_draw(keys[index], layer, 9.0)
-            value = policies.randaugment_value(choice, strength, sign, image.shape)
+            choice, applied, strength, sign = autoaugment.randaugment_draw(keys[index], layer, 9.0)
+            value = autoaugment.randaugment_value(choice, strength, sign, image.shape)
             if applied:
-                name = policies.RANDAUGMENT[int(choice)]
+                name = autoaugment.RANDAUGMENT[int(choice)]
                 image = by_pillow(image.astype(np.uint8), name, float(value))
         difference = np.abs(np.asarray(together[index]).astype(int) - image)
         assert np.median(difference) == 0  # equalize may spread one level's rounding
@@ -165,17 +167,19 @@ def test_randaugment_is_its_layers_one_after_the_other(images):
 
 def test_augmix_is_algorithm_1_with_pillow(images):
     keys, severity = KEYS[:6], 3.0
-    found = jax.jit(jax.vmap(lambda image, key: policies.augmix(image, key, severity)))(
+    found = jax.jit(jax.vmap(lambda image, key: autoaugment.augmix(image, key, severity)))(
         images[4:10], keys
     )
     for index, key in enumerate(keys):
-        weights, share, lengths = policies.augmix_shares(key)
+        weights, share, lengths = autoaugment.augmix_shares(key)
         mixture = 0.0
         for chain in range(3):
             image = images[4 + index]
             for depth in range(int(lengths[chain])):
-                choice, value = policies.augmix_draw(key, 3 * chain + depth, severity, image.shape)
-                name = policies.AUGMIX[int(choice)]
+                choice, value = autoaugment.augmix_draw(
+                    key, 3 * chain + depth, severity, image.shape
+                )
+                name = autoaugment.AUGMIX[int(choice)]
                 image = _black_outside(image.astype(np.uint8), name, float(value))
             mixture = mixture + float(weights[chain]) * image
         expected = (1 - float(share)) * images[4 + index] + float(share) * mixture
@@ -193,7 +197,7 @@ def _black_outside(image, name, value):
 
 
 def test_augmix_draws_flat_shares_and_all_lengths():
-    weights, share, lengths = map(np.asarray, jax.jit(jax.vmap(policies.augmix_shares))(KEYS))
+    weights, share, lengths = map(np.asarray, jax.jit(jax.vmap(autoaugment.augmix_shares))(KEYS))
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     # One weight of a flat Dirichlet law of three is Beta(1, 2): P(w < x) = 1 - (1 - x)^2.
     for limit in (0.1, 0.3, 0.7):
@@ -205,12 +209,12 @@ def test_augmix_draws_flat_shares_and_all_lengths():
 
 
 def test_augmix_uses_no_corruption_of_imagenet_c_and_no_strength_beyond_its_severity():
-    assert not set(policies.AUGMIX) & {*image_operations.BLENDS, "invert", "solarize_add"}
-    draw = jax.vmap(lambda key: policies.augmix_draw(key, 4, 3.0, (30, 60, 3)))
+    assert not set(autoaugment.AUGMIX) & {*image_operations.BLENDS, "invert", "solarize_add"}
+    draw = jax.vmap(lambda key: autoaugment.augmix_draw(key, 4, 3.0, (30, 60, 3)))
     choices, values = map(np.asarray, jax.jit(draw)(KEYS))
     # whole numbers strictly below 30, 60/3 and 30/3 times 0.3
     bounds = {"rotate": 8, "shear_x": 0.09, "translate_x": 5, "translate_y": 2}
     for name, bound in bounds.items():
-        drawn = values[choices == policies.AUGMIX.index(name)]
+        drawn = values[choices == autoaugment.AUGMIX.index(name)]
         assert within_five_sigma((drawn > 0).mean(), (drawn != 0).mean() / 2, len(drawn))
         assert 0.8 * bound <= np.abs(drawn).max() <= bound

@@ -21,7 +21,7 @@ def make(augment="none", **options):
 
 
 def batch(pipeline, step, shard=(0, 1)):
-    return jax.jit(pipeline.draw, static_argnums=2)(pipeline.feed(step), step, shard)
+    return jax.jit(pipeline.batch, static_argnums=2)(pipeline.host_inputs(step), step, shard)
 
 
 def test_epoch_visits_every_example_once():
@@ -82,8 +82,8 @@ def test_step_is_the_whole_state():
 def test_shards_concatenate_to_the_global_batch():
     pipeline = make("crop_flip")
     whole = batch(pipeline, 9)
-    draw = jax.jit(lambda feed, index: pipeline.draw(feed, 9, (index, 4)))
-    shards = [draw(pipeline.feed(9), jnp.int32(i)) for i in range(4)]
+    draw = jax.jit(lambda feed, index: pipeline.batch(feed, 9, (index, 4)))
+    shards = [draw(pipeline.host_inputs(9), jnp.int32(i)) for i in range(4)]
     for name, value in whole.items():
         np.testing.assert_array_equal(np.concatenate([s[name] for s in shards]), value)
 
@@ -93,8 +93,8 @@ def test_four_devices_give_the_batch_of_one():
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     replicated = NamedSharding(mesh, PartitionSpec())
     pipeline = make("crop_flip", put=lambda tree: jax.device_put(tree, replicated))
-    draw = jax.jit(pipeline.draw, out_shardings=NamedSharding(mesh, PartitionSpec("data")))
-    got = draw(pipeline.feed(9), jnp.int32(9))
+    draw = jax.jit(pipeline.batch, out_shardings=NamedSharding(mesh, PartitionSpec("data")))
+    got = draw(pipeline.host_inputs(9), jnp.int32(9))
     assert len(got["image"].sharding.device_set) == 4
     jax.tree.map(np.testing.assert_array_equal, got, want)
 
@@ -104,28 +104,28 @@ def test_pmap_gives_the_batch_of_one():
     pipeline = make("crop_flip")
     want = batch(pipeline, 9)
     got = jax.pmap(
-        lambda feed, step: pipeline.draw(feed, step, (jax.lax.axis_index("data"), count)),
+        lambda feed, step: pipeline.batch(feed, step, (jax.lax.axis_index("data"), count)),
         axis_name="data",
         in_axes=(None, 0),
-    )(pipeline.feed(9), jnp.full((count,), 9))
+    )(pipeline.host_inputs(9), jnp.full((count,), 9))
     for name, value in want.items():
         np.testing.assert_array_equal(np.reshape(got[name], value.shape), value)
 
 
 def test_draw_runs_inside_a_loop_with_a_traced_step():
     pipeline = make("crop_flip")
-    assert [pipeline.chunk(step) for step in (0, 1, 5, 6)] == [6, 5, 1, 6]
+    assert [pipeline.steps_per_feed(step) for step in (0, 1, 5, 6)] == [6, 5, 1, 6]
 
     @jax.jit
     def total(feed, start):
         def body(carry):
             step, value = carry
-            return step + 1, value + pipeline.draw(feed, step)["label"].sum()
+            return step + 1, value + pipeline.batch(feed, step)["label"].sum()
 
         return jax.lax.while_loop(lambda carry: carry[0] < start + 3, body, (start, 0))[1]
 
     want = sum(int(batch(pipeline, step)["label"].sum()) for step in (6, 7, 8))
-    assert total(pipeline.feed(6), 6) == want
+    assert total(pipeline.host_inputs(6), 6) == want
 
 
 def test_mistakes_are_told():
@@ -134,4 +134,4 @@ def test_mistakes_are_told():
     with pytest.raises(UserError, match=r"data.augment: found resized_crop_flip"):
         make("resized_crop_flip")
     with pytest.raises(UserError, match="a multiple of 3"):
-        make().draw(make().feed(0), 0, (0, 3))
+        make().batch(make().host_inputs(0), 0, (0, 3))

@@ -36,8 +36,12 @@ def same(a, b):
 def test_cifar10_epoch_has_every_image_once(stream, shared_dir, cache_dir):
     images, labels = data.load_arrays(data.get("cifar10"), "train", shared_dir / "tfds", cache_dir)
     pipeline = stream("cifar10", batch_size=5_000, put=lambda tree: tree)
-    assert (pipeline.num_examples, pipeline.steps_per_epoch, pipeline.chunk(3)) == (50_000, 10, 1)
-    batches = [pipeline.feed(step) for step in range(10)]
+    assert (pipeline.num_examples, pipeline.steps_per_epoch, pipeline.steps_per_feed(3)) == (
+        50_000,
+        10,
+        1,
+    )
+    batches = [pipeline.host_inputs(step) for step in range(10)]
 
     def fingerprints(batch_images, batch_labels):
         return [
@@ -49,7 +53,7 @@ def test_cifar10_epoch_has_every_image_once(stream, shared_dir, cache_dir):
     want = fingerprints(images, labels)
     assert seen != want
     assert sorted(seen) == sorted(want)
-    assert (pipeline.feed(10)["label"] != batches[0]["label"]).any()
+    assert (pipeline.host_inputs(10)["label"] != batches[0]["label"]).any()
 
 
 @pytest.mark.slow
@@ -60,21 +64,21 @@ def test_fresh_pipeline_goes_on_at_any_step(stream, name, augment):
     walked = stream(name, augment, batch_size=size)
     epoch = walked.steps_per_epoch
     steps = (epoch + 1, epoch + 2, epoch + 3)
-    batches = [walked.draw(walked.feed(step), step) for step in steps]
+    batches = [walked.batch(walked.host_inputs(step), step) for step in steps]
     fresh = stream(name, augment, batch_size=size)
-    same(fresh.draw(fresh.feed(steps[2]), steps[2]), batches[2])
-    same(fresh.draw(fresh.feed(steps[0]), steps[0]), batches[0])  # backwards
-    same(fresh.draw(fresh.feed(steps[0]), steps[0]), batches[0])  # again
-    same(fresh.draw(fresh.feed(steps[1]), steps[1]), batches[1])
+    same(fresh.batch(fresh.host_inputs(steps[2]), steps[2]), batches[2])
+    same(fresh.batch(fresh.host_inputs(steps[0]), steps[0]), batches[0])  # backwards
+    same(fresh.batch(fresh.host_inputs(steps[0]), steps[0]), batches[0])  # again
+    same(fresh.batch(fresh.host_inputs(steps[1]), steps[1]), batches[1])
     other = stream(name, augment, seed=6, batch_size=size)
-    assert (other.feed(steps[0])["label"] != batches[0]["label"]).any()
+    assert (other.host_inputs(steps[0])["label"] != batches[0]["label"]).any()
     fresh.close()
-    same(fresh.draw(fresh.feed(steps[1]), steps[1]), batches[1])
+    same(fresh.batch(fresh.host_inputs(steps[1]), steps[1]), batches[1])
 
 
 def test_epoch_ends_and_the_next_begins(stream):
-    walked = stream(batch_size=500, put=lambda tree: tree)  # two steps an epoch
-    feeds = [walked.feed(step) for step in range(3)]
+    walked = stream(batch_size=500, put=lambda tree: tree)  # two steps per epoch
+    feeds = [walked.host_inputs(step) for step in range(3)]
     assert (feeds[2]["label"] != feeds[0]["label"]).any()
     labels = np.concatenate([feed["label"] for feed in feeds[:2]])
     np.testing.assert_array_equal(np.bincount(labels, minlength=1000), np.ones(1000))
@@ -86,8 +90,11 @@ def test_two_processes_see_the_batches_of_one(stream, augment):
     one = stream(augment=augment, batch_size=24)
     two = [stream(augment=augment, batch_size=24, process=(i, 2)) for i in range(2)]
     for step in (0, 1, 7):
-        want = one.draw(one.feed(step), step)
-        parts = [pipeline.draw(pipeline.feed(step), step, (i, 2)) for i, pipeline in enumerate(two)]
+        want = one.batch(one.host_inputs(step), step)
+        parts = [
+            pipeline.batch(pipeline.host_inputs(step), step, (i, 2))
+            for i, pipeline in enumerate(two)
+        ]
         for name, value in want.items():
             np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), value)
 
@@ -97,7 +104,7 @@ def test_resized_crops_differ_between_epochs_and_keep_the_colours(stream):
     pipeline = stream(augment="resized_crop_flip", batch_size=125, put=lambda tree: tree)
     means = np.zeros((2, 1000))  # one training image a label
     for step in range(16):
-        feed = pipeline.feed(step)
+        feed = pipeline.host_inputs(step)
         assert feed["image"].shape == (125, 224, 224, 3)
         assert feed["image"].dtype == np.uint8
         means[step // 8, feed["label"]] = feed["image"].mean((1, 2, 3))
@@ -160,7 +167,7 @@ def test_damaged_files_are_told(shared_dir, tmp_path):
         data.get("cifar10"), tmp_path, batch_size=8, seed=0, augment="none"
     )
     with pytest.raises(UserError, match=r"cannot be read.*prepare the dataset again"):
-        pipeline.feed(0)
+        pipeline.host_inputs(0)
 
 
 def test_mistakes_are_told(stream, cache_dir):
@@ -170,20 +177,22 @@ def test_mistakes_are_told(stream, cache_dir):
         stream(batch_size=100, process=(0, 3))
     data.load_arrays(data.get("digits"), "test", cache_dir=cache_dir)  # prepares it
     with pytest.raises(UserError, match=r"data\.input=resident"):
-        stream("digits").feed(0)
+        stream("digits").host_inputs(0)
 
 
 def test_what_follows_the_crop_is_the_chain_of_resident_data_too(stream):
-    chain = data.Chain(erasing=0.5, cutmix=1.0)
-    pipeline = stream("imagenet2012", "none", seed=5, batch_size=4, chain=chain)
+    train_augmentation = data.TrainAugmentation(erasing=0.5, cutmix=1.0)
+    pipeline = stream(
+        "imagenet2012", "none", seed=5, batch_size=4, train_augmentation=train_augmentation
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
     feed = {"image": pixels, "label": np.arange(4, dtype=np.int32)}
-    want = chain.apply(
+    want = train_augmentation.apply(
         *(pixels, feed["label"], 7, np.arange(4)),
         augment="none",
         dataset=data.get("imagenet2012"),
         dtype=np.float32,
         seed=5,
     )
-    same(pipeline.draw(feed, 7), want)
+    same(pipeline.batch(feed, 7), want)
     assert set(want) == {"image", "label", "other", "share"}

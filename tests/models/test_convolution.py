@@ -1,4 +1,4 @@
-"""The convolution and the pooling against lax and Flax: values, gradients, pace inside a loop."""
+"""Convolution and pooling against lax, Flax and PyTorch: values, derivatives, time in a loop."""
 
 import functools
 import time
@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from benchmarks import stablehlo
 from dst_jax.models import convolution_cpu
 from dst_jax.models.convolution import Conv, convolve, max_pool, pad_amounts
 
@@ -75,18 +76,18 @@ def test_unusual_strides_and_padding(strides, padding):
 
 CASES = {
     # name: image, window, strides, padding, channels, outputs (None: depthwise), form
-    "video": ((4, 6, 6), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "stated"),
-    "video with strides": ((4, 7, 8), (3, 3, 3), (1, 2, 2), (1, 1, 1), 3, 4, "stated"),
-    "depthwise": ((8, 9), (3, 3), (1, 1), (1, 1), 5, None, "taps"),
-    "depthwise with strides": ((8, 9), (5, 5), (2, 2), (2, 2), 5, None, "taps"),
-    "depthwise without padding": ((8, 9), (3, 2), (2, 3), (0, 0), 5, None, "taps"),
-    "depthwise video": ((3, 5, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), 2, None, "taps"),
-    "2x2 map": ((2, 2), (3, 3), (1, 1), (1, 1), 3, 4, "matrix"),
-    "2x2 map with strides": ((2, 2), (3, 3), (2, 2), (1, 1), 3, 4, "matrix"),
-    "1x1 map": ((1, 1), (3, 3), (1, 1), (1, 1), 3, 4, "matrix"),
-    "2x1 map, 5x5 window": ((2, 1), (5, 5), (1, 1), (2, 2), 3, 4, "matrix"),
-    "two frames": ((2, 1, 1), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "matrix"),
-    "3x3 map": ((3, 3), (3, 3), (1, 1), (1, 1), 3, 4, "stated"),
+    "video": ((4, 6, 6), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "PLAIN"),
+    "video with strides": ((4, 7, 8), (3, 3, 3), (1, 2, 2), (1, 1, 1), 3, 4, "PLAIN"),
+    "depthwise": ((8, 9), (3, 3), (1, 1), (1, 1), 5, None, "DEPTHWISE"),
+    "depthwise with strides": ((8, 9), (5, 5), (2, 2), (2, 2), 5, None, "DEPTHWISE"),
+    "depthwise without padding": ((8, 9), (3, 2), (2, 3), (0, 0), 5, None, "DEPTHWISE"),
+    "depthwise video": ((3, 5, 5), (3, 3, 3), (1, 1, 1), (1, 1, 1), 2, None, "DEPTHWISE"),
+    "2x2 map": ((2, 2), (3, 3), (1, 1), (1, 1), 3, 4, "MATRIX"),
+    "2x2 map with strides": ((2, 2), (3, 3), (2, 2), (1, 1), 3, 4, "MATRIX"),
+    "1x1 map": ((1, 1), (3, 3), (1, 1), (1, 1), 3, 4, "MATRIX"),
+    "2x1 map, 5x5 window": ((2, 1), (5, 5), (1, 1), (2, 2), 3, 4, "MATRIX"),
+    "two frames": ((2, 1, 1), (3, 1, 1), (1, 1, 1), (1, 0, 0), 3, 4, "MATRIX"),
+    "3x3 map": ((3, 3), (3, 3), (1, 1), (1, 1), 3, 4, "PLAIN"),
 }
 
 
@@ -96,11 +97,48 @@ def test_every_form_has_the_values_and_gradients_of_lax(name):
     pads = tuple((side, side) for side in padding)
     x = normal(1, (2, *image, channels))
     kernel = normal(2, (*window, channels, outputs) if outputs else (*window, 1, channels))
-    suits_matrix = convolution_cpu.suits_matrix(image, window, strides, pads)
-    assert form == ("taps" if not outputs else "matrix" if suits_matrix else "stated")
+    chosen = convolution_cpu.form_of(x.shape, kernel.shape, strides, pads)
+    assert chosen is getattr(convolution_cpu, form)
     ours, theirs = values_and_gradients(x, kernel, strides, pads, pads)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["video with strides", "depthwise with strides", "2x2 map"])
+def test_every_form_has_all_transforms(name):
+    """Against lax: tangents of both or one, examples one by one, and second derivatives."""
+    image, window, strides, padding, channels, outputs, _ = CASES[name]
+    pads = tuple((side, side) for side in padding)
+    x = normal(1, (2, *image, channels))
+    kernel = normal(2, (*window, channels, outputs) if outputs else (*window, 1, channels))
+    d_x, d_kernel = normal(3, x.shape), normal(4, kernel.shape)
+    kernels = jnp.stack([kernel, d_kernel])
+
+    def results(function):
+        def features(x, kernel):
+            return function(x, kernel, strides, pads)
+
+        def loss(x, kernel):
+            return jnp.cos(features(x, kernel)).sum()
+
+        def along(x, kernel):
+            return jax.jvp(loss, (x, kernel), (d_x, d_kernel))[1]
+
+        return (
+            jax.jvp(features, (x, kernel), (d_x, d_kernel)),
+            jax.jvp(lambda x: features(x, kernel), (x,), (d_x,)),
+            jax.jvp(lambda kernel: features(x, kernel), (kernel,), (d_kernel,)),
+            jax.vmap(features, (None, 0))(x, kernels),
+            jax.vmap(jax.grad(loss, (0, 1)), (None, 0))(x, kernels),
+            jax.vmap(lambda tangent: jax.jvp(loss, (x, kernel), (d_x, tangent))[1])(kernels),
+            jax.grad(along, (0, 1))(x, kernel),  # reverse over forward
+            jax.jvp(jax.grad(loss, (0, 1)), (x, kernel), (d_x, d_kernel)),  # forward over reverse
+            jax.grad(lambda x, k: (jax.grad(loss, 1)(x, k) ** 2).sum(), (0, 1))(x, kernel),
+        )
+
+    both = jax.jit(lambda: (results(convolve), results(lax_convolve)))()
+    for mine, other in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-4 * abs(other).max())
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms are for XLA:CPU")
@@ -116,24 +154,80 @@ def test_a_cpu_program_holds_the_form_that_is_meant():
         assert "convolution(" not in small_map
 
 
-@pytest.mark.parametrize(
-    ("window", "strides", "padding", "image"),
-    [
-        ((2, 2), (2, 2), (0, 0), (6, 7)),
-        ((3, 3), (2, 2), (1, 1), (8, 9)),
-        ((1, 3, 3), (1, 2, 2), (0, 1, 1), (3, 6, 6)),
-        ((2, 1, 1), (2, 1, 1), (0, 0, 0), (5, 4, 4)),
-    ],
-)
-def test_pooling_is_that_of_flax(window, strides, padding, image):
-    x = normal(3, (2, *image, 4))  # no two values tie: the gradients are the same, too
+POOLINGS = [
+    ((2, 2), (2, 2), (0, 0), (6, 7)),
+    ((3, 3), (2, 2), (1, 1), (8, 9)),
+    ((1, 3, 3), (1, 2, 2), (0, 1, 1), (3, 6, 6)),
+    ((2, 1, 1), (2, 1, 1), (0, 0, 0), (5, 4, 4)),
+]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("window", "strides", "padding", "image"), POOLINGS)
+def test_pooling_is_that_of_flax(window, strides, padding, image, ties):
+    x = normal(3, (2, *image, 4))
+    if ties:  # a few values, at least one in each window more than once
+        x = jnp.round(x)
     pads = tuple((side, side) for side in padding)
-    results = [
-        jax.value_and_grad(lambda x, f=pool: (jnp.cos(f(x, window, strides, pads))).sum())(x)
-        for pool in (max_pool, nn.max_pool)
-    ]
-    for mine, other in zip(*results, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-6)
+    tangent = normal(4, x.shape)
+
+    def results(pool):
+        def loss(x):
+            y = pool(x, window, strides, pads)
+            return (jnp.cos(jnp.arange(y.size).reshape(y.shape) + y)).sum()
+
+        return (
+            pool(x, window, strides, pads),
+            jax.grad(loss)(x),
+            jax.jvp(loss, (x,), (tangent,)),
+            jax.jvp(jax.grad(loss), (x,), (tangent,)),
+            jax.vmap(jax.grad(loss))(jnp.stack([x, tangent])),
+        )
+
+    both = jax.jit(lambda: (results(max_pool), results(nn.max_pool)))()
+    for mine, other in zip(*map(jax.tree.leaves, both), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gradient_of_a_maximum_goes_to_the_first_of_equal_values():
+    image = [[1, 2, 0, 0], [2, 2, 0, 0], [3, 0, 0, 5], [0, 3, 5, 0]]
+    x = jnp.asarray(image, jnp.float32)[None, :, :, None]
+    weights = jnp.array([[1.0, 2], [3, 4]])[None, :, :, None]
+    gradient = jax.grad(lambda x: (weights * max_pool(x, (2, 2), (2, 2))).sum())(x)
+    expected = [[0, 1, 2, 0], [0, 0, 0, 0], [3, 0, 0, 4], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize(("window", "strides", "padding", "image"), POOLINGS)
+def test_pooling_is_that_of_pytorch(window, strides, padding, image):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.random.default_rng(3).integers(0, 3, (2, *image, 4)).astype(np.float32)
+    pads = tuple((side, side) for side in padding)
+    y, pullback = jax.vjp(lambda x: max_pool(x, window, strides, pads), jnp.asarray(x))
+    cotangent = np.random.default_rng(4).standard_normal(y.shape).astype(np.float32)
+    theirs = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
+    pool = getattr(torch.nn.functional, f"max_pool{len(window)}d")
+    output = pool(theirs, window, strides, padding)
+    output.backward(torch.tensor(np.moveaxis(cotangent, -1, 1)))
+    np.testing.assert_array_equal(y, np.moveaxis(output.detach().numpy(), 1, -1))
+    found = np.moveaxis(theirs.grad.numpy(), 1, -1)
+    np.testing.assert_allclose(pullback(cotangent)[0], found, rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_passes_nan_on():
+    x = jnp.ones((1, 4, 4, 1)).at[0, [0, 3], [1, 2], 0].set(jnp.nan)
+    found = np.isnan(max_pool(x, (2, 2), (2, 2)))[0, :, :, 0]
+    np.testing.assert_array_equal(found, [[True, False], [False, True]])
+
+
+@pytest.mark.parametrize("platform", stablehlo.PLATFORMS)
+def test_accelerators_pool_with_the_operations_of_lax(platform):
+    def gradient(x):
+        return jax.grad(lambda x: max_pool(x, (3, 3), (2, 2)).sum())(x)
+
+    text = str(stablehlo.lower(jax.jit(gradient), (jnp.ones((2, 8, 8, 4)),), platform))
+    assert text.count("stablehlo.select_and_scatter") == 1
+    assert "stablehlo.select " not in text
 
 
 def test_depthwise_layer_wants_as_many_features_as_channels():

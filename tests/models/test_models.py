@@ -11,7 +11,7 @@ from flax import traverse_util
 
 from dst_jax import models
 from dst_jax.errors import UserError
-from tests.models.small import FAMILIES, shapes_of, small
+from tests.models.small import FAMILIES, quick, shapes_of, small
 
 # (classes, image shape) -> (parameters, maskable weights, maskable layers)
 PUBLISHED = {
@@ -33,18 +33,6 @@ PUBLISHED = {
     "resnet3d50": (400, (8, 224, 224, 3), 32_454_096, 32_400_576, 54),
     "i3d_r50": (400, (8, 224, 224, 3), 28_043_472, 27_989_952, 54),
 }
-
-
-def quick(name, **options):
-    """The small module, cut down to each kind of block: compiling takes the time of these tests."""
-    module, image_shape = small(name, **options)
-    if name == "efficientnet_b0":
-        module = module.clone(stages=(module.stages[0], module.stages[2]._replace(blocks=2)))
-    if name in ("resnet20", "resnet50", "resnet3d50"):
-        module = module.clone(stage_sizes=(1, 1))
-    if name == "resnet3d50":  # published: all gradients inside the blocks are 0 at first
-        module = module.clone(zero_init_residual=False, block_frames=((1,), (3,)))
-    return module, image_shape
 
 
 def apply_training(module, variables, images):

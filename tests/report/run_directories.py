@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from dst_jax.config import completed
+from dst_jax.config.options import ANALYSES
 from dst_jax.data import benchmarks
-from dst_jax.options import ANALYSES
-from dst_jax.workdir import write_arrays
+from dst_jax.runtime.run_dir import write_arrays
 
 RANDOM = np.random.default_rng(0)
 CORRUPTIONS = ("gaussian_noise", "fog")

@@ -7,10 +7,11 @@ import pytest
 from run_directories import CORRUPTIONS, SEVERITIES, analysed, conditions, make
 
 from dst_jax import report
-from dst_jax.report import comparisons, drawing, runs, spectral_figures
-from dst_jax.report.analyses import read, samples
+from dst_jax.report import comparisons, runs
+from dst_jax.report.figures import drawing, spectral
+from dst_jax.report.read_analyses import read, samples
 from dst_jax.report.tables import COLUMNS, build
-from dst_jax.workdir import write_arrays
+from dst_jax.runtime.run_dir import write_arrays
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_runs_without_any_analysis_are_not_scolded(tmp_path):
 
 
 def test_a_heat_map_is_mirrored(directories):
-    square = spectral_figures._square(read(directories[0])["heat_map"])
+    square = spectral._square(read(directories[0])["heat_map"])
     np.testing.assert_array_equal(square, square[::-1, ::-1])
     assert square[1, 1] == 0
     assert square[1, 2] == square[1, 0] == 0.125
@@ -82,8 +83,8 @@ def test_a_heat_map_is_mirrored(directories):
 def test_seeds_become_a_band(directories, tmp_path):
     more = analysed(make(tmp_path, "dense", 0.0, 1, conditions(0.9, 0.5)), 0.7)
     (comparison,) = comparisons.compare([runs.read(directories[0]), runs.read(more)])
-    found = samples(comparison, drawing.looks_of(comparison.families))
-    ((_, curve),) = spectral_figures.curves(found, "attenuation", "radii", "high")
+    found = samples(comparison, drawing.styles_for(comparison.families))
+    ((_, curve),) = spectral.curves(found, "attenuation", "radii", "high")
     np.testing.assert_allclose(curve["mean"], 0.6)
     np.testing.assert_allclose(curve["std"], 0.1 * np.sqrt(2))
 

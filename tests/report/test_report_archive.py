@@ -17,7 +17,7 @@ from run_directories import CORRUPTIONS, SEVERITIES, analysed, conditions, make
 
 from dst_jax import experiment, report
 from dst_jax.errors import UserError
-from dst_jax.places import Places
+from dst_jax.paths import RunPaths
 from dst_jax.report import archive, public_facts
 from dst_jax.robustness import Condition, storage
 from dst_jax.robustness.records import Fingerprint
@@ -73,8 +73,8 @@ def study(tmp_path_factory) -> Path:
 
 
 def call(mode: str, workdir: Path, out: Path | None = None, **options) -> str:
-    places = Places(workdir, None, workdir / "cache")
-    return experiment.run(None, places, mode=mode, out=out, **options)
+    run_paths = RunPaths(workdir, None, workdir / "cache")
+    return experiment.run(None, run_paths, mode=mode, out=out, **options)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from run_directories import make
 
 from dst_jax import experiment
 from dst_jax.errors import UserError
-from dst_jax.places import Places
+from dst_jax.paths import RunPaths
 from dst_jax.report import archive, runs
 
 
@@ -23,7 +23,7 @@ def whole(tmp_path_factory) -> bytes:
 
 
 def draw(folder: Path) -> str:
-    return experiment.run(None, Places(folder, None, folder / "cache"), mode="report")
+    return experiment.run(None, RunPaths(folder, None, folder / "cache"), mode="report")
 
 
 def with_entry(source: bytes, name: str, content: bytes = b"x", **changes) -> bytes:

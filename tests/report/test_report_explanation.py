@@ -6,8 +6,9 @@ import numpy as np
 from run_directories import analysed, conditions, make
 from scipy import stats
 
-from dst_jax.report import analysis_figures, comparisons, explanation, gain_figures, runs
-from dst_jax.workdir import write_arrays
+from dst_jax.report import comparisons, explanation, runs
+from dst_jax.report.figures import analysis, gains
+from dst_jax.runtime.run_dir import write_arrays
 
 
 def comparison_of(*directories):
@@ -61,7 +62,7 @@ def test_dense_runs_of_another_recipe_are_no_base_of_an_explanation(tmp_path):
     comparison = comparison_of(analysed(dense, 0.5), analysed(sparse, 0.4))
     text = explanation.paragraph(comparison)
     assert "without high frequencies" not in text
-    drawings, _ = analysis_figures.draw([comparison])
+    drawings, _ = analysis.draw([comparison])
     found = {drawing.name: drawing for drawing in drawings}
     assert "minus dense" not in found["attenuation"].svg
     assert "minus dense" not in found["fourier"].svg
@@ -69,7 +70,7 @@ def test_dense_runs_of_another_recipe_are_no_base_of_an_explanation(tmp_path):
     comparison = comparison_of(dense, sparse, analysed(alike, 0.5))
     text = explanation.paragraph(comparison)
     assert "dense, train.learning_rate=0.1 50.0 %, rigl 50 % 40.0 % (-10.0 pp)" in text
-    drawings, _ = analysis_figures.draw([comparison])
+    drawings, _ = analysis.draw([comparison])
     found = {drawing.name: drawing for drawing in drawings}
     assert found["fourier"].svg.count("minus dense") == 1
 
@@ -81,7 +82,7 @@ def test_a_line_over_sparsities_is_of_one_recipe(tmp_path):
         for a, s in (("dense", 0.0), ("rigl", 0.3), ("rigl", 0.5))
     ]
     comparison = comparison_of(*paths)
-    drawing = next(d for d in gain_figures.draw([comparison]) if d.name == "sparsity")
+    drawing = next(d for d in gains.draw([comparison]) if d.name == "sparsity")
     for name in ("rigl", "dense"):
         for rate in (0.1, 0.01):
             assert f"{name}, train.learning_rate={rate}" in legend(drawing.svg)

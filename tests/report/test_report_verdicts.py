@@ -457,13 +457,15 @@ def imagenet(
 
 
 def answers(*paths):
-    rows = published.beside(compared(*paths))
+    rows = published.compare_with_paper(compared(*paths))
     return {(r.published.benchmark, r.method): r.ours for r in rows if r.ours != published.NOT_RUN}
 
 
 def test_a_whole_run_of_the_papers_recipe_answers(tmp_path):
     assert answers(imagenet(tmp_path)) == {("ImageNet-C", "rigl"): "40.00 (n = 1)"}
-    row = next(r for r in published.beside(compared(tmp_path / "rigl-0")) if r.method == "rigl")
+    row = next(
+        r for r in published.compare_with_paper(compared(tmp_path / "rigl-0")) if r.method == "rigl"
+    )
     assert row.images == "rendered+jpeg85 here"
 
 
@@ -560,7 +562,7 @@ def test_the_page_draws_all_of_it_and_compares_nothing_that_it_may_not(tmp_path)
     assert page.count(">more robust<") == 1
     assert ">less robust<" not in page
     assert text.count("More robust than dense: rigl 50 % (+10.0 pp); one seed") == 1
-    assert "14 runs of mlp on digits, 1 to 3 seeds a method, scored on Test-C, some of" in text
+    assert "14 runs of mlp on digits, 1 to 3 seeds per method, scored on Test-C, some of" in text
     assert "INCOMPLETE (8 images, others 100); 2 runs not counted, see the table." in text
     assert "2 corruptions, 4 conditions, 8 to 100 images each" in text
 

@@ -10,12 +10,12 @@ import pytest
 
 from dst_jax import corruptions, robustness
 from dst_jax.errors import RunError, UserError
-from dst_jax.parallel import Devices
 from dst_jax.robustness import images as images_lib
 from dst_jax.robustness import storage, suites
 from dst_jax.robustness.engine import Engine
 from dst_jax.robustness.records import CLEAN, Condition
-from dst_jax.workdir import locked
+from dst_jax.runtime.devices import Devices
+from dst_jax.runtime.run_dir import locked
 
 NAMES = ["gaussian_noise", "contrast"]
 ONE = Devices(devices=jax.devices()[:1])
@@ -315,7 +315,7 @@ def test_published_sets_were_saved_as_jpeg(dataset):
 IMAGES, LABELS = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int32)
 WRONG = {
     "no function": ({"predict": 3}, "predict: found an object of type int"),
-    "one number an image": (
+    "one number per image": (
         {"predict": lambda x: x.mean((1, 2, 3))},
         r"found float32 \[4\] for 4 images; expected logits \[B, classes\]",
     ),

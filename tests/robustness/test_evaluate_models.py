@@ -11,10 +11,10 @@ import pytest
 
 from dst_jax import robustness
 from dst_jax.errors import RunError, UserError
-from dst_jax.interrupt import InterruptedRunError
-from dst_jax.parallel import Devices
 from dst_jax.robustness.engine import Engine
 from dst_jax.robustness.records import CLEAN
+from dst_jax.runtime.devices import Devices
+from dst_jax.runtime.interrupt import InterruptedRunError
 
 NAMES = ["gaussian_noise", "contrast"]
 OPTIONS = {"severities": (1, 4), "batch_size": 7, "quiet": True}
@@ -38,7 +38,7 @@ def dataset():
 
 @pytest.fixture
 def rendered(monkeypatch):
-    """The conditions that were rendered, once a batch."""
+    """The conditions that were rendered, once per batch."""
     render, asked = Engine.render, []
 
     def spy(self, condition, batch):

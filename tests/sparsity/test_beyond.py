@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dst_jax import sparsity
 from dst_jax.sparsity import optimizer_state, sparsity_distributions, sparsity_schedules
-from dst_jax.sparsity.algorithms import dense_store, extensions
+from dst_jax.sparsity.algorithms import extensions, snfs_topkast
 from tests.sparsity.conftest import random_like
 
 
@@ -118,7 +118,7 @@ def test_shares(layers, part):
     room = jnp.array([r for r, _ in layers], jnp.int32)
     shares = jnp.array([s for _, s in layers], jnp.float32)
     total = int(part * int(room.sum()))
-    given_out = np.asarray(jax.jit(dense_store._share_out)(jnp.int32(total), shares, room))
+    given_out = np.asarray(jax.jit(snfs_topkast._share_out)(jnp.int32(total), shares, room))
     assert given_out.sum() == total
     assert (given_out >= 0).all()
     assert (given_out <= np.asarray(room)).all()
@@ -127,13 +127,13 @@ def test_shares(layers, part):
 def test_shares_are_in_proportion():
     shares = jnp.array([0.6, 0.3, 0.1])
     plenty, few = jnp.array([100, 100, 100]), jnp.array([2, 100, 100])
-    assert dense_store._share_out(jnp.int32(10), shares, plenty).tolist() == [6, 3, 1]
-    assert dense_store._share_out(jnp.int32(10), shares, few).tolist() == [2, 6, 2]
+    assert snfs_topkast._share_out(jnp.int32(10), shares, plenty).tolist() == [6, 3, 1]
+    assert snfs_topkast._share_out(jnp.int32(10), shares, few).tolist() == [2, 6, 2]
 
 
 def test_snfs_by_hand():
     """Each layer drops one of two; both go where the momentum is, into the first layer."""
-    updater = dense_store.SNFS(drop_fraction_fn=lambda step: 0.5)
+    updater = snfs_topkast.SNFS(drop_fraction_fn=lambda step: 0.5)
     masks = {
         "a": jnp.array([[1, 1], [0, 0]], jnp.uint8),
         "b": jnp.array([[1, 1], [0, 0]], jnp.uint8),
@@ -154,13 +154,13 @@ def test_snfs_ranks_adam_by_the_normalised_momentum():
         jnp.int32(1), mu={"w": jnp.array([2.0])}, nu={"w": jnp.array([4.0])}
     )
     state = sparsity.SparseState(None, adam)
-    scores = dense_store.SNFS()._get_grow_scores(state, {"w": jnp.ones(1)}, None)
+    scores = snfs_topkast.SNFS()._get_grow_scores(state, {"w": jnp.ones(1)}, None)
     np.testing.assert_allclose(scores["w"], [1.0])
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_top_kast(packed):
-    updater = dense_store.TopKAST(
+    updater = snfs_topkast.TopKAST(
         scheduler=sparsity_schedules.PeriodicSchedule(1, 1, 9),
         sparsity_distribution_fn=uniform(0.75),
         penalty=0.5,
@@ -184,7 +184,7 @@ def test_top_kast(packed):
 
 
 def test_top_kast_starts_moments_of_what_newly_trains_at_zero():
-    updater = dense_store.TopKAST(sparsity_distribution_fn=uniform(0.75))
+    updater = snfs_topkast.TopKAST(sparsity_distribution_fn=uniform(0.75))
     params = {"w": jnp.array([[4.0, 3.0], [2.0, 1.0]])}
     state = updater.init_state(params)._replace(
         inner_state=optax.TraceState({"w": jnp.ones((2, 2))})
@@ -193,7 +193,7 @@ def test_top_kast_starts_moments_of_what_newly_trains_at_zero():
     np.testing.assert_array_equal(state.inner_state.trace["w"], [[1, 0], [0, 0]])
     assert state.backward_masks["w"].tolist() == [[1, 0], [0, 1]]
     with pytest.raises(ValueError, match="backward_ratio"):
-        dense_store.TopKAST(backward_ratio=0.5)
+        snfs_topkast.TopKAST(backward_ratio=0.5)
 
 
 def test_snip_by_hand():

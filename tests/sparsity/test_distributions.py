@@ -1,4 +1,5 @@
 import functools
+import inspect
 import json
 import math
 
@@ -129,3 +130,27 @@ def test_counts_without_one_overall_sparsity():
     assert distributions.active_counts(tree, halves, 0.5) == {"a": 3, "b": 3, "c": 2, "d": None}
     # A request that the layers do not follow is not theirs.
     assert sum(filter(None, distributions.active_counts(tree, halves, 0.0).values())) == 8
+
+
+@pytest.mark.parametrize("rule", [distributions.uniform, distributions.erk])
+@pytest.mark.parametrize("custom", [None, {("a",): 0.25}])
+def test_a_distribution_is_a_partial_with_names(rule, custom):
+    bound = {"sparsity": 0.5, "custom_sparsity_map": custom}
+    partial, found = functools.partial(rule, **bound), distributions.Distribution(rule, **bound)
+    assert found(TREE) == found.sparsities(TREE) == partial(TREE)
+    assert found(TREE, sparsity=0.125) == partial(TREE, sparsity=0.125)
+    assert inspect.signature(found).parameters["sparsity"].default == 0.5
+    assert list(inspect.signature(found).parameters) == list(inspect.signature(rule).parameters)
+    exact = distributions.active_counts(TREE, partial(TREE), None if custom else 0.5)
+    assert found.counts(TREE) == distributions.Distribution.of(partial).counts(TREE) == exact
+    assert distributions.requested_sparsity(partial) == (None if custom else 0.5)
+
+
+def test_any_function_is_a_distribution():
+    def half(params):
+        return jax.tree.map(lambda p: 0.5, params)
+
+    found = distributions.Distribution.of(half)
+    assert distributions.Distribution.of(found) is found
+    assert (found.requested, found.counts({"a": np.zeros(7)})) == (None, {"a": 4})
+    assert distributions.requested_sparsity(None) is None

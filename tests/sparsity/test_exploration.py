@@ -7,10 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from dst_jax import log, sparsity, step
-from dst_jax.parallel import Axis, Devices
+from dst_jax import sparsity
+from dst_jax.runtime.devices import Axis, Devices
 from dst_jax.sparsity import exploration
-from dst_jax.window import Window
+from dst_jax.training import metrics_log, step
+from dst_jax.training.train_metrics import TrainMetrics
 
 BATCH = {
     "image": jax.random.normal(jax.random.key(1), (16, 2, 2, 3)),
@@ -52,7 +53,7 @@ def test_a_window_counts_what_the_masks_say(algorithm):
         lambda state, update: step.train_step(state, BATCH, recipe, axis, update=update),
         static_argnames="update",
     )
-    learn = jax.jit(lambda state: step.learn(state, BATCH, recipe, axis, update=True))
+    learn = jax.jit(lambda state: step.gradient_step(state, BATCH, recipe, axis, update=True))
     state = step.init_state(recipe, Net().init(jax.random.key(0), BATCH["image"]))
 
     def flat(tree):
@@ -76,20 +77,22 @@ def test_a_window_counts_what_the_masks_say(algorithm):
             survivors += int((newest & after).sum())
             newest, updates = after & ~before, updates + 1
         seen |= after
-    window = jax.tree.map(np.asarray, state.window)
+    metrics = jax.tree.map(np.asarray, state.metrics)
     np.testing.assert_array_equal(flat(state.union), seen)
     np.testing.assert_array_equal(flat(state.newest), newest)
-    found = (window.fresh, window.newcomers, window.survivors, window.updates)
+    found = (metrics.num_activated, metrics.num_recent, metrics.num_surviving, metrics.updates)
     assert found == (fresh, newcomers, survivors, updates)
-    np.testing.assert_allclose([window.gradient_active, window.gradient_inactive], norms, rtol=1e-5)
+    np.testing.assert_allclose(
+        [metrics.gradient_active, metrics.gradient_inactive], norms, rtol=1e-5
+    )
     if algorithm == "static":
-        assert window.grown == 0
+        assert metrics.num_grown == 0
         return
-    assert window.grown >= window.fresh > 0
-    line = log.of_updates(window, int(after.sum()))
+    assert metrics.num_grown >= metrics.num_activated > 0
+    line = metrics_log.of_updates(metrics, int(after.sum()))
     assert line["mask_churn"] == fresh / (after.sum() * updates)
     assert line["grown_survival"] == survivors / newcomers
-    assert line["regrown_same"] == 1 - fresh / int(window.grown)
+    assert line["regrown_same"] == 1 - fresh / int(metrics.num_grown)
 
 
 @pytest.mark.parametrize("algorithm", ["set", "rigl"])
@@ -113,4 +116,4 @@ def test_grown_weights_are_counted_with_those_just_dropped(algorithm):
 
 
 def test_nothing_is_said_without_updates():
-    assert log.of_updates(Window.empty(), 10) == {}
+    assert metrics_log.of_updates(TrainMetrics.empty(), 10) == {}

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from dst_jax import config as config_lib
-from dst_jax import sparsity, train
+from dst_jax import sparsity
+from dst_jax.training import build
 
 
 def resolved(algorithm, **changes):
@@ -18,7 +19,7 @@ def resolved(algorithm, **changes):
 
 @pytest.mark.parametrize("algorithm", sparsity.all_algorithm_names())
 def test_every_algorithm_has_a_config(algorithm):
-    updater = train.create_updater(resolved(algorithm))
+    updater = build.updater(resolved(algorithm))
     assert type(updater) is sparsity.ALGORITHM_REGISTRY[algorithm]
 
 
@@ -33,8 +34,8 @@ def test_every_algorithm_has_a_config(algorithm):
     ],
 )
 def test_options_reach_the_algorithm(algorithm, option, value):
-    default = train.create_updater(resolved(algorithm))
-    updater = train.create_updater(resolved(algorithm, **{option: value}))
+    default = build.updater(resolved(algorithm))
+    updater = build.updater(resolved(algorithm, **{option: value}))
     changed = {
         field.name
         for field in dataclasses.fields(updater)
@@ -47,14 +48,14 @@ def test_options_reach_the_algorithm(algorithm, option, value):
 
 
 def test_timing_and_schedules():
-    updater = train.create_updater(resolved("set", update_timing="after", update_freq="50"))
+    updater = build.updater(resolved("set", update_timing="after", update_freq="50"))
     assert not updater.skip_gradients
     assert updater.scheduler.update_freq == 50
     assert updater.scheduler.update_end_step == 750
     assert float(updater.drop_fraction_fn(750)) == 0
-    constant = train.create_updater(resolved("set", drop_fraction_schedule="constant"))
+    constant = build.updater(resolved("set", drop_fraction_schedule="constant"))
     assert constant.drop_fraction_fn(750) == 0.3
-    granet = train.create_updater(resolved("granet_r", prune_end_step="40%"))
+    granet = build.updater(resolved("granet_r", prune_end_step="40%"))
     assert granet.prune_end_step == 400
 
 

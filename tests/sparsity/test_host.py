@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dst_jax import sparsity
-from dst_jax.sparsity import host_arrays, host_ranking, mask_trees, ranking, thresholds
+from dst_jax.sparsity import host_arrays, mask_trees
+from dst_jax.sparsity.topk import host_ranking, ranking, thresholds
 from tests.sparsity.conftest import random_like
 
 floats = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, np.inf, -np.inf, np.nan, 1e-40])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from dst_jax.sparsity import mask_calculator, sparsity_types
-from dst_jax.sparsity.ranking import exact_topk, topk_masks
+from dst_jax.sparsity.topk import exact_topk, topk_masks
 
 # Few shapes, so that each is compiled once; values from a small set, so that ties abound.
 SHAPES = [(1,), (2, 3), (3, 1, 4, 3), (61,)]

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from dst_jax import sparsity
-from dst_jax.sparsity import ranking, sparsity_distributions, sparsity_schedules
+from dst_jax.sparsity import sparsity_distributions, sparsity_schedules, topk
 
 
 def uniform(target):
@@ -142,7 +142,7 @@ def test_static_masks_never_change():
 @pytest.mark.parametrize("shape", [(1,), (2, 3), (0,)])
 def test_ends_of_the_range(shape, k):
     for scores in (jnp.zeros(shape), np.zeros(shape, np.float32)):
-        assert int(ranking.exact_topk(scores, k).sum()) == min(k, scores.size)
+        assert int(topk.exact_topk(scores, k).sum()) == min(k, scores.size)
 
 
 def test_an_empty_tree():

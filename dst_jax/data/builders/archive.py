@@ -190,12 +190,12 @@ class _Tar(_Indexed):
                     self._add(member.name, (member.offset_data, member.size))
 
     def read(self, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        places = sorted((*self._handle(path), path) for path in paths)
+        run_paths = sorted((*self._handle(path), path) for path in paths)
         if self.sequential:
-            yield from self._read_through({offset: path for offset, _, path in places})
+            yield from self._read_through({offset: path for offset, _, path in run_paths})
             return
         with _readable(self.path), self.path.open("rb") as file:
-            for offset, size, path in places:
+            for offset, size, path in run_paths:
                 file.seek(offset)
                 content = file.read(size)
                 if len(content) != size:

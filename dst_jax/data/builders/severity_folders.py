@@ -49,7 +49,7 @@ class SeverityFolders(Published):
             first = first or wnids
             if len(wnids) != cls.NUM_CLASSES or wnids != first:
                 found = f"{len(wnids)} folders in {folder}"
-                raise source.error(found, f"the same {cls.NUM_CLASSES} in each, one a class")
+                raise source.error(found, f"the same {cls.NUM_CLASSES} in each, one per class")
 
     def _info(self) -> tfds.core.DatasetInfo:
         # TFDS keeps no names for the 1,000 classes of its own corrupted set either.

@@ -1,13 +1,5 @@
 """The algorithms, one family a file; `api.ALGORITHM_REGISTRY` gives them their config names."""
 
-from dst_jax.sparsity.algorithms.budgets import (
-    GradualMagnitudePruning,
-    GraNetGradient,
-    GraNetRandom,
-    MESTGradient,
-    MESTRandom,
-)
-from dst_jax.sparsity.algorithms.dense_store import SNFS, TopKAST, snip_masks
 from dst_jax.sparsity.algorithms.extensions import (
     ACDC,
     AdamBasedFisherPruning,
@@ -18,6 +10,13 @@ from dst_jax.sparsity.algorithms.global_pruners import (
     GlobalPruningMixin,
     GlobalSaliencyPruning,
 )
+from dst_jax.sparsity.algorithms.mest_granet import (
+    GradualMagnitudePruning,
+    GraNetGradient,
+    GraNetRandom,
+    MESTGradient,
+    MESTRandom,
+)
 from dst_jax.sparsity.algorithms.pruners import (
     MagnitudePruning,
     NoPruning,
@@ -26,6 +25,7 @@ from dst_jax.sparsity.algorithms.pruners import (
     generate_random_scores,
 )
 from dst_jax.sparsity.algorithms.random_masks import StaticRandomSparse
+from dst_jax.sparsity.algorithms.snfs_topkast import SNFS, TopKAST, snip_masks
 from dst_jax.sparsity.algorithms.sparse_trainers import SET, RigL
 from dst_jax.sparsity.algorithms.ste import SteMagnitudePruning, SteMixin, SteRandomPruning
 

@@ -45,6 +45,8 @@ class ACDC(pruners.MagnitudePruning):
     cycle_dense_steps: int = 0
     reset_optimizer: bool = True
 
+    updates_at_multiples: ClassVar[bool] = False
+
     def __post_init__(self):
         super().__post_init__()
         phases = (
@@ -67,11 +69,11 @@ class ACDC(pruners.MagnitudePruning):
             phases = (periodic.update_start_step, periodic.update_end_step, freq, freq)
         self.scheduler = sparsity_schedules.AlternatingSchedule(*phases)
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
@@ -119,15 +121,15 @@ class AdamBasedFisherPruning(base_updater.BaseUpdater):
             raise ValueError("adam_fisher: found no Adam state; expected an optimizer like Adam")
         return jax.tree.map(lambda p, v: p**2 * v, params, second)
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
-        del before, restarts
+        del before, reinit_masks
         if not self.reset_adam:
             return chosen
         ones = jax.tree.map(jnp.ones_like, params)
@@ -163,6 +165,7 @@ class IterativeNMPruning(pruners.MagnitudePruning):
 
     patterns: ClassVar[tuple[type, ...]] = (sparsity_types.NByM,)
     needs_pattern: ClassVar[type | None] = sparsity_types.NByM
+    approaches_pattern: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.topk_fn is None and isinstance(self.sparsity_type, sparsity_types.NByM):

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from dst_jax.sparsity import (
     base_updater,
     mask_calculator,
-    ranking,
     sparsity_distributions,
     sparsity_types,
+    topk,
 )
 from dst_jax.sparsity.algorithms import pruners
 
@@ -39,6 +39,7 @@ class GlobalPruningMixin:
     use_normalization: bool = True
     sparsity: float = 0.0
 
+    has_distribution: ClassVar[bool] = False
     ranks_layers_together: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()
 
@@ -81,7 +82,7 @@ class GlobalPruningMixin:
         }
         size = sum(score.size for score in ranked.values())
         k = mask_calculator.number_active(size, target_sparsity)
-        chosen = ranking.topk_masks(list(ranked.values()), k, joint=True)
+        chosen = topk.topk_masks(list(ranked.values()), k, joint=True)
         masks: dict[tuple[str, ...], Any] = dict.fromkeys(flat)
         masks.update(zip(ranked, chosen, strict=True))
         for key in custom.keys() & flat.keys():

@@ -1,4 +1,4 @@
-"""No pruning, and pruning from dense: weights are scored, the lowest go.
+"""No pruning, and pruning from dense: weights are scored, the lowest are removed.
 
 Masks here only depend on scores and the schedule's sparsity. The same scores serve the global and
 the straight-through variants beside this file; random scores also serve the sparse trainers.
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import base_updater, ranking
+from dst_jax.sparsity import base_updater, topk
 
 
 @dataclasses.dataclass
@@ -23,6 +23,7 @@ class NoPruning(base_updater.BaseUpdater):
 
     is_dense: ClassVar[bool] = True
     changes_masks: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = False
     patterns: ClassVar[tuple[type, ...]] = ()
 
     def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
@@ -58,6 +59,8 @@ class MagnitudePruning(base_updater.BaseUpdater):
 class SaliencyPruning(base_updater.BaseUpdater):
     """Keeps the weights whose removal changes the loss most, to first order (Lee et al. 2019)."""
 
+    dense_gradients: ClassVar[str] = "updates"
+
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
     ) -> Any:
@@ -88,7 +91,7 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
     # One draw cut into pieces: a generator a leaf would take most of the time to compile.
     draw: Any = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
-    if leaves and ranking.is_on_host(leaves, draw):
+    if leaves and topk.is_on_host(leaves, draw):
         draw = np.asarray(draw)
     pieces = draw.__array_namespace__().split(draw, ends[:-1])
     scores = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=False)]
@@ -97,7 +100,7 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
 
 @dataclasses.dataclass
 class RandomPruning(base_updater.BaseUpdater):
-    """Removes random weights; what is removed stays removed."""
+    """Removes random weights, which stay removed."""
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any

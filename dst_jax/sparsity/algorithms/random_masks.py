@@ -27,6 +27,7 @@ class StaticRandomSparse(base_updater.BaseUpdater):
 
     is_sparse_at_start: ClassVar[bool] = True
     changes_masks: ClassVar[bool] = False
+    changes_density: ClassVar[bool] = False
 
     def _choose_masks(
         self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
@@ -41,9 +42,7 @@ class StaticRandomSparse(base_updater.BaseUpdater):
             scores = pruners.generate_random_scores(params, self._key(_INITIAL_MASKS))
             return self.create_masks(scores, target_sparsities)
         counts = sparsity_distributions.active_counts(
-            params,
-            target_sparsities,
-            sparsity_distributions.requested_sparsity(self.sparsity_distribution_fn),
+            params, target_sparsities, self._distribution().requested
         )
         return self._random_masks(params, counts)
 

@@ -19,8 +19,8 @@ from dst_jax.sparsity import (
     mask_calculator,
     mask_trees,
     optimizer_state,
-    ranking,
     sparsity_types,
+    topk,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
 
@@ -91,7 +91,7 @@ class SET(random_masks.StaticRandomSparse):
       is_debug: check on the host that what is kept was active and stays active.
       skip_gradients: True: a mask update replaces that batch's optimizer step. False: the step is
         taken too, with the new masks.
-      regrow_same: what a weight dropped and regrown at once goes on with: 'keep' its value and
+      regrow_same: what a weight dropped and regrown at once starts from: 'keep' its value and
         moments, or 'zero'. With 'zero' use `wrap_optax` or `update_params_and_state`: the state
         alone cannot change weights. Layers without an inactive weight are left alone.
       adam_fresh: what second moments (Adam's v) of new weights start from: 'zero', or 'mean_v', the
@@ -119,7 +119,7 @@ class SET(random_masks.StaticRandomSparse):
         check_choice("regrow_same", self.regrow_same, ("keep", "zero"))
         check_choice("adam_fresh", self.adam_fresh, ("zero", "mean_v"))
 
-    def _has_restarts(self) -> bool:
+    def _has_reinit(self) -> bool:
         """Whether an update may set weights to zero that are active before and after it."""
         return self.regrow_same == "zero"
 
@@ -127,7 +127,7 @@ class SET(random_masks.StaticRandomSparse):
         """Returns the masks that dropping and growing start from; here, the masks themselves.
 
         What is removed here and grown again starts from zero, whatever `regrow_same` says; such a
-        subclass says so in `_has_restarts`.
+        subclass says so in `_has_reinit`.
         """
         del drop_scores, sparse_state
         return masks
@@ -178,7 +178,7 @@ class SET(random_masks.StaticRandomSparse):
     def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
         """Counts the weights that the last update grew, those that it had just dropped included.
 
-        With the number that is newly active it gives the share that was dropped for nothing.
+        Less the number that is newly active, these were dropped and regrown at once.
 
         Args:
           sparse_state: the state right after the update, `count` being the step of the update.
@@ -218,7 +218,7 @@ class SET(random_masks.StaticRandomSparse):
           The masks of what was kept and the new masks, uint8 [...] a layer.
         """
         if self._is_unstructured():
-            kept, new_masks = ranking.drop_and_grow(
+            kept, new_masks = topk.drop_and_grow(
                 old_masks, drop_scores, grow_scores, n_kept, n_new, tie_key=tie_key
             )
         else:
@@ -276,21 +276,21 @@ class SET(random_masks.StaticRandomSparse):
             of_layer = iter(leaves)
             return treedef.unflatten([None if m is None else next(of_layer) for m in masks])
 
-        restarts = None
-        if self._has_restarts():
+        reinit_masks = None
+        if self._has_reinit():
             # Removed and regrown at once. A full layer can do nothing else, so let it be.
             staying = kept if self.regrow_same == "zero" else pruned
-            restarts = tree_of(
+            reinit_masks = tree_of(
                 old & new & (1 - stay) & (left == 0).any().astype(old.dtype)
                 for old, new, stay, left in zip(olds, news, staying, pruned, strict=True)
             )
-        return sparse_state._replace(masks=self._store(tree_of(news))), restarts
+        return sparse_state._replace(masks=self._store(tree_of(news))), reinit_masks
 
-    def _settle_moments(
+    def _reset_moments(
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        restarts: Any,
+        reinit_masks: Any,
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
@@ -302,8 +302,8 @@ class SET(random_masks.StaticRandomSparse):
         olds, treedef = jax.tree.flatten(self._unpacked(before.masks, params))
         news = jax.tree.leaves(self._unpacked(chosen.masks, params))
         resets = host_arrays.each(self._moments_to_reset, olds, news)
-        if restarts is not None:
-            again = jax.tree.leaves(restarts)
+        if reinit_masks is not None:
+            again = jax.tree.leaves(reinit_masks)
             resets = [reset | mark for reset, mark in zip(resets, again, strict=True)]
         inner_state = chosen.inner_state
         if self._resets_moments:
@@ -317,8 +317,8 @@ class SET(random_masks.StaticRandomSparse):
             )
         return chosen._replace(inner_state=inner_state)
 
-    def _no_restarts(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
-        if not self._has_restarts():
+    def _no_reinit(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
+        if not self._has_reinit():
             return None
         return mask_trees.map_masks(
             lambda m, p: None if m is None else jnp.zeros(p.shape, mask_calculator.MASK_DTYPE),
@@ -334,6 +334,8 @@ class SET(random_masks.StaticRandomSparse):
 @dataclasses.dataclass
 class RigL(SET):
     """Drops the smallest weights and grows where the gradient is largest (Evci et al. 2020)."""
+
+    dense_gradients: ClassVar[str] = "updates"
 
     def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
         """Returns `|gradient|`."""

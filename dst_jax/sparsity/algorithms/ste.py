@@ -23,6 +23,7 @@ class SteMixin:
 
     changes_masks: ClassVar[bool] = False
     keeps_dense_weights: ClassVar[bool] = True
+    dense_gradients: ClassVar[str] = "always"
 
     def is_mask_update(self, step: Any) -> bool:
         """Returns False: the state holds no masks, so there is nothing to update."""
@@ -56,7 +57,7 @@ class SteMixin:
         return sparse_state, None
 
     def post_gradient_update(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
-        """Returns the params themselves: the dense weights live on."""
+        """Returns the params unchanged: all weights are kept."""
         del sparse_state
         return params
 

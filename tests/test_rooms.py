@@ -1,0 +1,120 @@
+"""The rooms of the house: what may import what, and what may not import JAX."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import runs
+
+PACKAGE = runs.ROOT / "dst_jax"
+# From the bottom up: a room imports from those before it, also inside functions. Those of one line
+# import nothing of each other.
+ORDER = (
+    ("errors",),
+    ("statistics", "config"),
+    ("sparsity", "corruptions"),  # stand alone: see below
+    ("models", "data", "runtime"),
+    ("training",),
+    ("saved_run",),
+    ("robustness",),
+    ("evaluate", "analysis"),
+    ("report",),
+    ("paths", "sweep", "launcher"),
+    ("run_configs",),
+    ("stages",),
+    ("experiment",),
+    ("cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+ALONE = ("sparsity", "corruptions")
+# What a report needs, and a config.
+WITHOUT_JAX = (
+    *("dst_jax", "dst_jax.cli", "dst_jax.config", "dst_jax.config.cards", "dst_jax.statistics"),
+    *("dst_jax.robustness", "dst_jax.robustness.storage", "dst_jax.robustness.gains"),
+    *("dst_jax.report", "dst_jax.report.archive", "dst_jax.runtime.run_dir", "dst_jax.data"),
+)
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of dst_jax that a file imports anywhere, dotted, without the package's name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, below = f"{node.module}.".partition(".")
+            if package == "dst_jax":
+                yield from (f"{below}{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (a.name[8:] for a in node.names if a.name.startswith("dst_jax."))
+
+
+def test_rooms_import_downward_only():
+    wrong = []
+    for module, path in modules().items():
+        room = module.partition(".")[0]
+        if not room:
+            continue  # the package itself, which gives `load_run` when it is asked for
+        assert room in LEVEL, f"{room} has no place in ORDER"
+        for name in imported(path):
+            other = name.partition(".")[0]
+            if other != room and other in LEVEL and LEVEL[other] >= LEVEL[room]:
+                wrong.append(f"{module} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", ALONE)
+def test_sparsity_and_corruptions_import_nothing_else_of_ours(room):
+    others = {
+        f"{module}: {name}"
+        for module, path in modules().items()
+        if module.partition(".")[0] == room
+        for name in imported(path)
+        if name.partition(".")[0] not in (room, "__version__")
+    }
+    assert not others
+
+
+def loaded(module: str) -> set[str]:
+    """The modules of a fresh interpreter that has imported one."""
+    program = f"import sys, {module}; print('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=runs.ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_what_needs_no_jax_does_not_import_it():
+    found = loaded(", ".join(WITHOUT_JAX))
+    assert not {"jax", "flax", "optax", "orbax", "tensorflow", "torch"} & found
+
+
+def test_every_module_can_be_imported_first():
+    """No circle: each is imported in an interpreter that has imported nothing else of ours."""
+    program = """
+import importlib, sys
+kept = set(sys.modules)
+for name in sys.argv[1:]:
+    for module in [m for m in sys.modules if m.partition(".")[0] == "dst_jax"]:
+        del sys.modules[module]
+    importlib.import_module(name)
+"""
+    needs_more = ("launcher", "data.builders", "data.stream", "data.tf_", "data.prepare")
+    names = [f"dst_jax.{m}" if m else "dst_jax" for m in modules() if not m.startswith(needs_more)]
+    names = [name for name in names if not name.endswith("__main__")]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, *names],
+        cwd=runs.ROOT,
+        capture_output=True,
+        text=True,
+        env=runs.environment(),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
