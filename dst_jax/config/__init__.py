@@ -18,6 +18,7 @@ from dst_jax.config.resolve import (
     resolve,
     set_option,
     steps_of,
+    with_new_names,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "resolve",
     "set_option",
     "steps_of",
+    "with_new_names",
 ]

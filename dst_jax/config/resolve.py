@@ -249,6 +249,11 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def with_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of any version, flat, with the names that its options have today."""
+    return {_RENAMED.get(name, name): value for name, value in flatten(config)}
+
+
 def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str, Any]:
     """The resolved config of a run of any version, as this version would have resolved it.
 
@@ -269,7 +274,7 @@ def completed(config: Mapping[str, Any], where: str = "config.json") -> dict[str
     for section in sections & config.keys():
         if not isinstance(config[section], Mapping):
             raise UserError(f"{where}: {section}", repr(config[section]), f"{expected}, a section")
-    flat = {_RENAMED.get(name, name): value for name, value in flatten(config)}
+    flat = with_new_names(config)
     for name in ("train.steps_per_epoch", "train.steps"):
         if not isinstance(flat.get(name), int):
             raise UserError(f"{where}: {name}", repr(flat.get(name)), f"{expected}, a number")

@@ -271,7 +271,7 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
 
 def _of_this_version(raw: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """A flat config with the defaults of what an older version lacked; {} if it is none of ours."""
-    config = dict(config_lib.flatten(raw))
+    config = config_lib.with_new_names(raw)
     lacking = [name for name in OPTIONS if name not in config]
     unknown = [name for name in config if name not in OPTIONS and name not in _RESOLVED]
     if not config:

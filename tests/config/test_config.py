@@ -241,3 +241,11 @@ def test_only_what_an_algorithm_reads_tells_its_runs_apart():
     assert config_lib.differences(older, gradual) == [
         "config.sparsity.initial_density was 0.93 and is 0.95"
     ]
+
+
+def test_an_option_with_an_older_name_is_that_option():
+    old = resolve(train__grad_accum_steps=2)
+    old["train"]["accumulate"] = old["train"].pop("grad_accum_steps")
+    assert config_lib.completed(old) == resolve(train__grad_accum_steps=2)
+    assert config_lib.differences(old, resolve(train__grad_accum_steps=2)) == []
+    assert "train.accumulate" not in config_lib.with_new_names(old)
