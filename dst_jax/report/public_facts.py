@@ -1,7 +1,8 @@
 """What a run wrote of itself, without what belongs to the machine: paths, hosts, bucket names.
 
-Versions, hardware, commit, steps and times stay; of an absolute path its last part does. A file
-without any of that stays as it is, byte for byte. Called by `archive`.
+Versions, hardware, commit, steps and times stay; of a path that is absolute, or leads up out of the
+directory, its last part does. A file without any of that stays as it is, byte for byte. Called by
+`archive`.
 """
 
 import json
@@ -14,8 +15,8 @@ _OF_A_START = (
     *("command", "commit", "versions", "hardware", "deterministic_kernels"),
     *("started", "step"),
 )
-# How a path begins that is absolute: /a, ~/a, ~name/a, gs://bucket/a, C:\\a.
-_START = r"(?:/|~[\w.-]*/|[A-Za-z][\w+.-]*:[/\\])"
+# How a path begins that is absolute, /a, ~/a, ~name/a, gs://bucket/a, C:\\a, or leads up, ../a.
+_START = r"(?:/|\.\./|~[\w.-]*/|[A-Za-z][\w+.-]*:[/\\])"
 _IS_ABSOLUTE = re.compile(_START)
 # The same where a word or a value begins, to the end of the word.
 _ABSOLUTE = re.compile(rf"(?:(?<=[\s=,:;'\"(\[])|^){_START}[^\s'\",;)\]]+")

@@ -265,6 +265,7 @@ def test_an_option_that_differs_between_the_runs_is_a_column(tmp_path):
         ("python run.py --cache_dir=~me/c --mode=all", "python run.py --cache_dir=c --mode=all"),
         ("/opt/bin/dst-jax --data_dir=s3://b/c/tfds/", "dst-jax --data_dir=tfds"),
         ("python C:\\me\\run.py --out=D:/x/y", "python run.py --out=y"),
+        ("run.py --data_dir=../../x/tfds --workdir=../r", "run.py --data_dir=tfds --workdir=r"),
         ("python run.py --multihost=h.example:1,2,0", "python run.py --multihost=..."),
         ("dst-jax --config=a:model=/me x/b,seed=1", "dst-jax --config=a:model=b,seed=1"),
         ("run.py --config.eval.frost_dir=/my photos/f", "run.py --config.eval.frost_dir=f"),
