@@ -237,7 +237,7 @@ class Distribution:
     A call is JaxPruner's: params, and keywords that take the place of its own.
 
     Attributes:
-      rule: `uniform`, `erk`, or another function (params, **keywords) -> tree of sparsities.
+      rule: `uniform`, `erk`, or another function of params and keywords -> tree of sparsities.
       sparsity: overall share of weights to remove; None: the rule has one of its own, or none.
       filter_fn: see `uniform`; None: the rule's default.
       custom_sparsity_map: see `uniform`.
