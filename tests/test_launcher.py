@@ -15,7 +15,7 @@ from dst_jax import launcher
 from dst_jax.errors import RunError, UserError
 
 CARD = """
-from dst_jax import cards
+from dst_jax.config import cards
 cifar10_mlp = cards.load("cifar10_mlp")
 SWEEPS = {"pair": [{"sparsity.algorithm": name, "seed": 0} for name in ("dense", "set")]}
 get_config = cifar10_mlp.get_config

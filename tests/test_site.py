@@ -159,7 +159,7 @@ EXPORTED = """
 .. py:module:: dst_jax.robustness
 .. py:class:: Score
 .. py:module:: dst_jax.robustness.records
-.. py:class:: Hits
+.. py:class:: CorrectBits
 
    .. py:method:: pack
 ```
