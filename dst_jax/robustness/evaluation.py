@@ -138,8 +138,8 @@ def evaluate_models(
 ) -> dict[str, Result]:
     """Scores several classifiers on the same images, each of which is rendered once for all.
 
-    The scores are those of `evaluate`, one model after another; small networks are scored many
-    times faster, as rendering takes longer than they do. All of them lie on the devices together.
+    The scores are those of `evaluate`, one model after another. All of them lie on the devices
+    together.
 
     Args:
       predicts: name -> the function, as `evaluate` takes it. Where they are

@@ -28,7 +28,7 @@ from dst_jax.runtime.run_dir import read_json
 # What one model on one set of images may differ in between two starts, by rounding: the share of
 # clean images whose correctness changes, and the calibration error.
 _SAME_HITS, _SAME_ECE = 0.002, 0.002
-# Small networks score a condition in a fraction of a second, in which writing it would take longer.
+# At least between two writes: three files for each condition of a small network would be many.
 _SECONDS = 5.0
 
 
