@@ -117,7 +117,7 @@ def distributions(tmp_path_factory):
         )
         assert done.returncode == 0, done.stderr
 
-    skipped = (".*_cache", ".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    skipped = (".*_cache", ".git", ".venv*", "runs", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(runs.ROOT, folder / "copy", ignore=shutil.ignore_patterns(*skipped, ".hypoth*"))
     build("build_sdist", folder / "copy")
     (sdist,) = folder.glob("*.tar.gz")
