@@ -59,6 +59,7 @@ def _comparison(
     groups: list[Group] = []
     idle: list[Group] = []
     remarks: dict[Path, str] = {}
+    copies: set[Path] = set()
     for family in families:
         chosen = _chosen(family, place, runs)
         counted: list[Run] = []
@@ -71,6 +72,7 @@ def _comparison(
                 results[run.directory] = result
                 notes += _others(run, result, _at(run, place))
             elif result is not None:
+                copies.add(run.directory)
                 remarks[run.directory] = f"not counted: the same training as {twin}"
         if counted:
             groups.append(_with(family, counted))
@@ -91,6 +93,7 @@ def _comparison(
         {run.directory: results[run.directory] for run in shown},
         remarks,
         (),
+        frozenset(copies),
     )
     notes += [
         f"{run.directory.name} was evaluated on clean images only."

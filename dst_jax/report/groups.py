@@ -117,6 +117,7 @@ class Comparison:
       results: run directory -> the score that is shown.
       remarks: run directory of an idle run -> why it is not counted.
       notes: what restricts the comparison, in sentences.
+      copies: run directories of idle runs that are a counted training once more.
     """
 
     dataset: str | None
@@ -128,6 +129,11 @@ class Comparison:
     results: Mapping[Path, Result]
     remarks: Mapping[Path, str]
     notes: tuple[str, ...]
+    copies: frozenset[Path] = frozenset()
+
+    def is_sample(self, run: Run) -> bool:
+        """Whether a run is a training of its own, of the network that its config asks for."""
+        return not run.contradiction and run.directory not in self.copies
 
     @property
     def suite(self) -> str:

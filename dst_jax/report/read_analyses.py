@@ -5,7 +5,7 @@ by `figures.analysis`, `figures.gains`, `corruption_table` and `explanation`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,26 +56,41 @@ def read(directory: Path) -> dict[str, Arrays]:
 
 
 def samples(comparison: Comparison, styles: dict[str, LineStyle]) -> list[Sample]:
-    """All groups of a comparison with what was analysed of them."""
+    """All groups of a comparison with what was analysed of their trainings.
+
+    Without runs that are no sample of their group: copies, and networks of another sparsity.
+    """
+    groups = [
+        replace(group, runs=tuple(run for run in group.runs if comparison.is_sample(run)))
+        for group in comparison.families
+    ]
     return [
         Sample(group, styles[group.label], tuple(read(run.directory) for run in group.runs))
-        for group in comparison.families
+        for group in groups
         if any(run.exists for run in group.runs)
     ]
 
 
 def lacking(found: Sequence[Sample]) -> str:
-    """Says which runs lack which parts; empty if none does, or if nothing was analysed at all."""
+    """Says which runs lack which parts, and which parts are damaged; "" if nothing was analysed."""
     if not any(parts for sample in found for parts in sample.parts):
         return ""
     missing: dict[str, list[str]] = {}
+    damaged = []
     for sample in found:
         for run, parts in zip(sample.group.runs, sample.parts, strict=True):
             absent = [part for part in ANALYSES if part not in parts]
-            if absent:
-                missing.setdefault(", ".join(absent), []).append(run.directory.name)
-    sentences = [f"{', '.join(names)} without {parts}" for parts, names in missing.items()]
-    return f"Not analysed: {'; '.join(sentences)} (--mode=analyze)." if sentences else ""
+            there = [p for p in absent if (run.directory / "analysis" / f"{p}.npz").exists()]
+            damaged += [f"{run.directory.name}/analysis/{part}.npz" for part in there]
+            if none := [part for part in absent if part not in there]:
+                missing.setdefault(", ".join(none), []).append(run.directory.name)
+    sentences = []
+    if missing:
+        texts = [f"{', '.join(names)} without {parts}" for parts, names in missing.items()]
+        sentences.append(f"Not analysed: {'; '.join(texts)} (--mode=analyze).")
+    if damaged:
+        sentences.append(f"Damaged, and left out: {', '.join(damaged)}.")
+    return " ".join(sentences)
 
 
 def with_part(found: Sequence[Sample], part: str) -> list[Sample]:

@@ -99,6 +99,8 @@ class Run:
         A training that ends as it was asked to has the requested sparsity to rounding.
         """
         realised, wanted = self.fact("sparsity"), self.sparsity
+        if self.config and wanted is None:
+            return "config.json asks for no sparsity from 0 to 1"
         if not self.finished or realised is None or wanted is None or abs(realised - wanted) < 0.05:
             return ""
         return (

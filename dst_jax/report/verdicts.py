@@ -105,7 +105,9 @@ def _scope(comparison: Comparison) -> str:
     count = sum(len(group.runs) for group in comparison.groups)
     what = " on ".join(filter(None, (comparison.model, comparison.dataset)))
     if not comparison.groups:
-        return f"No run{f' of {what}' if what else ''} has been evaluated yet."
+        none = f"No run{f' of {what}' if what else ''}"
+        scored = any(run.results for group in comparison.idle for run in group.runs)
+        return f"{none} {'counts, see the table' if scored else 'has been evaluated yet'}."
     seeds = sorted({len(group.runs) for group in comparison.groups})
     each = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     text = f"{counted(count, 'run')}{f' of {what}' if what else ''}, {each} "

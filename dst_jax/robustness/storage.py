@@ -76,6 +76,11 @@ def read(path: str | Path, *, salvage: bool = False) -> Stored:
             parts.append(nothing)
     rows, hits, (facts, model) = parts
     results, contradicted = _results(rows, hits, facts)
+    others = [r for r in results if not _same_means(r, facts.get(r.setting, {}))]
+    if others:
+        results = [r for r in results if r not in others]
+        texts = "; ".join(", ".join(map(str, r.setting)) for r in others)
+        problems.append(f"{CSV} and {JSON} contradict each other ({texts}), left out")
     if contradicted:
         problems.append(
             f"{CSV} and {NPZ} contradict each other in {contradicted} "
@@ -220,6 +225,24 @@ def _results(
             )
         )
     return results, contradicted
+
+
+def _same_means(result: Result, fact: Mapping[str, Any]) -> bool:
+    """Whether the means of a complete table are those that were written with it.
+
+    The JSON is written first: beside a table that is not complete it may be ahead.
+    """
+    if result.lacking or fact.get("lacking"):
+        return True
+    pairs = (
+        (fact.get("robust_accuracy"), result.robust_accuracy),
+        (fact.get("clean_accuracy"), result.clean_accuracy),
+    )
+    return all(
+        abs(written - found) < 1e-6
+        for written, found in pairs
+        if isinstance(written, float) and found is not None
+    )
 
 
 def _agrees(row: Score, hits: CorrectBits) -> bool:

@@ -1,5 +1,6 @@
 """Figures of analyses from synthetic files, what is said of missing ones, intervals, LaTeX."""
 
+import json
 import re
 
 import numpy as np
@@ -59,8 +60,9 @@ def test_what_is_missing_is_said_and_the_rest_is_drawn(directories, tmp_path):
     written = report.write(some, tmp_path / "out")
     text = " ".join(written.text.split())
     assert (
-        "Not analysed: set-0.5-0 without attenuation, heat_map, corruptions; static-0.5-0 without "
-        "weights, attenuation, heat_map, noise, corruptions, saliency (--mode=analyze)." in text
+        "Not analysed: set-0.5-0 without attenuation, corruptions; static-0.5-0 without weights, "
+        "heat_map, noise, corruptions, saliency (--mode=analyze). Damaged, and left out: "
+        "set-0.5-0/analysis/heat_map.npz, static-0.5-0/analysis/attenuation.npz." in text
     )
     assert "Not analysed: set-0.5-0" in written.html_path.read_text()
     assert {"attenuation", "kernels", "layers"} <= {path.stem for path in written.figure_paths}
@@ -155,3 +157,14 @@ def test_latex_is_balanced_and_escaped(tmp_path):
     assert set(cells) == {len(COLUMNS) - 1, 8}
     assert r"mest\_g" in "\n".join(body)
     assert not re.search(r"(?<!\\)[_%#]", "\n".join(body).replace("{lrrr", ""))
+
+
+def test_a_group_without_a_dense_one_beside_another_of_its_name(directories, tmp_path):
+    """Which map is drawn under which is told by its place, not by a name that two groups have."""
+    root = tmp_path / "runs"
+    alone = analysed(make(root, "rigl", 0.5, 7, conditions(0.9, 0.6)))
+    config = json.loads((alone / "config.json").read_text())
+    config["seed"] = "seven"
+    (alone / "config.json").write_text(json.dumps(config))
+    written = report.write([*directories, alone], tmp_path / "out")
+    assert "fourier" in {path.stem for path in written.figure_paths}

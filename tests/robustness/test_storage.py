@@ -168,3 +168,17 @@ def test_files_of_version_0_1_are_read(tmp_path):
     facts |= dict(zip(names, tables.SETTING, strict=True))
     (tmp_path / "robustness.json").write_text(json.dumps([facts]))
     same(storage.load(tmp_path), new)
+
+
+def test_means_that_a_complete_table_contradicts_are_not_counted(tmp_path):
+    whole = tables.of_accuracies(dict.fromkeys(tables.GRID, 0.5), n=50_000)
+    assert not whole.lacking
+    storage.save(tmp_path, whole)
+    path = tmp_path / "robustness.csv"
+    text = path.read_text()
+    path.write_text(text.replace(",0.5,", ",0.52,", 1))
+    stored = storage.read(tmp_path, salvage=True)
+    assert not stored.results
+    assert stored.problems[0].startswith("robustness.csv and robustness.json contradict each other")
+    path.write_text(text)
+    assert storage.load(tmp_path) == whole

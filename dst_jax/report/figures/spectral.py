@@ -117,8 +117,8 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
         alike = [square for square in squares if square.shape == squares[0].shape]
         maps.append((sample, sample.of("heat_map")[0], np.mean(alike, axis=0)))
     against = [
-        (sample, run, square - base)
-        for sample, run, square in maps
+        (place, sample, run, square - base)
+        for place, (sample, run, square) in enumerate(maps)
         for base in _bases(sample, run, square, maps)[:1]
     ]
     figure, bands = small_multiples(2 if against else 1, len(maps))
@@ -128,9 +128,8 @@ def heat_maps(found: Sequence[Sample], what: str, suffix: str) -> Drawing | None
     figure.colorbar(shown, ax=bands[0], label="error, %", shrink=0.8)
     if against:
         limit = max(float(np.nanmax(np.abs(100 * square))) for *_, square in against) or 1.0
-        differing = {sample.group.name for sample, *_ in against}
-        chosen = [a for a, (s, *_) in zip(bands[1], maps, strict=True) if s.group.name in differing]
-        for ax, (sample, run, square) in zip(chosen, against, strict=True):
+        chosen = [bands[1][place] for place, *_ in against]
+        for ax, (_, sample, run, square) in zip(chosen, against, strict=True):
             text = f"{sample.group.name} minus dense"
             shown = _show(ax, run, 100 * square, text, "PuOr", -limit, limit)
         figure.colorbar(shown, ax=chosen, label="difference, pp", shrink=0.8)
