@@ -12,7 +12,7 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import data, experiment, models, sparsity, sweep
+from dst_jax import data, experiment, models, run_configs, sparsity, sweep
 from dst_jax import paths as places_lib
 from dst_jax.config import cards
 from dst_jax.config.checks import DENSE
@@ -108,7 +108,7 @@ def test_every_sweep_has_dense_runs_like_its_sparse_ones_with_the_same_seeds(car
     for name in lists:
         seeds: dict[str, dict[str, set[int]]] = {"dense": {}, "sparse": {}}
         for _, member in sweep.plan(config, sweep.Sweep(lists=lists, name=name)):
-            for run in experiment.seeds_of(Path(), "", member).values():
+            for run in run_configs.seeds_of(Path(), "", member).values():
                 resolved = config_lib.resolve(run, IMAGES[config.data.name])
                 options, seed = resolved.pop("sparsity"), resolved.pop("seed")
                 dense = options["algorithm"] in DENSE
@@ -123,7 +123,9 @@ def test_every_sweep_has_dense_runs_like_its_sparse_ones_with_the_same_seeds(car
 def test_the_demo_trains_five_seeds_of_dense_and_of_rigl():
     card = runs.ROOT / "configs" / "digits_rigl.py"
     planned = sweep.plan(load(card).get_config(), sweep.Sweep(lists=load(card).SWEEPS, name="demo"))
-    paths = [path for name, member in planned for path in experiment.seeds_of(Path(), name, member)]
+    paths = [
+        path for name, member in planned for path in run_configs.seeds_of(Path(), name, member)
+    ]
     assert [str(path) for path in paths] == [
         f"{name}-seed{seed}" for name in ("dense", "rigl") for seed in range(5)
     ]
