@@ -4,8 +4,8 @@
 
 Prints the list of programs x platforms in Markdown, and ends with 1 if a check failed. Nothing is
 compiled or run: that a program lowers says neither that it fits the memory nor how fast it is.
-`lowering_cases` has the programs, `stablehlo` the checks; `tests/test_lowering.py` goes through the
-same list.
+`lowering_cases` has the programs, `lowering_checks` the checks; `tests/test_lowering.py` goes
+through the same list.
 """
 
 import argparse

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from benchmarks import stablehlo
+from benchmarks import lowering_checks, stablehlo
 from benchmarks.lowering_training import (
     BATCH,
     DTYPES,
@@ -101,7 +101,7 @@ class Case:
         found = {}
         for platform in stablehlo.PLATFORMS:
             facts = stablehlo.Facts.of(stablehlo.lower(program, arguments, platform))
-            found[platform] = stablehlo.complaints(facts, expected)
+            found[platform] = lowering_checks.complaints(facts, expected)
         return found, expected.checked()
 
 
@@ -137,7 +137,7 @@ def _evaluation(model: str, dtype: str, count: int = 4) -> Case:
         scorer = engine.Engine(suites.Plan("", "", "", 0, (CLEAN,)), training.devices)
         shape = training.dataset.image_shape
         images = over_devices(training.devices, {"image": np.zeros((BATCH, *shape), np.uint8)})
-        expected = stablehlo.Expected(
+        expected = lowering_checks.Expected(
             products=DTYPES[dtype],
             convolutions=layers(training.variables["params"]),
             is_trained=False,
@@ -160,7 +160,7 @@ def _rendering(name: str, preset: str, count: int = 4) -> Case:
         shape = (BATCH, 8, side, side, 3) if preset == data.VIDEO else (BATCH, side, side, 3)
         rows = {"image": np.zeros(shape, np.uint8), "id": np.zeros(BATCH, np.int32)}
         arguments = ((np.int32(1), np.int32(0)), over_devices(devices, rows))
-        return program, arguments, stablehlo.Expected(exact=True, devices=count)
+        return program, arguments, lowering_checks.Expected(exact=True, devices=count)
 
     return Case(f"rendering, {name}, {preset}", f"rows over {count} devices", "", build)
 
@@ -178,7 +178,7 @@ def _with_map(name: str) -> Case:
 
         shape = (BATCH, side, side)
         arguments = (np.zeros((*shape, 3), np.uint8), np.zeros(BATCH, np.int32), np.zeros(shape))
-        return jax.jit(program), arguments, stablehlo.Expected(exact=True, devices=1)
+        return jax.jit(program), arguments, lowering_checks.Expected(exact=True, devices=1)
 
     return Case(f"rendering, {name} with maps", "1 device", "", build)
 

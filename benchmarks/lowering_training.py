@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import stablehlo
+from benchmarks import lowering_checks
 from dst_jax import config as config_lib
 from dst_jax import data
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import build, compiled_steps, step
 
 Tree = Any
-Built = tuple[Callable[..., Any], tuple[Any, ...], stablehlo.Expected]
+Built = tuple[Callable[..., Any], tuple[Any, ...], lowering_checks.Expected]
 DTYPES = {"float32": "f32", "bfloat16": "bf16"}
 BATCH = 16  # images over all devices; a program lowers as fast for any size
 # The data that a model of the registry is lowered with, where it is not CIFAR-10.
@@ -90,7 +90,7 @@ class Training:
         # What is averaged over devices at least: all gradients, of which SNIP reads a part.
         averaged = self.state.sparse.masks if kind == "snip" else self.variables["params"]
         sums = seeds * len(jax.tree.leaves(averaged))
-        expected = stablehlo.Expected(
+        expected = lowering_checks.Expected(
             products=DTYPES[self.dtype],
             convolutions=seeds * layers(self.variables["params"]),
             networks=seeds,

@@ -4,8 +4,13 @@ Command-line flags in, one call into `dst_jax.experiment`, one line and an exit 
 1 the run failed, 2 a usage error, 130/143 interrupted and saved).
 """
 
-import re
 import sys
+
+if sys.platform == "win32":  # before what needs fcntl
+    print("dst-jax: found Windows; expected Linux or macOS, or Windows' WSL", file=sys.stderr)
+    raise SystemExit(2)
+
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

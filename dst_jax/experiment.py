@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from dst_jax import config as config_lib
 from dst_jax import run_configs, stages
 from dst_jax import sweep as sweep_lib
-from dst_jax.config.checks import sparsity_of
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths, is_main_process, prepare_jax
 from dst_jax.run_configs import RunConfig
@@ -25,6 +24,7 @@ from dst_jax.sweep import Sweep
 
 MODES = ("all", "train", "evaluate", "analyze", "report", "archive", "describe", "plan")
 NO_SWEEP = Sweep()
+Group = Mapping[Path, RunConfig]  # runs of one config, one per seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,55 +75,35 @@ def run(
     Raises:
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
     """
-    groups: list[Mapping[Path, ConfigDict | None]]
-    if mode == "report" and config is None and _archive_of(run_paths.workdir):
+    if mode == "report" and config is None and run_configs.archive_of(run_paths.workdir):
         return _report_of_archive(run_paths.workdir) if is_main_process(run_paths) else ""
+    groups: list[Mapping[Path, ConfigDict | None]]
     if config is None:
-        groups = [{path: None} for path in _existing_runs(run_paths.workdir)]
+        groups = [{path: None} for path in run_configs.of_workdir(run_paths.workdir)]
     else:
         members = sweep_lib.plan(config, sweep)
-        groups = [seeds_of(run_paths.workdir, name, member) for name, member in members]
+        groups = [run_configs.seeds_of(run_paths.workdir, name, member) for name, member in members]
     runs = {path: member for group in groups for path, member in group.items()}
     to_do = sweep_lib.chosen(len(groups), sweep)
     if mode == "describe":
-        firsts = [next(iter(groups[index].items())) for index in to_do]  # one network for all seeds
-        return "\n\n".join(_describe(member, path) for path, member in firsts)
-    if mode == "report":
-        return _report(list(runs), run_paths.workdir, runs) if is_main_process(run_paths) else ""
-    if mode == "archive":
-        return _archive(runs, run_paths, out, image_records) if is_main_process(run_paths) else ""
-
-    if not sweep.launcher and mode != "plan":
+        return _describe([groups[index] for index in to_do])
+    if mode in ("report", "archive"):
+        if not is_main_process(run_paths):
+            return ""
+        if mode == "report":
+            return _report(list(runs), run_paths.workdir, runs)
+        return _archive(runs, run_paths, out, image_records)
+    if mode == "plan":
+        return _plan(groups, run_paths, sweep, evaluation or {})
+    if not sweep.launcher:
         prepare_jax(run_paths)
+    # In these modes each run of a directory is for itself.
+    alone = len(runs) > 1 and config is None and mode in ("analyze", "evaluate")
+    left_out = _LeftOut(mode)
     # All configs first: a mistake in the last run of a sweep must not wait for the others.
-    planning = mode == "plan"
-    failed: list[Exception] = []
-    several = len(runs) > 1
-    skip = several and config is None and mode in ("analyze", "evaluate")  # each run for itself
-
-    def left_out(path: Path, error: Exception) -> None:
-        failed.append(error)
-        what = "analysed" if mode == "analyze" else "evaluated"
-        print(f"{path.name} is not {what}: {error}", flush=True)
-
-    resolved: list[dict[Path, RunConfig]] = []
-    for group in groups:
-        resolved.append({})
-        for path, member in group.items():
-            try:
-                resolved[-1][path] = run_configs.of_call(
-                    member, path, run_paths, evaluation or {}, planning=planning
-                )
-            except UserError as error:
-                if not skip:
-                    raise
-                left_out(path, error)
+    resolved = _resolve(groups, run_paths, evaluation or {}, left_out if alone else None)
     main = is_main_process(run_paths)
-    notes = run_configs.sizes(
-        [run for group in resolved for run in group.values()], run_paths, planning=planning
-    )
-    if planning:
-        return _plan(resolved, run_paths, sweep, notes)
+    notes = run_configs.sizes([r for g in resolved for r in g.values()], run_paths, planning=False)
     if main and notes:
         print("\n".join(notes), flush=True)
     if main and sweep.name and sweep.index is None:
@@ -133,34 +113,100 @@ def run(
         _launch(resolved, run_paths, sweep)
     else:
         parts = [resolved[index] for index in to_do]
-        if mode == "evaluate":
-            parts = stages.side_by_side({p: run for part in parts for p, run in part.items()})
-        for part in filter(None, parts):
-            told = left_out if mode == "evaluate" and several else None
-            try:
-                tables += stages.do(part, run_paths, mode, several, told)
-            except UserError as error:
-                if mode != "analyze" or not several:
-                    raise
-                left_out(next(iter(part)), error)  # the others do not wait for it
-    if failed and mode == "evaluate":
-        print("\n\n".join(tables), flush=True)
-        raise failed[0]
+        tables = _DO.get(mode, _train)(parts, run_paths, mode, len(runs) > 1, left_out)
     if not main:
         return ""
-    if sweep.index is not None and mode == "all":
+    if mode != "all":
+        return "\n\n".join([*tables, f"run directory: {run_paths.workdir}"])
+    if sweep.index is not None:
         states = _states(resolved, run_paths)
         if left := sum(not run.finished for group in states for run in group.values()):
             names = ", ".join(map(str, resolved[sweep.index]))
             return f"run directory: {names} ({left} of {len(runs)} runs of the sweep are left)"
-    if mode == "all":
-        return _report(list(runs), run_paths.workdir, runs)
-    return "\n\n".join([*tables, f"run directory: {run_paths.workdir}"])
+    return _report(list(runs), run_paths.workdir, runs)
 
 
-def _states(
-    groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths
-) -> list[dict[str, sweep_lib.RunStatus]]:
+class _LeftOut:
+    """The runs that a mode goes on without, each told as it is left out."""
+
+    def __init__(self, mode: str):
+        self._what = "analysed" if mode == "analyze" else "evaluated"
+        self.errors: list[Exception] = []
+
+    def __call__(self, path: Path, error: Exception) -> None:
+        self.errors.append(error)
+        print(f"{path.name} is not {self._what}: {error}", flush=True)
+
+
+def _resolve(
+    groups: Sequence[Mapping[Path, ConfigDict | None]],
+    run_paths: RunPaths,
+    evaluation: Mapping[str, Any],
+    left_out: _LeftOut | None = None,
+    *,
+    planning: bool = False,
+) -> list[dict[Path, RunConfig]]:
+    """What each run is; one that cannot be is told to `left_out`, and without it is an error."""
+    resolved: list[dict[Path, RunConfig]] = []
+    for group in groups:
+        resolved.append({})
+        for path, member in group.items():
+            try:
+                resolved[-1][path] = run_configs.of_call(
+                    member, path, run_paths, evaluation, planning=planning
+                )
+            except UserError as error:
+                if left_out is None:
+                    raise
+                left_out(path, error)
+    return resolved
+
+
+def _train(
+    groups: Sequence[Group], run_paths: RunPaths, mode: str, several: bool, left_out: _LeftOut
+) -> list[str]:
+    """Modes `train` and `all`: one group after the other, through all that the mode asks for."""
+    del left_out
+    for group in filter(None, groups):
+        stages.do(group, run_paths, mode, several)
+    return []
+
+
+def _evaluate(
+    groups: Sequence[Group], run_paths: RunPaths, mode: str, several: bool, left_out: _LeftOut
+) -> list[str]:
+    """Mode `evaluate`: the table of each run; those that see the same images go side by side.
+
+    Raises:
+      UserError, RunError: the first run that was left out, once the others are scored.
+    """
+    tables: list[str] = []
+    for part in stages.side_by_side({p: run for group in groups for p, run in group.items()}):
+        tables += stages.do(part, run_paths, mode, several, left_out if several else None)
+    if left_out.errors:
+        print("\n\n".join(tables), flush=True)
+        raise left_out.errors[0]
+    return tables
+
+
+def _analyze(
+    groups: Sequence[Group], run_paths: RunPaths, mode: str, several: bool, left_out: _LeftOut
+) -> list[str]:
+    """Mode `analyze`: of several runs, one that cannot be analysed does not keep the others."""
+    for group in filter(None, groups):
+        try:
+            stages.do(group, run_paths, mode, several)
+        except UserError as error:
+            if not several:
+                raise
+            left_out(next(iter(group)), error)
+    return []
+
+
+_DO = {"evaluate": _evaluate, "analyze": _analyze}
+
+
+def _states(groups: Sequence[Group], run_paths: RunPaths) -> list[dict[str, sweep_lib.RunStatus]]:
     """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
     from dst_jax import evaluate
 
@@ -177,20 +223,25 @@ def _states(
 
 
 def _plan(
-    groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, sweep: Sweep, notes: list[str]
+    groups: Sequence[Mapping[Path, ConfigDict | None]],
+    run_paths: RunPaths,
+    sweep: Sweep,
+    evaluation: Mapping[str, Any],
 ) -> str:
     """How far a sweep is; before any of its runs is trained, also an estimate of what it takes."""
-    states = _states(groups, run_paths)
-    lines = [*notes, sweep_lib.describe(sweep.name, states)]
+    resolved = _resolve(groups, run_paths, evaluation, planning=True)
+    runs = [run for group in resolved for run in group.values()]
+    states = _states(resolved, run_paths)
+    lines = run_configs.sizes(runs, run_paths, planning=True)
+    lines.append(sweep_lib.describe(sweep.name, states))
     if not any(run.seconds for group in states for run in group.values()):
         from dst_jax.analysis import training_estimate
 
-        configs = [run.config for group in groups for run in group.values()]
-        lines.append(training_estimate.text(configs))
+        lines.append(training_estimate.text([run.config for run in runs]))
     return "\n".join(lines)
 
 
-def _launch(groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, sweep: Sweep) -> None:
+def _launch(groups: Sequence[Group], run_paths: RunPaths, sweep: Sweep) -> None:
     """Leaves the runs that are not finished to jobs."""
     from dst_jax import launcher
 
@@ -207,63 +258,6 @@ def _launch(groups: Sequence[Mapping[Path, RunConfig]], run_paths: RunPaths, swe
         run_paths.workdir / "jobs",
         lambda index: any(map(sweep_lib.is_running, groups[index])),
     )
-
-
-def seeds_of(workdir: Path, name: str, config: ConfigDict) -> dict[Path, ConfigDict]:
-    """The runs of a config, by directory: itself, or `num_seeds` that differ in their seed.
-
-    Args:
-      workdir: the directory of the call.
-      name: the config's name in a sweep, or "".
-      config: a config of `plan`.
-
-    Raises:
-      UserError: several seeds cannot be trained in one program with this config.
-    """
-    if config.num_seeds == 1:
-        return {workdir / name: config}
-    config_lib.check_values(config)
-    if config.checkpoint.keep < 2:
-        raise UserError(
-            "config.checkpoint.keep",
-            config.checkpoint.keep,
-            "at least 2 with num_seeds: a kill may leave one run a checkpoint behind another",
-        )
-    runs = {}
-    for seed in range(config.seed, config.seed + config.num_seeds):
-        member = runs[workdir / f"{name}-seed{seed}".strip("-")] = (
-            config.copy_and_resolve_references()
-        )
-        member.seed, member.num_seeds = seed, 1
-    return runs
-
-
-def _runs_in(workdir: Path) -> list[Path]:
-    """The run directory itself, or those directly inside it."""
-    found = [workdir] if (workdir / "config.json").exists() else []
-    return found or sorted(path.parent for path in workdir.glob("*/config.json"))
-
-
-def _existing_runs(workdir: Path) -> list[Path]:
-    """The runs of a directory, of which there must be one."""
-    if found := _runs_in(workdir):
-        return found
-    if kept := _archive_of(workdir):
-        has = f"no run but {kept}, which has no weights"
-        raise UserError(f"--workdir={workdir}", has, "a directory of runs, or --mode=report")
-    raise UserError(
-        f"--workdir={workdir}",
-        "no run",
-        "a run directory, or a directory of runs",
-        "Start one with --config=digits_rigl",
-    )
-
-
-def _archive_of(workdir: Path) -> str:
-    """The name of the archive of a folder that holds one and no run, else ""."""
-    from dst_jax.report import archive
-
-    return archive.NAME if (workdir / archive.NAME).exists() and not _runs_in(workdir) else ""
 
 
 def evaluate_function(
@@ -302,20 +296,25 @@ def evaluate_function(
     return text if main else ""
 
 
-def _describe(config: ConfigDict | None, path: Path) -> str:
-    """The table of a run's network, without its data: training sets have their published size."""
+def _describe(groups: Sequence[Mapping[Path, ConfigDict | None]]) -> str:
+    """A table of each network, the same for all seeds; training sets have their published size."""
     from dst_jax.analysis import network_facts
 
-    if config is None:
-        resolved = run_configs.of_directory(path)
-        return network_facts.table(resolved, resolved["sparsity"]["sparsity"])
-    return network_facts.table(run_configs.as_published(config), config.sparsity.sparsity)
+    tables = []
+    for path, config in (next(iter(group.items())) for group in groups):
+        if config is None:
+            resolved = run_configs.of_directory(path)
+            sparsity = resolved["sparsity"]["sparsity"]
+        else:
+            resolved, sparsity = run_configs.as_published(config), config.sparsity.sparsity
+        tables.append(network_facts.table(resolved, sparsity))
+    return "\n\n".join(tables)
 
 
 def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | None]) -> str:
     from dst_jax import report
 
-    result = report.write(paths, out_dir, _expected(runs))
+    result = report.write(paths, out_dir, run_configs.expected(runs))
     return f"{result.text}\nreport: {result.html_path}"
 
 
@@ -341,18 +340,4 @@ def _archive(
         raise UserError("--out", "nothing", "the folder that --mode=archive writes")
     if out.resolve() in [path.resolve() for path in (run_paths.workdir, *runs)]:
         raise UserError(f"--out={out}", "the directory of the runs", "a folder beside it")
-    return archive.write(list(runs), out, _expected(runs), image_records)
-
-
-def _expected(runs: Mapping[Path, ConfigDict | None]) -> list[dict[str, Any]]:
-    """The runs of a call as `report.write` takes what was planned."""
-    return [
-        {
-            "name": path.name,
-            "algorithm": member.sparsity.algorithm,
-            "sparsity": sparsity_of(member.sparsity.algorithm, member.sparsity.sparsity),
-            "seed": member.seed,
-        }
-        for path, member in runs.items()
-        if member is not None
-    ]
+    return archive.write(list(runs), out, run_configs.expected(runs), image_records)

@@ -82,8 +82,9 @@ def _own_config(card: str) -> ConfigDict:
 def _shrink(cache: Path, limit: int) -> None:
     """Deletes the programs that were used longest ago until the others take `limit` bytes at most.
 
-    JAX's own limit (`jax_compilation_cache_max_size`) reads a file for every program in the cache
-    each time it adds one: 400 small programs took 29 s instead of 16 s, and it grows as the square.
+    JAX's own limit (`jax_compilation_cache_max_size`) needs another package, filelock, and reads a
+    file for every program in the cache each time it adds one: 400 small programs took 29 s instead
+    of 16 s, and it grows as the square.
     """
     try:
         found = [(entry, entry.stat()) for entry in os.scandir(cache) if entry.is_file()]

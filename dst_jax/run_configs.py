@@ -1,4 +1,4 @@
-"""What each run of a call is: its resolved config, and what this call evaluates it with.
+"""What each run of a call is: its directory, its resolved config, what this call evaluates it with.
 
 From a card, or from the run directory alone. Names are checked against the registries and data are
 counted here, so that no mistake waits for a training. Called by `experiment`.
@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
+from dst_jax.config.checks import sparsity_of
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths
 from dst_jax.runtime import environment, run_dir
@@ -39,6 +40,77 @@ class RunConfig:
     def for_evaluation(self) -> dict[str, Any]:
         """The config with this call's options of evaluation."""
         return {**self.config, "eval": self.evaluation}
+
+
+def seeds_of(workdir: Path, name: str, config: ConfigDict) -> dict[Path, ConfigDict]:
+    """The runs of a config, by directory: itself, or `num_seeds` that differ in their seed.
+
+    Args:
+      workdir: the directory of the call.
+      name: the config's name in a sweep, or "".
+      config: a config of `plan`.
+
+    Raises:
+      UserError: several seeds cannot be trained in one program with this config.
+    """
+    if config.num_seeds == 1:
+        return {workdir / name: config}
+    config_lib.check_values(config)
+    if config.checkpoint.keep < 2:
+        raise UserError(
+            "config.checkpoint.keep",
+            config.checkpoint.keep,
+            "at least 2 with num_seeds: a kill may leave one run a checkpoint behind another",
+        )
+    runs = {}
+    for seed in range(config.seed, config.seed + config.num_seeds):
+        member = runs[workdir / f"{name}-seed{seed}".strip("-")] = (
+            config.copy_and_resolve_references()
+        )
+        member.seed, member.num_seeds = seed, 1
+    return runs
+
+
+def _runs_in(workdir: Path) -> list[Path]:
+    """The run directory itself, or those directly inside it."""
+    found = [workdir] if (workdir / "config.json").exists() else []
+    return found or sorted(path.parent for path in workdir.glob("*/config.json"))
+
+
+def of_workdir(workdir: Path) -> list[Path]:
+    """The runs of a directory, of which there must be one."""
+    if found := _runs_in(workdir):
+        return found
+    if kept := archive_of(workdir):
+        has = f"no run but {kept}, which has no weights"
+        raise UserError(f"--workdir={workdir}", has, "a directory of runs, or --mode=report")
+    raise UserError(
+        f"--workdir={workdir}",
+        "no run",
+        "a run directory, or a directory of runs",
+        "Start one with --config=digits_rigl",
+    )
+
+
+def archive_of(workdir: Path) -> str:
+    """The name of the archive of a folder that holds one and no run, else ""."""
+    from dst_jax.report import archive
+
+    return archive.NAME if (workdir / archive.NAME).exists() and not _runs_in(workdir) else ""
+
+
+def expected(runs: Mapping[Path, ConfigDict | None]) -> list[dict[str, Any]]:
+    """The runs of a call as `report.write` takes what was planned."""
+    return [
+        {
+            "name": path.name,
+            "algorithm": member.sparsity.algorithm,
+            "sparsity": sparsity_of(member.sparsity.algorithm, member.sparsity.sparsity),
+            "seed": member.seed,
+        }
+        for path, member in runs.items()
+        if member is not None
+    ]
 
 
 def of_call(

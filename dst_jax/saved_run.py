@@ -21,7 +21,7 @@ from dst_jax import data, sparsity
 from dst_jax.errors import UserError
 from dst_jax.models.leaf_paths import by_path
 from dst_jax.runtime import checkpoint
-from dst_jax.runtime.run_dir import read_json
+from dst_jax.runtime.run_dir import CHECKPOINTS, read_json
 from dst_jax.training import build
 from dst_jax.training import step as step_lib
 
@@ -79,7 +79,7 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     config = config_lib.completed(
         read_json(directory / "config.json"), str(directory / "config.json")
     )
-    state = checkpoint.read(directory / "checkpoints", step)
+    state = checkpoint.read(directory / CHECKPOINTS, step)
     model = build.model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
     evaluated = state.get("ema") or state

@@ -1,6 +1,7 @@
 """`python -m benchmarks.accelerator`: loop, records and budget, the study."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -372,6 +373,15 @@ def test_only_names_the_order_and_mistakes_are_one_line(fakes, call):
         "benchmarks.accelerator: --only: found z; expected among a, b, one, two, three"
     )
     assert call("--budget_s=-1")[0] == 2
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_on_a_tpu_parts_with_processes_of_their_own_come_first(monkeypatch, installed):
+    found = {"libtpu": object()} if installed else {}
+    monkeypatch.setattr(importlib.util, "find_spec", found.get)
+    for own in (False, True):
+        part = stages.Part("x", "a", "x", lambda context: 0.0, dict, own_processes=own)
+        assert part.comes_first == (own and installed)
 
 
 def test_the_real_parts_have_names_and_letters_that_files_and_flags_can_take():

@@ -64,6 +64,13 @@ def test_help_imports_neither_jax_nor_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
+def test_windows_is_refused_in_one_line():
+    code = "import sys; sys.platform = 'win32'; import dst_jax.cli"
+    done = runs.run([sys.executable, "-c", code])
+    assert done.returncode == 2
+    assert done.stderr == "dst-jax: found Windows; expected Linux or macOS, or Windows' WSL\n"
+
+
 def test_describing_a_network_needs_no_data_and_leaves_nothing_behind(tmp_path):
     arguments = ("--config=configs/resnet50_rigl.py", "--mode=describe")
     done = main(*arguments, f"--workdir={tmp_path}/run", f"--data_dir={tmp_path}/none")

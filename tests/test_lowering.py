@@ -16,8 +16,9 @@ from jax import lax
 
 from benchmarks import lowering_cases, stablehlo
 from benchmarks.lowering_cases import FAMILIES
+from benchmarks.lowering_checks import Expected, complaints
 from benchmarks.lowering_training import Training
-from benchmarks.stablehlo import PLATFORMS, Expected, Facts, complaints, lower
+from benchmarks.stablehlo import PLATFORMS, Facts, lower
 from dst_jax import corruptions, models, sparsity
 from dst_jax.data import benchmarks
 from dst_jax.models.convolution import convolve

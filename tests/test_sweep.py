@@ -11,7 +11,7 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import experiment, sweep
+from dst_jax import run_configs, sweep
 from dst_jax.errors import UserError
 from dst_jax.runtime.run_dir import locked, write_json
 
@@ -107,7 +107,7 @@ def planned(*members, **changes):
     for name, value in changes.items():
         config[name] = value
     runs = sweep.plan(config, sweep.Sweep(lists={"x": members}, name="x"))
-    paths = [experiment.seeds_of(Path("w"), name, member) for name, member in runs]
+    paths = [run_configs.seeds_of(Path("w"), name, member) for name, member in runs]
     return [name for name, _ in runs], [str(path) for group in paths for path in group]
 
 

@@ -6,7 +6,6 @@ Called by `command`.
 import argparse
 import contextlib
 import datetime
-import importlib.util
 import os
 import signal
 import sys
@@ -72,7 +71,7 @@ class Loop:
         self._remarks = [*self._records.damaged, *filter(None, [self._source.remark])]
         for remark in self._remarks:
             self.say(remark)
-        self._parts = _processes_first(parts)
+        self._parts = sorted(parts, key=lambda part: not part.comes_first)
         self._table = [*known, *(part for part in parts if part not in known)]
         self._done: dict[str, Record] = {}
         self._kept: set[str] = set()  # of those done, by earlier calls
@@ -109,7 +108,7 @@ class Loop:
 
     def _all(self) -> None:
         self._prepare()
-        alone = [part for part in self._parts if part.own_processes and _one_process_only()]
+        alone = [part for part in self._parts if part.comes_first]
         for part in alone:
             self._one(part)
         self._take_earlier()
@@ -266,7 +265,7 @@ class Loop:
     def common_settings(self, part: Part) -> dict[str, Any]:
         """What every record must have been made with to be kept."""
         hardware = "not looked at: another process needs it"
-        if not (part.own_processes and _one_process_only()):
+        if not part.comes_first:
             from dst_jax.runtime import devices
 
             hardware = self._hardware = devices.hardware()
@@ -339,17 +338,6 @@ class Loop:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _processes_first(parts: Sequence[Part]) -> list[Part]:
-    """Where only one process may hold the accelerator, parts with processes of their own first."""
-    return (
-        sorted(parts, key=lambda part: not part.own_processes) if _one_process_only() else [*parts]
-    )
-
-
-def _one_process_only() -> bool:
-    return importlib.util.find_spec("libtpu") is not None
 
 
 def _use_compilation_cache(cache_dir: Path) -> None:

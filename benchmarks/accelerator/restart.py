@@ -49,6 +49,8 @@ def _estimate(context: Context) -> float:
 def _run(context: Context) -> Outcome:
     import shutil
 
+    from dst_jax.runtime import run_dir
+
     root = context.options.work / "restart"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -61,7 +63,7 @@ def _run(context: Context) -> Outcome:
         codes = [process.wait(limit) for process in processes]
         if codes != [0, -signal.SIGKILL]:
             raise RuntimeError(_why(processes, codes))
-        saved = sorted(int(p.name) for p in (broken / "checkpoints").glob("*") if p.name.isdigit())
+        saved = run_dir.checkpoint_steps(broken)
         if (broken / "summary.json").exists() or not saved:
             raise RuntimeError(f"the killed run was not cut short: checkpoints {saved}")
         processes.append(_start(context, broken, 0))

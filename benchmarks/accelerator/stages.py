@@ -8,6 +8,7 @@ device: what needs JAX or PyTorch imports it inside `estimate` or `run`.
 import dataclasses
 import functools
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -220,6 +221,11 @@ class Part:
     missing: Callable[[Context], str] = lambda context: ""
     bring: Callable[[Context, dict[str, Any]], dict[str, Any]] = lambda context, figures: figures
     own_processes: bool = False
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether it needs an accelerator that no part has taken yet, as `own_processes` says."""
+        return self.own_processes and importlib.util.find_spec("libtpu") is not None
 
 
 def parts(modules: Sequence[str] = MODULES) -> list[Part]:

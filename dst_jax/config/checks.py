@@ -10,6 +10,7 @@ from dst_jax.errors import UserError
 
 # Dense training by its names; a test holds them to their classes, which need JAX.
 DENSE = ("dense", "no_prune")
+_BATCH_SIZE = "config.train.batch_size"
 
 
 def sparsity_of(algorithm: str | None, sparsity: Any) -> Any:
@@ -74,10 +75,8 @@ def _check_recipe(flat: dict[str, Any]) -> None:
         raise UserError(
             "config.train.grad_accum_steps", parts, f"a divisor of config.train.batch_size, {batch}"
         )
-    if (flat["train.mixup"] or flat["train.cutmix"]) and batch % 2:
-        raise UserError(
-            "config.train.batch_size", batch, "an even number with mixup or cutmix, which mix pairs"
-        )
+    if flat["train.mixup"] or flat["train.cutmix"]:
+        check_pairs(batch)
     if flat["train.ema"] >= 1:
         raise UserError("config.train.ema", 1, "less than 1, such as 0.9999")
     floor, peak = flat["train.learning_rate_floor"], flat["train.learning_rate"]
@@ -104,6 +103,58 @@ def _check_recipe(flat: dict[str, Any]) -> None:
             f"{flat['data.randaugment_layers']}",
             "one of the two policies",
         )
+
+
+# --- what a batch size must be; the pipelines and the devices ask here too ---
+
+
+def steps_per_epoch(batch_size: int, num_train: int) -> int:
+    """The number of whole batches in an epoch.
+
+    Args:
+      batch_size: images per step, over all devices.
+      num_train: images that are trained on.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not 1 <= batch_size <= num_train:
+        raise UserError(_BATCH_SIZE, batch_size, f"1 to {num_train}, the number of training images")
+    return num_train // batch_size
+
+
+def rows_of_each(
+    batch_size: int, devices: int, parts: int = 1, name: str = "train.batch_size"
+) -> int:
+    """The rows that each of `devices` equal shares of a micro-batch has.
+
+    Args:
+      batch_size: images per step, over all devices.
+      devices: how many share it: devices, or processes.
+      parts: micro-batches in a step, `train.grad_accum_steps`.
+      name: the option that the batch size is.
+
+    Raises:
+      UserError: the shares would not be equal.
+    """
+    if batch_size % (devices * parts):
+        text = f"a multiple of the {devices} devices"
+        if parts > 1:
+            text += f" times {parts}, train.grad_accum_steps"
+        raise UserError(f"config.{name}", batch_size, text)
+    return batch_size // (devices * parts)
+
+
+def check_pairs(rows: int, found: Any = None) -> None:
+    """Raises UserError unless the rows of a batch make pairs, which mixup and CutMix mix.
+
+    Args:
+      rows: their number.
+      found: what to tell instead of it.
+    """
+    if rows % 2:
+        expected = "an even number with mixup or cutmix, which mix pairs"
+        raise UserError(_BATCH_SIZE, found or rows, expected)
 
 
 def granet_initial_density(target: float) -> float:

@@ -208,12 +208,7 @@ def resolve(config: Mapping[str, Any] | ConfigDict, num_train: int) -> dict[str,
       UserError: a value is wrong by itself or does not fit the others.
     """
     flat = check_values(config)
-    batch = flat["train.batch_size"]
-    if batch > num_train:
-        raise UserError(
-            "config.train.batch_size", batch, f"at most {num_train}, the training images"
-        )
-    per_epoch = num_train // batch
+    per_epoch = checks.steps_per_epoch(flat["train.batch_size"], num_train)
     if flat["train.steps"]:
         total = steps_of("train.steps", flat["train.steps"], per_epoch, 0)
         source, found = "train.steps", flat["train.steps"]

@@ -125,6 +125,8 @@ def _disk(radius: float, softness: float) -> np.ndarray:
 @functools.lru_cache(maxsize=32)
 def _disk_spectra(rows: Rows, shape: tuple[int, int]) -> tuple[int, tuple[int, int], np.ndarray]:
     """The margin that the largest disk needs, lengths (P, Q), spectra [5, P, Q // 2 + 1]."""
+    from scipy import fft  # here: the other corruptions do not need it
+
     disks = [_disk(*row) for row in rows]
     halves = [disk.shape[0] // 2 for disk in disks]
     margins = [
@@ -132,7 +134,8 @@ def _disk_spectra(rows: Rows, shape: tuple[int, int]) -> tuple[int, tuple[int, i
         for disk, half in zip(disks, halves, strict=True)
     ]
     margin = max(margins)
-    P, Q = (_fast_length(size + 2 * int(margin)) for size in shape)
+    # `real`: only factors 2, 3 and 5. Other lengths would be other bits.
+    P, Q = (fft.next_fast_len(size + 2 * int(margin), real=True) for size in shape)
     spectra = []
     for disk, half in zip(disks, halves, strict=True):
         kernel = np.zeros((P, Q))
@@ -142,18 +145,6 @@ def _disk_spectra(rows: Rows, shape: tuple[int, int]) -> tuple[int, tuple[int, i
         # The disk is symmetric, so that its spectrum is real.
         spectra.append(np.fft.rfft2(kernel).real)
     return int(margin), (P, Q), np.stack(spectra)
-
-
-def _fast_length(size: int) -> int:
-    """The next length whose Fourier transform is fast: only factors 2, 3 and 5."""
-    while True:
-        rest = size
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
-        size += 1
 
 
 def _defocus_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[str, Any]:

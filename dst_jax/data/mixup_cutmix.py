@@ -1,15 +1,16 @@
 """Mixup and CutMix of normalised batches, as pure JAX functions.
 
 Mixing pairs neighbours: the images in rows 2i and 2i + 1 of the global batch, whose order is random
-anyway. Any number of devices gives the same batch; where each has an even number of rows, no pair
-lies on two of them and nothing is sent between them. Called by `train_augmentation`.
+anyway. Any number of devices gives the same batch. Where each has an even number of rows, no pair
+lies on two of them and nothing is sent between them; where the number is odd, `jit` sends rows and
+`pmap`, whose devices see no rows but their own, refuses. Called by `train_augmentation`.
 """
 
 import jax
 import jax.numpy as jnp
 
+from dst_jax.config import checks
 from dst_jax.data import random_erasing
-from dst_jax.errors import UserError
 
 
 def mix(
@@ -41,14 +42,9 @@ def mix(
       "share": float32 [B], what the label counts; the neighbour's counts the rest}.
 
     Raises:
-      UserError: B is odd.
+      UserError: B is odd. Under `pmap` it is the number of images on one device.
     """
-    if len(images) % 2:
-        raise UserError(
-            "config.train.batch_size",
-            f"{len(images)} images on a device",
-            "an even number with mixup or cutmix, which mix pairs",
-        )
+    checks.check_pairs(len(images), f"{len(images)} images on a device")
     deciding, switching, drawing, placing = jax.random.split(key, 4)
     height, width = images.shape[-3:-1]
     mixed = jax.random.bernoulli(deciding, probability)

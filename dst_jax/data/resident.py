@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dst_jax.config import checks
 from dst_jax.data import augmentation
 from dst_jax.data.datasets import Dataset
 from dst_jax.data.train_augmentation import OFF, TrainAugmentation
@@ -71,7 +72,7 @@ class ResidentPipeline:
         augmentation.check_kind(dataset, augment)
         self.num_examples = len(labels)
         self.batch_size = batch_size
-        self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
+        self.steps_per_epoch = checks.steps_per_epoch(batch_size, self.num_examples)
         self._augment_and_normalise = functools.partial(
             train_augmentation.apply, augment=augment, dataset=dataset, dtype=dtype
         )
@@ -119,7 +120,7 @@ class ResidentPipeline:
           `TrainAugmentation.apply` adds.
         """
         index, count = shard
-        rows = split_evenly(self.batch_size, count)
+        rows = checks.rows_of_each(self.batch_size, count)
         positions = index * rows + jnp.arange(rows)
         start = step % self.steps_per_epoch * self.batch_size
         chosen = jnp.take(feed["order"], start + positions, mode="clip")
@@ -131,31 +132,3 @@ class ResidentPipeline:
     def close(self) -> None:
         """Releases the copy on the device."""
         self._data, self._order, self._epoch = {}, {}, -1
-
-
-def check_batch_size(batch_size: int, num_examples: int) -> int:
-    """The number of whole batches in an epoch.
-
-    Raises:
-      UserError: there is none.
-    """
-    if not 1 <= batch_size <= num_examples:
-        raise UserError(
-            "config.train.batch_size",
-            batch_size,
-            f"1 to {num_examples}, the number of training images",
-        )
-    return num_examples // batch_size
-
-
-def split_evenly(batch_size: int, count: int) -> int:
-    """The rows of each of `count` equal parts of a batch.
-
-    Raises:
-      UserError: the parts would not be equal.
-    """
-    if batch_size % count:
-        raise UserError(
-            "config.train.batch_size", batch_size, f"a multiple of {count}, the devices"
-        )
-    return batch_size // count

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dst_jax.config import checks
 from dst_jax.data import augmentation, prepared, tf_clips, tf_images
 from dst_jax.data.datasets import Dataset
-from dst_jax.data.resident import check_batch_size, split_evenly
 from dst_jax.data.train_augmentation import OFF, TrainAugmentation
 from dst_jax.data.validation import num_held_out
 
@@ -76,9 +76,9 @@ class StreamPipeline:
         if self.num_examples < count:
             self._split += f"[:{self.num_examples}]"
         self.batch_size = batch_size
-        self.steps_per_epoch = check_batch_size(batch_size, self.num_examples)
+        self.steps_per_epoch = checks.steps_per_epoch(batch_size, self.num_examples)
         self._process = process or (jax.process_index(), jax.process_count())
-        self._rows = split_evenly(batch_size, self._process[1])
+        self._rows = checks.rows_of_each(batch_size, self._process[1])
         self._dataset, self._seed, self._augment = dataset, seed, augment
         self._augment_and_normalise = functools.partial(
             train_augmentation.apply, augment=augment, dataset=dataset, dtype=dtype
@@ -132,7 +132,7 @@ class StreamPipeline:
           {"image": `dtype` [B / count, H, W, 3], normalised, "label": int32 [B / count]}, and what
           `TrainAugmentation.apply` adds.
         """
-        rows = split_evenly(self.batch_size, shard[1])
+        rows = checks.rows_of_each(self.batch_size, shard[1])
         positions = shard[0] * rows + jnp.arange(rows)
         seed = self._seed if seed is None else seed
         return self._augment_and_normalise(feed["image"], feed["label"], step, positions, seed=seed)

@@ -40,8 +40,17 @@ class TrainAugmentation:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "TrainAugmentation":
         """The options of a resolved config."""
-        options = {**config["train"], **config["data"]}
-        return cls(**{field.name: options[field.name] for field in dataclasses.fields(cls)})
+        images, training = config["data"], config["train"]
+        return cls(
+            randaugment_layers=images["randaugment_layers"],
+            randaugment_magnitude=images["randaugment_magnitude"],
+            augmix=images["augmix"],
+            erasing=images["erasing"],
+            mixup=training["mixup"],
+            cutmix=training["cutmix"],
+            mix_probability=training["mix_probability"],
+            cutmix_share=training["cutmix_share"],
+        )
 
     def apply(
         self,

@@ -5,8 +5,6 @@ accelerator and no JAX. Called for `--mode=report` and after a sweep, and by `ar
 what it reads.
 """
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +29,7 @@ from dst_jax.report import (
 from dst_jax.report.figures import analysis as analysis_figures
 from dst_jax.report.figures import gains as gain_figures
 from dst_jax.report.figures import scores as score_figures
+from dst_jax.runtime.run_dir import write_bytes
 
 __all__ = ["Report", "write"]
 
@@ -103,18 +102,18 @@ def write(
     beside = published.compare_with_paper(comparisons)
     short = published.short_of(comparisons)
     html = page.render(result_tables, summaries, drawings, members, remarks, beside, short)
-    _replace(report.html_path, html)
-    _replace(report.csv_path, tables.to_csv(result_tables))
-    _replace(out_dir / "report.tex", latex.render(result_tables, beside))
-    _replace(out_dir / "published.csv", published.to_csv(beside))
+    _write(report.html_path, html)
+    _write(report.csv_path, tables.to_csv(result_tables))
+    _write(out_dir / "report.tex", latex.render(result_tables, beside))
+    _write(out_dir / "published.csv", published.to_csv(beside))
     markdown = [
         "\n".join([tables.to_markdown(table), *(f"{text}\n" for text in summary.values())])
         for table, summary in zip(result_tables, summaries, strict=True)
     ]
     markdown += [f"{remark}\n" for remark in remarks]
-    _replace(report.markdown_path, "\n".join(markdown))
+    _write(report.markdown_path, "\n".join(markdown))
     for path, drawing in zip(report.figure_paths, drawings, strict=True):
-        _replace(path, drawing.svg)
+        _write(path, drawing.svg)
     return report
 
 
@@ -139,22 +138,17 @@ def _summaries(
     return summaries
 
 
-def _replace(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     """Writes a file whole or not at all.
 
     Raises:
       UserError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A directory's name may be no Unicode; it is shown with its bytes escaped.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(temporary, path)
+        write_bytes(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise UserError(
             str(path), error.strerror or str(error), "a file that can be written"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

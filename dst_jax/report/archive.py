@@ -26,7 +26,7 @@ from dst_jax.report import public_facts, scores_table
 from dst_jax.report import runs as run_directories
 from dst_jax.report.runs import Run, counted
 from dst_jax.robustness.files import CSV, JSON, NPZ
-from dst_jax.runtime.run_dir import make, write_bytes
+from dst_jax.runtime.run_dir import CHECKPOINTS, make, write_bytes
 
 NAME, SCORES = "runs.zip", "scores.csv.gz"
 LARGE = 10_000_000  # bytes: an archive above it leaves out which images were right
@@ -142,7 +142,7 @@ def pack(
         }
         entries |= {f"{name}/{file}": content for file, content in files.items()}
         if run.checkpoint is not None:  # its name alone: the report says of which step it is
-            entries[f"{name}/checkpoints/{run.checkpoint}/"] = b""
+            entries[f"{name}/{CHECKPOINTS}/{run.checkpoint}/"] = b""
         elif not files:
             entries[f"{name}/{_NOTHING}"] = b""
     buffer = io.BytesIO()
@@ -193,7 +193,7 @@ def _unpack(path: Path, folder: Path) -> Unpacked:
             rest = entry.filename.partition("/")[2]
             target = folder / entry.filename
             if entry.is_dir():
-                if re.fullmatch(r"checkpoints/\d{1,18}/", rest):
+                if re.fullmatch(rf"{CHECKPOINTS}/\d{{1,18}}/", rest):
                     target.mkdir(parents=True, exist_ok=True)
             elif entry.filename == _FACTS or rest in (*_FILES, _NOTHING):
                 content = _read(file, entry)

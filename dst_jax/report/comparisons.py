@@ -16,10 +16,9 @@ from dst_jax.report.groups import (
     Scope,
     is_smaller,
     parameters,
-    recipe,
     scope,
-    settings,
 )
+from dst_jax.report.recipes import key_of, settings
 from dst_jax.report.runs import Run
 from dst_jax.robustness import Result
 
@@ -212,7 +211,7 @@ def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group,
         reverse=True,
     )
     for run in order:
-        seeds = families.setdefault(recipe(run), {})
+        seeds = families.setdefault(key_of(run), {})
         if run.seed in seeds:
             notes.append(
                 f"{run.directory.name} repeats seed {run.seed} of "
@@ -221,7 +220,7 @@ def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group,
         else:
             seeds[run.seed] = run
     members = [tuple(sorted(f.values(), key=_run_order)) for f in families.values()]
-    members.sort(key=lambda m: (_run_order(m[0]), recipe(m[0])))
+    members.sort(key=lambda m: (_run_order(m[0]), key_of(m[0])))
     return tuple(_named(m, members) for m in members), notes
 
 

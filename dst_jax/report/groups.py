@@ -8,7 +8,6 @@ that differs from it in the size of the network alone. Numbers are those of `rob
 are in `verdicts`, wording and tables elsewhere. Called by `report.write`.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,18 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dst_jax.data.benchmarks import Benchmark, named
+from dst_jax.report.recipes import settings
 from dst_jax.report.runs import Run
 from dst_jax.report.wording import percent
 from dst_jax.robustness import CLEAN, Condition, Gain, Result, gain
 from dst_jax.statistics import Estimate, estimate
 
-# Options that change what is recorded and when, not what is trained; what was evaluated is told by
-# the scores themselves.
-RECORDS = (
-    *("checkpoint.", "log.", "analysis.", "eval."),
-    *("train.steps_per_dispatch", "num_seeds"),
-)
-# A baseline may differ from its group in these alone, besides what is in RECORDS.
+# A baseline may differ from its group in these alone, besides what is in `recipes.RECORDS`.
 BASELINE_DIFFERS = ("sparsity.", "seed")
 # A small dense network differs from its baseline in these alone.
 SIZE = ("model.width", "model.depth")
@@ -304,18 +298,6 @@ def scope(result: Result) -> Scope:
     return Scope(result.n, result.setting.images, result.counted)
 
 
-def settings(run: Run) -> dict[str, object]:
-    """The part of a config that decides what is computed, without the seed."""
-    return {
-        key: value
-        for key, value in run.config.items()
-        if key != "seed"
-        and not key.startswith(RECORDS)
-        # A dense run reads none of the sparsity options, whatever a card left in them.
-        and not (run.is_dense and key.startswith("sparsity."))
-    }
-
-
 def differences(group: Group, dense: Group) -> list[str]:
     """In what a sparse group and a dense one differ that a baseline must not, in words."""
     ours, theirs = (settings(side.runs[0]) for side in (group, dense))
@@ -354,12 +336,3 @@ def _may_be_compared(group: Group, dense: Group) -> bool:
     if group.is_dense:
         return group.trained == dense.trained and is_smaller(group.runs[0], dense.runs[0])
     return not differences(group, dense)
-
-
-def recipe(run: Run) -> str:
-    """Everything that makes runs samples of one thing, as one string."""
-    if not run.config:
-        return str(run.directory)
-    reached = "end" if run.finished else run.step
-    algorithm = "dense" if run.is_dense else run.algorithm
-    return json.dumps([algorithm, settings(run), reached], sort_keys=True, default=str)

@@ -1,10 +1,12 @@
-"""The recipes that stand for the paper's, whose appendix is not public: those of the cards.
+"""What a run's recipe is, and those that stand for the paper's, whose appendix is not public.
 
-A recipe is what differs from the defaults, as in the card; tests hold both against each other. A
-run stands beside a number of the paper only if all of its options are these (`differing`). Called
-by `published`.
+Runs of one recipe are samples of one thing (`settings`, `key_of`). The paper's recipes are what
+differs from the defaults in our cards; tests hold both against each other. A run stands beside a
+number of the paper only if all of its options are these (`differing`). Called by `groups`,
+`comparisons`, `published`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +14,14 @@ from dst_jax import config as config_lib
 from dst_jax.config.checks import DENSE
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
-from dst_jax.report.groups import RECORDS
+from dst_jax.report.runs import Run
+
+# Options that change what is recorded and when, not what is trained; what was evaluated is told by
+# the scores themselves.
+RECORDS = (
+    *("checkpoint.", "log.", "analysis.", "eval."),
+    *("train.steps_per_dispatch", "num_seeds"),
+)
 
 Recipe = Mapping[str, Any]
 
@@ -119,3 +128,24 @@ def differing(
             found.append(f"{name} {have}, not {want}")
     more = [f"{len(found) - _NAMED} more options"] if len(found) > _NAMED else []
     return found[:_NAMED] + more
+
+
+def settings(run: Run) -> dict[str, object]:
+    """The part of a config that decides what is computed, without the seed."""
+    return {
+        key: value
+        for key, value in run.config.items()
+        if key != "seed"
+        and not key.startswith(RECORDS)
+        # A dense run reads none of the sparsity options, whatever a card left in them.
+        and not (run.is_dense and key.startswith("sparsity."))
+    }
+
+
+def key_of(run: Run) -> str:
+    """Everything that makes runs samples of one thing, as one string."""
+    if not run.config:
+        return str(run.directory)
+    reached = "end" if run.finished else run.step
+    algorithm = "dense" if run.is_dense else run.algorithm
+    return json.dumps([algorithm, settings(run), reached], sort_keys=True, default=str)

@@ -18,6 +18,7 @@ from dst_jax.config.options import OPTIONS
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
 from dst_jax.robustness import Result, storage
+from dst_jax.runtime import run_dir
 
 _RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config
 _NAMED = 5  # so many options are named, the others counted
@@ -167,7 +168,7 @@ def read(directory: Path) -> Run:
 
     algorithm = _text(written.get("sparsity.algorithm"))
     sparsity = _number(written.get("sparsity.sparsity"))
-    checkpoint = _last_checkpoint(directory / "checkpoints")
+    checkpoint = max(run_dir.checkpoint_steps(directory), default=None)
     done = summary.get("step", metrics[-1]["step"] if metrics else None)
     finished, step = summary.get("finished") is True, _integer(done) or 0
     steps = _integer(written.get("train.steps"))
@@ -295,14 +296,6 @@ def _of_this_version(raw: Mapping[str, Any], problems: list[str]) -> dict[str, A
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def _last_checkpoint(directory: Path) -> int | None:
-    """The step of the latest checkpoint; what is in it is for `load_run` to say."""
-    try:
-        return max((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), default=None)
-    except OSError:
-        return None
 
 
 def _read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], ...]:

@@ -22,6 +22,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from dst_jax.errors import UserError
+from dst_jax.runtime import run_dir
 
 Tree = Any
 # Leaves that states of older versions lack, and what stands for "not counted" in each until the
@@ -153,7 +154,7 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    steps = sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+    steps = run_dir.steps_in(directory)
     if not steps:
         raise UserError(
             str(directory), "no checkpoint", "a run directory", "Train it first with --mode=train"

@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from dst_jax.config import checks
 from dst_jax.errors import UserError
 
 Tree = Any
@@ -90,11 +91,7 @@ class Devices:
 
     def check_batch(self, name: str, batch_size: int, parts: int = 1) -> None:
         """Raises UserError unless the devices can share each of the equal parts of a batch."""
-        if batch_size % (self.count * parts):
-            text = f"a multiple of the {self.count} devices"
-            if parts > 1:
-                text += f" times {parts}, train.grad_accum_steps"
-            raise UserError(f"config.{name}", batch_size, text)
+        checks.rows_of_each(batch_size, self.count, parts, name)
 
     def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, Tree, int], Tree]:
         """Compiles `program(states, feeds, seeds, count, axis) -> states` for these devices.

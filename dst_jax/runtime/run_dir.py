@@ -20,12 +20,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from dst_jax import config as config_lib
 from dst_jax.errors import UserError
+
+CHECKPOINTS = "checkpoints"  # the directory that Orbax writes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,12 +37,23 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file so that every reader, also after a crash, sees the old or the new one whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with _replaced(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name of `path` once it is whole and on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -50,12 +63,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes an .npz file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with _replaced(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -97,10 +106,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 
 def checkpoint_steps(workdir: Path) -> list[int]:
-    """Steps of the whole checkpoints of a run, ascending."""
-    # Orbax writes one under another name and renames it once it is whole.
-    names = (path.name for path in (workdir / "checkpoints").glob("*"))
-    return sorted(int(name) for name in names if name.isdigit())
+    """Steps of the whole checkpoints of a run, ascending; [] where none can be seen."""
+    return steps_in(workdir / CHECKPOINTS)
+
+
+def steps_in(directory: Path) -> list[int]:
+    """The same of the directory of checkpoints itself, local or on any storage of `etils.epath`."""
+    # Orbax names a checkpoint by its step, but only once it is whole.
+    names = (path.name for path in directory.glob("*"))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def make(workdir: Path) -> None:

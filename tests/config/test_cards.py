@@ -12,7 +12,7 @@ import pytest
 import runs
 
 from dst_jax import config as config_lib
-from dst_jax import data, experiment, models, sparsity, sweep
+from dst_jax import data, experiment, models, run_configs, sparsity, sweep
 from dst_jax import paths as places_lib
 from dst_jax.config import cards
 from dst_jax.config.checks import DENSE
@@ -43,6 +43,19 @@ def load(card):
     return module
 
 
+def frozen(name):
+    """A file of what was resolved once, by dotted names; of a card, what is not the default.
+
+    In JSON, so that 1 and 1.0 are not the same.
+    """
+    text = (GOLDEN / f"{name}.json").read_text()
+    return {name: json.dumps(value) for name, value in json.loads(text).items()}
+
+
+def text_of(resolved):
+    return {name: json.dumps(value) for name, value in config_lib.flatten(resolved)}
+
+
 every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
 
 
@@ -52,9 +65,20 @@ def test_every_card_resolves_as_it_did(card):
     assert config.model.name in models.MODELS
     assert config.sparsity.algorithm in sparsity.all_algorithm_names()
     resolved = config_lib.resolve(config, IMAGES[config.data.name])
-    golden = GOLDEN / f"{card.stem}.json"
-    text = json.dumps(resolved, indent=1, sort_keys=True) + "\n"
-    assert text == golden.read_text(), f"if this is meant, write the new card to {golden}"
+    found, defaults = text_of(resolved), frozen("defaults")
+    own = frozen(card.stem)
+    assert {**defaults, **own} == found, (
+        f"if this is meant, write to {card.stem}.json: "
+        + json.dumps(
+            {name: value for name, value in found.items() if defaults.get(name) != value}, indent=1
+        )
+    )
+    assert not [name for name, value in own.items() if defaults[name] == value]
+
+
+def test_the_defaults_resolve_as_they_did():
+    found = text_of(config_lib.resolve(config_lib.default(), IMAGES["cifar10"]))
+    assert found == frozen("defaults"), "if this is meant, write it to defaults.json"
 
 
 @every_card
@@ -108,7 +132,7 @@ def test_every_sweep_has_dense_runs_like_its_sparse_ones_with_the_same_seeds(car
     for name in lists:
         seeds: dict[str, dict[str, set[int]]] = {"dense": {}, "sparse": {}}
         for _, member in sweep.plan(config, sweep.Sweep(lists=lists, name=name)):
-            for run in experiment.seeds_of(Path(), "", member).values():
+            for run in run_configs.seeds_of(Path(), "", member).values():
                 resolved = config_lib.resolve(run, IMAGES[config.data.name])
                 options, seed = resolved.pop("sparsity"), resolved.pop("seed")
                 dense = options["algorithm"] in DENSE
@@ -123,7 +147,9 @@ def test_every_sweep_has_dense_runs_like_its_sparse_ones_with_the_same_seeds(car
 def test_the_demo_trains_five_seeds_of_dense_and_of_rigl():
     card = runs.ROOT / "configs" / "digits_rigl.py"
     planned = sweep.plan(load(card).get_config(), sweep.Sweep(lists=load(card).SWEEPS, name="demo"))
-    paths = [path for name, member in planned for path in experiment.seeds_of(Path(), name, member)]
+    paths = [
+        path for name, member in planned for path in run_configs.seeds_of(Path(), name, member)
+    ]
     assert [str(path) for path in paths] == [
         f"{name}-seed{seed}" for name in ("dense", "rigl") for seed in range(5)
     ]

@@ -74,7 +74,10 @@ def test_train_steps_takes_the_place_of_epochs():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"train__batch_size": 2000}, "config.train.batch_size: found 2000; expected at most 1000"),
+        (
+            {"train__batch_size": 2000},
+            "config.train.batch_size: found 2000; expected 1 to 1000, the",
+        ),
         ({"train__steps": "0"}, "config.train.steps: found 0; expected a training of at least one"),
         ({"train__epochs": 0.0}, "config.train.epochs: found 0.0"),
         ({"train__warmup": "99 epochs"}, "config.train.warmup"),

@@ -133,5 +133,5 @@ def test_mistakes_are_told():
         make(batch_size=51)
     with pytest.raises(UserError, match=r"data.augment: found resized_crop_flip"):
         make("resized_crop_flip")
-    with pytest.raises(UserError, match="a multiple of 3"):
+    with pytest.raises(UserError, match="a multiple of the 3 devices"):
         make().batch(make().host_inputs(0), 0, (0, 3))

@@ -173,7 +173,7 @@ def test_damaged_files_are_told(shared_dir, tmp_path):
 def test_mistakes_are_told(stream, cache_dir):
     with pytest.raises(UserError, match=r"train\.batch_size: found 1001; expected 1 to 1000"):
         stream(batch_size=1001)
-    with pytest.raises(UserError, match="a multiple of 3"):
+    with pytest.raises(UserError, match="a multiple of the 3 devices"):
         stream(batch_size=100, process=(0, 3))
     data.load_arrays(data.get("digits"), "test", cache_dir=cache_dir)  # prepares it
     with pytest.raises(UserError, match=r"data\.input=resident"):

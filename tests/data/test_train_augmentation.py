@@ -1,5 +1,7 @@
 """Erasing, mixup and CutMix against their definitions; the chain of all of them on any devices."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dst_jax import data
+from dst_jax.config.options import OPTIONS
 from dst_jax.data import augmentation, mixup_cutmix, random_erasing
 from dst_jax.errors import UserError
 
@@ -119,6 +122,18 @@ def test_the_law_of_lambda_and_the_switch():
     assert abs(untouched.mean() - 0.4) < 0.06  # and boxes without a whole pixel
     assert abs(is_cut.mean() - 0.6 * 0.25) < 0.05
     np.testing.assert_allclose(1 - flat.mean(1), share, atol=1e-4)
+
+
+def test_each_option_is_that_of_its_section():
+    names = [field.name for field in dataclasses.fields(data.TrainAugmentation)]
+    sections = {name: "data" if f"data.{name}" in OPTIONS else "train" for name in names}
+    config = {
+        section: {name: number if own == section else None for number, (name, own) in rows}
+        for section in ("data", "train")
+        for rows in [list(enumerate(sections.items()))]
+    }
+    found = data.TrainAugmentation.from_config(config)
+    assert dataclasses.asdict(found) == {name: number for number, name in enumerate(names)}
 
 
 def test_an_odd_batch_and_clips():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import stablehlo
+from benchmarks import lowering_checks, stablehlo
 from dst_jax import models
 from tests.models.small import quick
 
@@ -78,7 +78,7 @@ def test_forward_mode_lowers_for_accelerators(name, platform):
     program = jax.jit(lambda params: jax.jvp(loss, (params,), (params,)))
     facts = stablehlo.Facts.of(stablehlo.lower(program, (params,), platform))
     assert facts.not_inlined == 0
-    assert stablehlo.complaints(facts, stablehlo.Expected()) == []
+    assert lowering_checks.complaints(facts, lowering_checks.Expected()) == []
 
 
 def test_vmap_over_two_networks():

@@ -51,6 +51,11 @@ def test_the_order_of_gains_is_a_rank_correlation(tmp_path):
     assert f"over 5 corruptions: rigl 50 % {expected:+.2f};" in text
 
 
+def test_without_an_order_the_rank_correlation_is_0():
+    assert explanation.rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([5.0, 5.0, 5.0])) == 0
+    assert explanation.rank_correlation(np.zeros(4), np.arange(4.0)) == 0
+
+
 def test_nothing_analysed_says_nothing(tmp_path):
     path = make(tmp_path, "dense", 0.0, 0, conditions(0.9, 0.5))
     assert explanation.paragraph(comparison_of(path)) == ""

@@ -1,14 +1,22 @@
-"""Several micro-batches per step against the whole batch."""
+"""Several micro-batches per step against the whole batch, and what key each draws from."""
 
+import dataclasses
+import zlib
+from unittest import mock
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import runs
 from trainer import Trainer, assert_same_masks, relative_errors
 
+from dst_jax import sparsity
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import gradient_accumulation
+from dst_jax.training import step as step_lib
 
 
 def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir):
@@ -24,6 +32,32 @@ def test_without_batchnorm_a_step_is_that_of_the_whole_batch(cache_dir):
     assert float(parts.metrics.loss) == pytest.approx(float(whole.metrics.loss), rel=1e-6)
     assert int(parts.metrics.correct) == int(whole.metrics.correct)
     assert int(parts.metrics.examples) == 5 * 32
+
+
+class Dropped(nn.Module):
+    """Logits that are nothing but what dropout leaves of the input."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return nn.Dropout(0.5, deterministic=not train)(scale * x)
+
+
+def test_the_key_of_dropout_is_of_its_own_purpose_step_and_device():
+    updater = sparsity.create_updater_from_config({"algorithm": "dense"})
+    recipe = step_lib.Recipe(Dropped(), optax.identity(), updater, lambda step: 0.0, 0.0, seed=3)
+    batch = {"image": jnp.arange(320.0).reshape(8, 40) / 40, "label": jnp.arange(8)}
+    variables = Dropped().init(jax.random.key(0), batch["image"], train=False)
+    state = dataclasses.replace(step_lib.init_state(recipe, variables), step=jnp.int32(7))
+    for shard in (0, 2):
+        axis = mock.Mock(shard=(shard, 1), mean=lambda tree: tree, sum=lambda tree: tree)
+        loss = step_lib._gradients(state, batch, recipe, axis)[0]
+        key = jax.random.key(3)
+        for number in (np.uint32(zlib.crc32(b"train/dropout")), 7, shard):
+            key = jax.random.fold_in(key, number)
+        logits = Dropped().apply(variables, batch["image"], train=True, rngs={"dropout": key})
+        expected = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+        assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_statistics_pass_from_one_part_to_the_next_and_each_has_its_own_key():

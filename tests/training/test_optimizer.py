@@ -64,6 +64,24 @@ def test_the_learning_rate(schedule, expected):
         assert float(rate(step)) == pytest.approx(value, rel=1e-6, abs=1e-9), step
 
 
+@pytest.mark.parametrize("schedule", ["step", "exponential"])
+def test_two_decays_at_one_step_are_two_and_a_factor_of_0_stops(schedule):
+    train = options(train__schedule=schedule, train__decay_every="22", train__warmup="0")
+    train["milestones"] = [22, 22]
+    rate = optimizer.learning_rate(train)
+    assert [float(rate(step)) for step in (21, 22)] == pytest.approx(
+        [0.1, 0.001 if schedule == "step" else 0.01]
+    )
+    rate = optimizer.learning_rate(train | {"decay_factor": 0.0})
+    assert [float(rate(step)) for step in (21, 22, 43)] == pytest.approx([0.1, 0.0, 0.0])
+
+
+def test_the_warm_up_is_a_line_from_its_first_step():
+    # What optax.linear_schedule misses by 0.1 % in float32: one of 25,020 steps.
+    train = options(train__warmup="5") | {"warmup": 25_020, "steps": 450_360}
+    assert float(optimizer.learning_rate(train)(0)) == pytest.approx(0.1 / 25_020, rel=1e-6)
+
+
 def test_cosine_is_half_way_down_in_the_middle():
     rate = optimizer.learning_rate(options(train__schedule="cosine", train__warmup="0"))
     assert float(rate(22)) == pytest.approx(0.05)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import config, experiment
+from dst_jax import config, run_configs
 from dst_jax.errors import UserError
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.run_dir import claim
@@ -73,19 +73,19 @@ def test_runs_that_a_kill_left_apart_end_with_the_same_bits(tmp_path, cache_dir,
 def test_a_config_of_several_seeds_becomes_runs_with_their_own_names(tmp_path):
     card = config.default()
     card.seed, card.num_seeds = 5, 3
-    planned = experiment.seeds_of(tmp_path, "", card)
+    planned = run_configs.seeds_of(tmp_path, "", card)
     assert [(path.name, run.seed, run.num_seeds) for path, run in planned.items()] == [
         ("seed5", 5, 1),
         ("seed6", 6, 1),
         ("seed7", 7, 1),
     ]
-    assert tmp_path / "rigl-seed5" in experiment.seeds_of(tmp_path, "rigl", card)
+    assert tmp_path / "rigl-seed5" in run_configs.seeds_of(tmp_path, "rigl", card)
     card.num_seeds = 1
-    assert experiment.seeds_of(tmp_path, "rigl", card) == {tmp_path / "rigl": card}
+    assert run_configs.seeds_of(tmp_path, "rigl", card) == {tmp_path / "rigl": card}
 
 
 def test_what_cannot_be_trained_together_is_refused(tmp_path):
     card = config.default()
     card.num_seeds, card.checkpoint.keep = 2, 1
     with pytest.raises(UserError, match=r"config.checkpoint.keep: found 1; expected at least 2"):
-        experiment.seeds_of(tmp_path, "", card)
+        run_configs.seeds_of(tmp_path, "", card)

@@ -20,8 +20,9 @@ from dst_jax.report.figures.drawing import (
     to_svg,
     words,
 )
-from dst_jax.report.groups import Comparison, Group, scope, settings
+from dst_jax.report.groups import Comparison, Group, scope
 from dst_jax.report.read_analyses import Sample, high_shares, samples
+from dst_jax.report.recipes import settings
 from dst_jax.report.tables import title
 from dst_jax.report.wording import accuracy_text, percent
 from dst_jax.robustness import CLEAN
