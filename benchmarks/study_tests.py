@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dst_jax.errors import UserError
-from dst_jax.report import archive
+from dst_jax.report import archive, archive_reading
 from dst_jax.report.comparisons import compare
 from dst_jax.report.groups import Group
 from dst_jax.report.runs import Run, read
@@ -268,7 +268,7 @@ def _p(value: float) -> str:
 def _runs_in(folder: Path) -> Iterator[list[Run]]:
     """The runs of a folder: what `--mode=archive` kept, or run directories."""
     if (folder / archive.NAME).exists():
-        with archive.unpacked(folder / archive.NAME) as (kept, _):
+        with archive_reading.unpacked(folder / archive.NAME) as (kept, _):
             yield list(map(read, kept))
         return
     yield [read(path.parent) for path in sorted(folder.glob("*/config.json"))]

@@ -157,6 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         program = Path(arguments[0]).name
         print(f"{program if program in PROGRAMS else PROGRAMS[0]}: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:  # where nothing is saved between: reports, archives, plans
+        print("\nstopped", file=sys.stderr)
+        return 130
 
 
 def _call(arguments: list[str]) -> str:

@@ -76,7 +76,9 @@ def run(
       UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
     """
     if mode == "report" and config is None and run_configs.archive_of(run_paths.workdir):
-        return _report_of_archive(run_paths.workdir) if is_main_process(run_paths) else ""
+        from dst_jax.report import archive
+
+        return archive.redraw(run_paths.workdir) if is_main_process(run_paths) else ""
     groups: list[Mapping[Path, ConfigDict | None]]
     if config is None:
         groups = [{path: None} for path in run_configs.of_workdir(run_paths.workdir)]
@@ -315,16 +317,6 @@ def _report(paths: list[Path], out_dir: Path, runs: Mapping[Path, ConfigDict | N
     from dst_jax import report
 
     result = report.write(paths, out_dir, run_configs.expected(runs))
-    return f"{result.text}\nreport: {result.html_path}"
-
-
-def _report_of_archive(folder: Path) -> str:
-    """Draws the report of an archived study again, beside its archive."""
-    from dst_jax import report
-    from dst_jax.report import archive
-
-    with archive.unpacked(folder / archive.NAME) as (runs, expected):
-        result = report.write(runs, folder, expected, archive.NAME)
     return f"{result.text}\nreport: {result.html_path}"
 
 

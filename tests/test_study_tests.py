@@ -15,7 +15,7 @@ import scipy.stats
 from benchmarks import study_tests
 from benchmarks.study_tests import DENSE, STUDIES, Arm
 from dst_jax.errors import UserError
-from dst_jax.report import archive
+from dst_jax.report import archive, archive_reading
 from dst_jax.report.runs import read
 
 RIGL = Arm("rigl", 0.5)
@@ -25,7 +25,7 @@ RIGL = Arm("rigl", 0.5)
 def kept(tmp_path_factory):
     """The run directories of dense and RigL, seeds 0 to 4."""
     folder = tmp_path_factory.mktemp("kept")
-    with archive.unpacked(runs.ROOT / "results" / "digits" / archive.NAME) as (found, _):
+    with archive_reading.unpacked(runs.ROOT / "results" / "digits" / archive.NAME) as (found, _):
         for path in found:
             if path.name in {f"{m}-seed{k}" for m in ("dense", "rigl") for k in range(5)}:
                 shutil.copytree(path, folder / path.name)

@@ -7,49 +7,39 @@ The same runs give the same bytes. What belongs to the machine stays out (`publi
 by `experiment` for `--mode=archive`, and for `--mode=report` over a folder that holds `runs.zip`.
 """
 
-import contextlib
 import io
 import json
-import re
+import os
+import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dst_jax import __version__, report
-from dst_jax.config.options import ANALYSES
 from dst_jax.errors import UserError
 from dst_jax.report import public_facts, scores_table
 from dst_jax.report import runs as run_directories
+from dst_jax.report.archive_reading import (
+    FACTS,
+    FILES,
+    FORMAT,
+    NOTHING,
+    TEXTS,
+    problem_of,
+    unpacked,
+)
 from dst_jax.report.runs import Run, counted
-from dst_jax.robustness.files import CSV, JSON, NPZ
-from dst_jax.runtime.run_dir import CHECKPOINTS, make, write_bytes
+from dst_jax.robustness.files import NPZ
+from dst_jax.runtime.run_dir import CHECKPOINTS, locked, make, write_bytes
 
 NAME, SCORES = "runs.zip", "scores.csv.gz"
 LARGE = 10_000_000  # bytes: an archive above it leaves out which images were right
-# Far above any study, and far below what fills a machine.
-LIMIT, ENTRIES = 2 << 30, 100_000
 
-_FACTS = "archive.json"  # in the archive: which runs, in which order, and what was planned
-_FORMAT = 1
-_TEXTS = ("config.json", "environment.json", "metrics.jsonl", "model.json", "summary.json", JSON)
-_FILES = (*_TEXTS, CSV, NPZ, *(f"analysis/{part}.npz" for part in ANALYSES))
-_NOTHING = "nothing.txt"  # of a directory in which the report reads no file
+_NEW = ".archive-"  # a folder that is being written, before it takes its place
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
-_DAMAGED = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError),
-    *(NotImplementedError, RuntimeError, KeyError),
-)
-
-
-class Unpacked(NamedTuple):
-    """Run directories out of an archive, in the order of the report, and the runs planned."""
-
-    runs: list[Path]
-    expected: list[Mapping[str, Any]]
 
 
 def write(
@@ -58,7 +48,7 @@ def write(
     expected: Sequence[Mapping[str, Any]] = (),
     image_records: bool | None = None,
 ) -> str:
-    """Writes the folder of a study; each file is replaced whole.
+    """Writes the folder of a study: drawn beside what is there, then moved in its place.
 
     Args:
       runs: run directories; those that failed or were stopped are kept and named too.
@@ -72,7 +62,8 @@ def write(
       The report's text, and what was written, for a terminal.
 
     Raises:
-      UserError: there is no run, two have one name, or something cannot be read or written.
+      UserError: there is no run, two have one name, the folder holds an archive of other runs or
+        what is no archive, or something cannot be read or written.
     """
     directories = [Path(directory) for directory in runs]
     members = list(map(run_directories.read, directories))
@@ -82,7 +73,7 @@ def write(
     for index, name in enumerate(names):
         if name in names[:index]:
             raise UserError("archive", f"two runs named {name}", "a name for each run")
-        if _problem_of(name) or name != name.encode(errors="replace").decode():
+        if problem_of(name) or name != name.encode(errors="replace").decode():
             raise UserError("archive", f"a run named {name!r}", "a plain name in Unicode")
     pairs = list(zip(names, members, strict=True))
     whole = content = pack(pairs, expected, image_records is not False)
@@ -94,21 +85,81 @@ def write(
         left_out = sum((run.directory / NPZ).exists() and not _needs_record(run) for run in members)
         note = f"; which images were right is left out for {counted(left_out, 'run')}"
         note += f" ({_size(whole)} with it)" if large else ""
-    make(out_dir)
-    try:
-        write_bytes(out_dir / NAME, content)
-        with unpacked(out_dir / NAME) as (kept, planned):
-            table = scores_table.to_csv(list(map(run_directories.read, kept)))
-            write_bytes(out_dir / SCORES, scores_table.compressed(table))
-            drawn = report.write(kept, out_dir, planned, NAME)
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise UserError(str(out_dir), found, "a directory that can be written") from None
+    make(out_dir, "--out")
+    with locked(out_dir, "", "--out"):
+        _refuse_what_would_be_lost(out_dir, names)
+        for left in out_dir.glob(f"{_NEW}*"):  # of a call that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=_NEW, dir=out_dir) as folder:
+                new = Path(folder)
+                write_bytes(new / NAME, content)
+                with unpacked(new / NAME) as (kept, planned):
+                    write_bytes(new / SCORES, _scores(kept))
+                    drawn = report.write(kept, new, planned, NAME)
+                _move(new, out_dir)
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise UserError(f"--out={out_dir}", found, "a folder that can be written") from None
     number = counted(sum(run.exists for run in members), "run")
     return (
-        f"{drawn.text}\nreport: {drawn.html_path}\n"
+        f"{drawn.text}\nreport: {out_dir / drawn.html_path.name}\n"
         f"archive: {out_dir / NAME}, {number}, {_size(content)}{note}"
     )
+
+
+def redraw(folder: Path) -> str:
+    """Draws what lies beside an archive again; returns the report's text for a terminal.
+
+    Raises:
+      UserError: the archive is damaged, or the folder cannot be written.
+    """
+    note = ""
+    with unpacked(folder / NAME) as (kept, planned), locked(folder, "", "--workdir"):
+        drawn = report.write(kept, folder, planned, NAME)
+        path, scores = folder / SCORES, _scores(kept)
+        try:
+            if path.exists() and path.read_bytes() != scores:
+                note = f"\n{path} was not that of {NAME}: it is written again"
+            write_bytes(path, scores)
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise UserError(str(path), found, "a file that can be written") from None
+    return f"{drawn.text}\nreport: {drawn.html_path}{note}"
+
+
+def _scores(runs: Sequence[Path]) -> bytes:
+    table = scores_table.to_csv(list(map(run_directories.read, runs)))
+    return scores_table.compressed(table)
+
+
+def _refuse_what_would_be_lost(folder: Path, names: Sequence[str]) -> None:
+    """Raises UserError where a folder holds runs that the new archive has not, or other files."""
+    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    found = ""
+    if NAME in there:
+        with unpacked(folder / NAME) as (runs, _):
+            lost = [path.name for path in runs if path.exists() and path.name not in names]
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            found = f"an archive of runs that are not given: {', '.join(lost[:3])}{more}"
+    elif there:
+        found = f"{', '.join(there[:3])}, of no archive"
+    if found:
+        expected = "an empty folder, or an archive of these runs"
+        raise UserError(f"--out={folder}", found, expected, "Name another, or empty it first")
+
+
+def _move(new: Path, folder: Path) -> None:
+    """Puts what was drawn in place of what is there; without its page a folder is not whole."""
+    page = folder / "report.html"
+    page.unlink(missing_ok=True)
+    (folder / "figures").mkdir(exist_ok=True)
+    for old in (folder / "figures").glob("*.svg"):
+        old.unlink()
+    files = sorted(path for path in new.rglob("*") if path.is_file())
+    for path in sorted(files, key=lambda path: path.name == page.name):
+        os.replace(path, folder / path.relative_to(new))
 
 
 def pack(
@@ -125,18 +176,18 @@ def pack(
       UserError: a file cannot be read.
     """
     facts = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "written_by": f"dst_jax {__version__}",
         "runs": [name for name, _ in runs],
         "planned": [dict(entry) for entry in expected],
     }
-    entries = {_FACTS: (json.dumps(facts, indent=1) + "\n").encode()}
+    entries = {FACTS: (json.dumps(facts, indent=1) + "\n").encode()}
     for name, run in runs:
         if not run.exists:
             continue
         files = {
             file: _content(run.directory, file)
-            for file in _FILES
+            for file in FILES
             if (run.directory / file).is_file()
             and (file != NPZ or image_records or _needs_record(run))
         }
@@ -144,7 +195,7 @@ def pack(
         if run.checkpoint is not None:  # its name alone: the report says of which step it is
             entries[f"{name}/{CHECKPOINTS}/{run.checkpoint}/"] = b""
         elif not files:
-            entries[f"{name}/{_NOTHING}"] = b""
+            entries[f"{name}/{NOTHING}"] = b""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, content in sorted(entries.items()):
@@ -155,114 +206,6 @@ def pack(
             entry.compress_type = zipfile.ZIP_DEFLATED if content else zipfile.ZIP_STORED
             file.writestr(entry, content, compresslevel=9)
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[Unpacked]:
-    """The runs of an archive in a temporary directory, which goes with the context.
-
-    An archive may be anybody's: of what it holds only the files that `write` puts there are
-    written, none outside the directory, none through a link, and nothing is unpickled.
-
-    Args:
-      path: the archive.
-
-    Raises:
-      UserError: it is damaged, too large, or holds what no archive of ours does.
-    """
-    with tempfile.TemporaryDirectory(prefix="dst-jax-") as folder:
-        try:
-            found = _unpack(path, Path(folder))
-        except UserError:
-            raise
-        except _DAMAGED as error:
-            text = f"a damaged archive ({getattr(error, 'strerror', None) or error})"
-            raise _refused(path, text) from None
-        try:
-            yield found
-        except (MemoryError, RecursionError) as error:  # arrays or JSON that claim to be huge
-            raise _refused(path, f"a damaged archive ({type(error).__name__})") from None
-
-
-def _unpack(path: Path, folder: Path) -> Unpacked:
-    left = LIMIT
-    with zipfile.ZipFile(path) as file:
-        entries = file.infolist()
-        _check(path, entries)
-        for entry in entries:
-            rest = entry.filename.partition("/")[2]
-            target = folder / entry.filename
-            if entry.is_dir():
-                if re.fullmatch(rf"{CHECKPOINTS}/\d{{1,18}}/", rest):
-                    target.mkdir(parents=True, exist_ok=True)
-            elif entry.filename == _FACTS or rest in (*_FILES, _NOTHING):
-                content = _read(file, entry)
-                left -= len(content) + (_inside(content) if rest.endswith(".npz") else 0)
-                if left < 0:
-                    raise _too_large(path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-    if not (folder / _FACTS).is_file():
-        raise ValueError(f"it has no {_FACTS}")
-    facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise ValueError(f"{_FACTS} is not ours")
-    if facts["format"] > _FORMAT:
-        raise _refused(path, "an archive of a newer version", f"format {_FORMAT}")
-    names, expected = facts.get("runs"), facts.get("planned")
-    if not (isinstance(names, list) and isinstance(expected, list)):
-        raise ValueError(f"{_FACTS} lists no runs")
-    if any(not isinstance(name, str) or _problem_of(name) or "/" in name for name in names):
-        raise ValueError(f"{_FACTS} has a name that is no run's")
-    if not all(isinstance(entry, dict) for entry in expected):
-        raise ValueError(f"{_FACTS} has a plan that is none")
-    return Unpacked([folder / name for name in names], expected)
-
-
-def _read(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """A file of an archive, at most as many bytes as its list of contents says.
-
-    In parts: read at once, more than that would be unpacked before it is cut off.
-    """
-    with file.open(entry) as source:
-        return b"".join(iter(lambda: source.read(1 << 16), b""))
-
-
-def _check(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    """Refuses an archive for what its list of contents says, before anything is written."""
-    seen: set[str] = set()
-    for entry in entries:
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        problem = _problem_of(entry.filename.removesuffix("/"))
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            problem = "is a link or a device"
-        elif entry.flag_bits & 1:
-            problem = "is encrypted"
-        elif entry.filename in seen:
-            problem = "is there twice"
-        if problem:
-            raise _refused(path, f"an archive in which {entry.filename!r} {problem}")
-        seen.add(entry.filename)
-    if len(entries) > ENTRIES or sum(entry.file_size for entry in entries) > LIMIT:
-        raise _too_large(path)
-
-
-def _problem_of(name: str) -> str:
-    """Why a name may not be that of a file in an archive; "" where it may."""
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        return "is an absolute path"
-    if "\\" in name or any(ord(letter) < 32 for letter in name):
-        return "has a backslash or a control character"
-    return "leads elsewhere" if {"", ".", ".."} & set(name.split("/")) else ""
-
-
-def _inside(content: bytes) -> int:
-    """What the arrays of an .npz file say that they take, in bytes; 0 if it is no such file."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            return sum(entry.file_size for entry in file.infolist())
-    except _DAMAGED:
-        return 0  # the report says that it cannot be read
 
 
 def _needs_record(run: Run) -> bool:
@@ -280,16 +223,8 @@ def _content(directory: Path, name: str) -> bytes:
     except OSError as error:
         found = error.strerror or str(error)
         raise UserError(str(directory / name), found, "a file that can be read") from None
-    return public_facts.of_file(name, content) if name in _TEXTS else content
+    return public_facts.of_file(name, content) if name in TEXTS else content
 
 
 def _size(content: bytes) -> str:
     return f"{len(content) / 1e6:.1f} MB" if len(content) > 1e6 else f"{len(content) / 1e3:.0f} kB"
-
-
-def _refused(path: Path, found: str, expected: str = "one that --mode=archive wrote") -> UserError:
-    return UserError(str(path), found, expected, "Take another copy of it")
-
-
-def _too_large(path: Path) -> UserError:
-    return _refused(path, "an archive too large to unpack", f"at most {LIMIT >> 30} GiB in it")

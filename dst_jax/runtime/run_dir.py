@@ -117,8 +117,8 @@ def steps_in(directory: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def make(workdir: Path) -> None:
-    """Makes a directory.
+def make(workdir: Path, flag: str = "--workdir") -> None:
+    """Makes a directory that a flag names.
 
     Raises:
       UserError: it cannot be made.
@@ -127,7 +127,7 @@ def make(workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}", error.strerror or str(error), "a directory that can be written"
+            f"{flag}={workdir}", error.strerror or str(error), "a directory that can be written"
         ) from None
 
 
@@ -186,17 +186,21 @@ _LOCK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def locked(workdir: Path, name: str = ".lock") -> Iterator[None]:
+def locked(workdir: Path, name: str = ".lock", flag: str = "--workdir") -> Iterator[None]:
     """Keeps two programs from writing one directory at a time.
 
     Args:
       workdir: the directory.
-      name: of the file that is locked: an evaluation inside a run has one of its own.
+      name: of the file that is locked: an evaluation inside a run has one of its own. "": the
+        directory itself, where no file shall be left.
+      flag: which names the directory.
 
     Raises:
       UserError: another living program holds it.
     """
-    with open(workdir / name, "w") as file:
+    how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if name else os.O_RDONLY
+    file = os.open(workdir / name, how, 0o666)
+    try:
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -205,16 +209,19 @@ def locked(workdir: Path, name: str = ".lock") -> Iterator[None]:
                 if time.monotonic() < deadline:
                     time.sleep(0.01)
                     continue
+                what = "run" if name else "call"
                 raise UserError(
-                    f"--workdir={workdir}",
-                    "a directory in use by another run",
+                    f"{flag}={workdir}",
+                    f"a directory in use by another {what}",
                     "a free one",
-                    "Wait for that run, or use another --workdir",
+                    f"Wait for that {what}, or use another {flag}",
                 ) from None
             except OSError:  # a file system without locks: go on, as everything did before this one
                 pass
             break
         yield
+    finally:
+        os.close(file)
 
 
 def is_locked(workdir: Path) -> bool:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import statistics
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from dst_jax.paths import RunPaths
 from dst_jax.report import archive, public_facts
 from dst_jax.robustness import Condition, storage
 from dst_jax.robustness.records import Fingerprint
+from dst_jax.runtime import run_dir
 
 
 def scored(path: Path, draw: int, accuracy: float, images: int = 40) -> Path:
@@ -118,9 +120,7 @@ def test_the_folder_is_drawn_again_out_of_itself_to_the_byte(kept, tmp_path):
     (tmp_path / "runs.zip").write_bytes((folder / "runs.zip").read_bytes())
     again = call("report", tmp_path)
     assert again.splitlines()[:-1] == text.splitlines()[:-2]  # without the paths
-    before = contents(folder)
-    del before["scores.csv.gz"]
-    assert contents(tmp_path) == before
+    assert contents(tmp_path) == contents(folder)
 
 
 def test_the_same_runs_give_the_same_bytes(study, kept, tmp_path):
@@ -323,3 +323,65 @@ def test_mistakes(study, tmp_path):
         archive.write(
             [make(tmp_path / a, "dense", 0.0, name="dense") for a in "ab"], tmp_path / "o"
         )
+
+
+def test_an_archive_is_replaced_whole_and_never_by_one_that_lacks_its_runs(study, tmp_path):
+    out = tmp_path / "kept"
+    call("archive", study, out)
+    (out / "figures" / "old.svg").write_text("of a report before")
+    (out / ".archive-left").mkdir()
+    call("archive", study, out)
+    assert not (out / "figures" / "old.svg").exists()
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"runs that are not given: .*failed"):
+        archive.write(sorted(study.glob("*-*-*")), out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_of_other_files_is_not_written_to(study, tmp_path):
+    (tmp_path / "report.html").write_text("hi")
+    with pytest.raises(UserError, match=r"--out=.*: found report.html, of no archive"):
+        call("archive", study, tmp_path)
+    assert (tmp_path / "report.html").read_text() == "hi"
+
+
+def test_what_fails_while_it_draws_leaves_the_folder_as_it_was(study, tmp_path, monkeypatch):
+    out = tmp_path / "kept"
+    call("archive", study, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive, "_scores", no_space)
+    with pytest.raises(UserError, match=f"--out={out}: found No space left on device"):
+        call("archive", study, out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_two_calls_do_not_write_one_folder(study, tmp_path):
+    with (
+        run_dir.locked(tmp_path, "", "--out"),
+        pytest.raises(UserError, match=r"--out=.*in use by another call"),
+    ):
+        call("archive", study, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_that_are_not_the_archives_are_written_again_and_told(kept, tmp_path):
+    copy = shutil.copytree(kept[0], tmp_path / "copy")
+    whole = (copy / archive.SCORES).read_bytes()
+    assert "written again" not in call("report", copy)
+    (copy / archive.SCORES).write_bytes(gzip.compress(b"run,accuracy\nrigl,1\n"))
+    assert "scores.csv.gz was not that of runs.zip" in call("report", copy)
+    assert (copy / archive.SCORES).read_bytes() == whole
+
+
+def test_a_run_that_the_index_does_not_list_is_no_part_of_an_archive(kept, tmp_path):
+    path = tmp_path / archive.NAME
+    shutil.copy(kept[0] / archive.NAME, path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("foreign/config.json", "{}")
+    with pytest.raises(UserError, match=r"archive\.json does not list foreign"):
+        call("report", tmp_path)

@@ -11,7 +11,7 @@ from run_directories import make
 from dst_jax import experiment
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths
-from dst_jax.report import archive, runs
+from dst_jax.report import archive, archive_reading, runs
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_file_that_is_there_twice_is_refused(whole, tmp_path):
 def test_files_that_are_not_ours_are_not_written(whole, tmp_path):
     path = tmp_path / "runs.zip"
     path.write_bytes(with_entry(with_entry(whole, "failed/code.py"), "checkpoints/x/y"))
-    with archive.unpacked(path) as (found, _):
+    with archive_reading.unpacked(path) as (found, _):
         assert not list(found[0].parent.rglob("code.py"))
         assert not (found[0].parent / "checkpoints").exists()
         assert (found[0] / "config.json").exists()
@@ -79,10 +79,10 @@ def test_files_that_are_not_ours_are_not_written(whole, tmp_path):
 
 @pytest.mark.parametrize("limit", ["LIMIT", "ENTRIES"])
 def test_an_archive_that_is_too_large_is_refused(whole, tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(archive, limit, 5)
+    monkeypatch.setattr(archive_reading, limit, 5)
     path = tmp_path / "runs.zip"
     path.write_bytes(whole)
-    with pytest.raises(UserError, match="too large"), archive.unpacked(path):
+    with pytest.raises(UserError, match="too large"), archive_reading.unpacked(path):
         pass
 
 
@@ -92,10 +92,10 @@ def test_arrays_that_unpack_to_too_much_are_refused(whole, tmp_path, monkeypatch
         file.writestr("a.npy", bytes(5_000_000))
     path = tmp_path / "runs.zip"
     path.write_bytes(with_entry(whole, "failed/robustness.npz", inner.getvalue()))
-    with archive.unpacked(path):
+    with archive_reading.unpacked(path):
         pass
-    monkeypatch.setattr(archive, "LIMIT", 4_000_000)
-    with pytest.raises(UserError, match="too large"), archive.unpacked(path):
+    monkeypatch.setattr(archive_reading, "LIMIT", 4_000_000)
+    with pytest.raises(UserError, match="too large"), archive_reading.unpacked(path):
         pass
 
 
@@ -105,7 +105,7 @@ def test_a_size_that_is_a_lie_is_refused(whole, tmp_path):
     assert large.count(size) == 2  # before the file, and in the list of contents
     path = tmp_path / "runs.zip"
     path.write_bytes(large.replace(size, (1000).to_bytes(4, "little")))
-    with pytest.raises(UserError, match="damaged archive"), archive.unpacked(path):
+    with pytest.raises(UserError, match="damaged archive"), archive_reading.unpacked(path):
         pass
 
 
