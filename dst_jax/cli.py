@@ -59,6 +59,12 @@ _MULTIHOST = flags.DEFINE_string(
     "For several processes: auto on TPU pods, Slurm, MPI and Kubernetes; elsewhere "
     "HOST:PORT,PROCESSES,INDEX. Every process gets the same command, and the same --workdir.",
 )
+_IMPORT = flags.DEFINE_list(
+    "import",
+    [],
+    "Files or modules of yours, as my_model.py, that register models, datasets, corruptions or "
+    "algorithms (docs/adding.md). A card that registers them itself needs none.",
+)
 _MODE = flags.DEFINE_enum(
     "mode",
     "all",
@@ -172,6 +178,11 @@ def _call(arguments: list[str]) -> str:
         text = (str(error).splitlines() or [""])[0]
         found = f"a card that fails ({type(error).__name__}: {text})"
         raise UserError("--config", found, "an experiment card") from error
+    if _IMPORT.value:
+        from dst_jax import user_files  # which imports JAX
+
+        for name in _IMPORT.value:
+            user_files.load(name, "--import")
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
     for flag in (_OUT, _IMAGE_RECORDS):

@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 from dst_jax import config as config_lib
-from dst_jax import data, sparsity
+from dst_jax import data, sparsity, user_files
 from dst_jax.errors import UserError
 from dst_jax.models.leaf_paths import by_path
 from dst_jax.runtime import checkpoint
@@ -72,13 +72,16 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
       step: the checkpoint to read; None: the latest.
 
     Raises:
-      UserError: a file is missing or damaged; the text names it.
+      UserError: a file is missing or damaged, or what a file of yours registered is not registered
+        in this process; the text names it.
     """
     directory: Any = epath.Path(workdir)
     _refuse_directory_of_runs(directory)
     config = config_lib.completed(
         read_json(directory / "config.json"), str(directory / "config.json")
     )
+    user_files.check(directory, user_files.training_of(config), python=True)
+    user_files.warn_if_changed(directory)
     state = checkpoint.read(directory / "checkpoints", step)
     model = build.model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)

@@ -14,9 +14,10 @@ PACKAGE = runs.ROOT / "dst_jax"
 # import nothing of each other.
 ORDER = (
     ("errors",),
-    ("statistics", "config"),
+    ("statistics", "config", "registration"),
     ("sparsity", "corruptions"),  # stand alone: see below
     ("models", "data", "runtime"),
+    ("user_files",),
     ("training",),
     ("saved_run",),
     ("robustness",),
