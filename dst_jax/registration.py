@@ -29,7 +29,9 @@ def claim(kind: str, name: str, taken: Collection[str], files: MutableMapping[st
     file = os.path.abspath(sys._getframe(2).f_code.co_filename)
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise UserError(f"register_{kind}", repr(name), "a name of letters, digits, _, . and -")
-    if name in taken and (name not in files or files[name] != file and os.path.exists(files[name])):
+    if name in taken and (
+        name not in files or (files[name] != file and os.path.exists(files[name]))
+    ):
         owner = f"registered by {files[name]}" if name in files else f"a {kind} of dst_jax"
         raise UserError(f"register_{kind}", f"{name}, {owner}", "a name that is free")
     files[name] = file

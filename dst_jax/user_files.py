@@ -94,7 +94,7 @@ def training_of(config: Config) -> dict[str, Any]:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file in hexadecimal digits; "" where it is not there, as of a notebook's cell."""
+    """SHA-256 of a file, in hexadecimal digits; "" where there is none, as of a notebook's cell."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:
@@ -102,10 +102,13 @@ def digest(path: str) -> str:
 
 
 def record(config: Config) -> list[dict[str, str]]:
-    """What a run needs of the user's files: a kind, a name, the file that registered it, its digest.
+    """What a run needs of the user's files.
 
     Args:
       config: the resolved config.
+
+    Returns:
+      One entry per name: {"kind", "name", "file" that registered it, "sha256" of the file}.
     """
     found = []
     for kind, name in _used(config):

@@ -94,7 +94,9 @@ def register_corruption(corruption: Corruption, rows: Rows) -> None:
     ours = name in _OURS or name in threed.FROM_FILES
     if ours or (before != file and os.path.exists(before)):
         owner = "a corruption of dst_jax" if ours else f"registered by {before}"
-        raise ValueError(f"register_corruption: found {name}, {owner}; expected a name that is free")
+        raise ValueError(
+            f"register_corruption: found {name}, {owner}; expected a name that is free"
+        )
     if not re.fullmatch(r"\w+", name) or len(rows) != 5:
         raise ValueError(
             f"register_corruption: found {name!r} with {len(rows)} rows; expected a name of "
@@ -103,7 +105,7 @@ def register_corruption(corruption: Corruption, rows: Rows) -> None:
     CORRUPTIONS[name] = corruption
     ROWS[name] = dict.fromkeys(PRESETS, rows)
     REGISTERED_IN[name] = file
-    _corrupt.clear_cache()  # its constants may be others now
+    _corrupt.clear_cache()  # type: ignore[attr-defined]  # the constants may be others now
 
 
 def _of_groups(*groups: str) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ def read(dataset: Dataset, split: str, folder: pathlib.Path) -> tuple[np.ndarray
     Raises:
       UserError: a file is missing or damaged, or does not fit the dataset.
     """
-    paths = [folder / f"{split}.{kind}.npy" for kind in _KINDS]
-    return check(dataset, *map(_open, paths), *map(str, paths))
+    first, second = (folder / f"{split}.{kind}.npy" for kind in _KINDS)
+    return check(dataset, _open(first), _open(second), str(first), str(second))
 
 
 def check(
@@ -66,7 +66,7 @@ def check(
 
     Args:
       dataset: which.
-      images: uint8 [N, *image_shape].
+      images: uint8 [N, H, W, 3].
       labels: whole numbers [N].
       images_field: what the images are called in an error, such as their file.
       labels_field: the same of the labels.

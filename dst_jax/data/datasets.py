@@ -92,8 +92,8 @@ class Dataset:
         `eval.source=auto` looks for them, then what TFDS renders.
       tfds_name: name in TFDS with its config, `name/config`; empty: `name`.
       clip: how videos become clips; None: images.
-      read: split -> (images uint8 [N, *image_shape], labels int [N]), of a dataset that a user
-        registers and that is in no TFDS directory; None: it is. Called once per split and process.
+      read: split -> (images uint8 [N, H, W, 3], labels int [N]), of a dataset that a user registers
+        and that is in no TFDS directory; None: it is. Called once per split and process.
     """
 
     name: str

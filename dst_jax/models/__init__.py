@@ -120,7 +120,9 @@ def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) 
     known = list(inspect.signature(factory).parameters)[2:]
     for option in options:
         if option not in known:
-            raise UserError("model options", option, f"options of {name}: {', '.join(known) or 'none'}")
+            raise UserError(
+                "model options", option, f"options of {name}: {', '.join(known) or 'none'}"
+            )
     return factory(num_classes, dtype, **options)
 
 

@@ -1,0 +1,198 @@
+"""The recipes of docs/adding.md, as they stand on the page, each in an empty directory.
+
+Files and commands are taken out of the page. A command is a process of its own, so what a later one
+finds was registered by it alone.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import runs
+from PIL import Image
+
+PAGE = (runs.ROOT / "docs" / "adding.md").read_text()
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+RECIPES = ("A model", "A dataset", "An image folder", "A corruption", "An algorithm", "A card")
+PROGRAM = "import sys; from dst_jax.cli import main; sys.argv[0] = 'dst-jax'; sys.exit(main())"
+
+
+def blocks(recipe):
+    """The Python blocks of a recipe, and its commands."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", SECTIONS[recipe], re.MULTILINE | re.DOTALL)
+    commands = [line for kind, text in fences if not kind for line in text.splitlines()]
+    return [text for kind, text in fences if kind == "python"], commands
+
+
+def start(directory, cache_dir, *arguments):
+    environment = {
+        **runs.environment(),
+        "PYTHONPATH": str(runs.ROOT),
+        "XDG_CACHE_HOME": str(cache_dir.parent / "adding"),
+        "TFDS_DATA_DIR": str(directory / "nothing"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", *arguments],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def dst_jax(directory, cache_dir, command):
+    program, *arguments = shlex.split(command)
+    assert program == "dst-jax"
+    return start(directory, cache_dir, PROGRAM, *arguments)
+
+
+def make_photos(directory):
+    for split, count in (("train", 12), ("test", 6)):
+        for label, name in enumerate(("cat", "dog")):
+            folder = directory / "photos" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = np.full((40, 50 + index, 3), 60 + 120 * label + index, np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.{('png', 'jpg')[index % 2]}")
+
+
+def follow(recipe, directory, cache_dir):
+    """Writes the recipe's file and does its commands; what each printed."""
+    (text, *_), commands = blocks(recipe)
+    name = re.match(r"# (my_\w+\.py)\n", text)[1]
+    (directory / name).write_text(text)
+    if recipe == "An image folder":
+        make_photos(directory)
+    printed = []
+    for command in commands:
+        done = dst_jax(directory, cache_dir, command)
+        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+        printed.append(done.stdout)
+    return printed
+
+
+def scored(directory):
+    lines = (directory / "runs" / "mine" / "robustness.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    return [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+
+
+def registered(directory):
+    found = json.loads((directory / "runs" / "mine" / "environment.json").read_text())
+    return [(entry["kind"], entry["name"]) for entry in found.get("registered", [])]
+
+
+def test_the_page_has_these_recipes():
+    assert tuple(SECTIONS)[:6] == RECIPES
+
+
+@pytest.fixture(scope="module")
+def model_run(tmp_path_factory, cache_dir):
+    directory = tmp_path_factory.mktemp("model")
+    return directory, follow("A model", directory, cache_dir)
+
+
+def test_a_model(model_run):
+    directory, printed = model_run
+    assert "small_net on digits" in printed[0]
+    assert "dense" in printed[1]
+    assert registered(directory) == [("model", "small_net")]
+    facts = json.loads((directory / "runs" / "mine" / "model.json").read_text())
+    assert facts["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert "report: runs/mine/report.html" in printed[3]
+
+
+def test_a_model_in_python(model_run, cache_dir):
+    directory, _ = model_run
+    (_, text), _ = blocks("A model")
+    done = start(directory, cache_dir, f"{text}\nprint(run.step, type(run.model).__name__)")
+    assert done.stdout == "12 SmallNet\n", done.stderr[-2000:]
+    forgotten = text.replace("import my_model", "#")
+    done = start(directory, cache_dir, forgotten)
+    assert "model: found small_net, which is not registered; expected one of mlp," in done.stderr
+    assert done.stderr.strip().endswith("Before: import my_model")
+
+
+def test_a_model_goes_on_and_an_edited_file_is_told(model_run, cache_dir):
+    directory, _ = model_run
+    evaluate = "dst-jax --mode=evaluate --workdir=runs/mine"
+    done = dst_jax(directory, cache_dir, evaluate)
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+    told = done.stderr.strip()
+    assert "model: found small_net, which is not registered; expected one of mlp, vgg16" in told
+    command = told.rpartition("Use: ")[2]
+    assert command == f"{evaluate} --import=my_model.py"
+
+    # A run that was stopped goes on, with the file changed in between.
+    resumed = "dst-jax --config=my_model.py:tiny --mode=train --workdir=runs/resumed"
+    whole, half = directory / "runs" / "mine", directory / "runs" / "resumed"
+    half.mkdir()
+    for name in ("config.json", "environment.json", "metrics.jsonl"):
+        (half / name).write_bytes((whole / name).read_bytes())
+    shutil.copytree(whole / "checkpoints", half / "checkpoints")
+    shutil.rmtree(half / "checkpoints" / "12")
+    assert (half / "checkpoints" / "6").is_dir()
+    file = directory / "my_model.py"
+    file.write_text(file.read_text() + "# edited\n")
+    done = dst_jax(directory, cache_dir, resumed)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stderr.splitlines() if "is not the file it was trained" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("runs/resumed: model small_net is registered by ")
+    runs.assert_same_state(whole, half)
+    starts = json.loads((half / "environment.json").read_text())["starts"]
+    assert len({start["registered"][0]["sha256"] for start in starts}) == 2
+
+
+def test_a_dataset(tmp_path, cache_dir):
+    printed = follow("A dataset", tmp_path, cache_dir)
+    assert "mlp on halves" in printed[0]
+    assert registered(tmp_path) == [("dataset", "halves")]
+    rows = scored(tmp_path)
+    assert {row["corruption"] for row in rows} == {"clean", "gaussian_noise", "contrast"}
+    assert all(row["n"] == "64" for row in rows)
+    assert float(rows[0]["accuracy"]) > 0.9  # the network learned it
+
+
+def test_an_image_folder(tmp_path, cache_dir):
+    printed = follow("An image folder", tmp_path, cache_dir)
+    assert "mlp on photos" in printed[0]
+    assert registered(tmp_path) == [("dataset", "photos")]
+    assert [row["n"] for row in scored(tmp_path)] == ["12", "12"]
+
+
+def test_a_corruption(tmp_path, cache_dir):
+    printed = follow("A corruption", tmp_path, cache_dir)
+    assert registered(tmp_path) == [("corruption", "dead_columns")]
+    assert "dead_columns" in printed[1]
+    rows = {(row["suite"], row["corruption"], row["severity"]): row for row in scored(tmp_path)}
+    first = rows["dead_columns+contrast", "dead_columns", "1"]
+    assert re.fullmatch(r"rendered\+dead_columns-[0-9a-f]{8}", first["source"])
+    alone = [row for row in scored(tmp_path) if row["suite"] == "dead_columns"]
+    assert {row["severity"] for row in alone} == {"0", "1", "2", "3", "4", "5"}
+    # Changed code gives other scores, beside the old ones.
+    file = tmp_path / "my_corruption.py"
+    file.write_text(file.read_text().replace("0.3)", "0.9)"))
+    command = blocks("A corruption")[1][1]
+    assert dst_jax(tmp_path, cache_dir, command).returncode == 0
+    again = [row for row in scored(tmp_path) if row["suite"] == "dead_columns"]
+    assert len(again) == 2 * len(alone)
+    assert len({row["source"] for row in again}) == 2
+
+
+def test_an_algorithm(tmp_path, cache_dir):
+    printed = follow("An algorithm", tmp_path, cache_dir)
+    assert "rigl_saliency" in printed[0]
+    assert registered(tmp_path) == [("algorithm", "rigl_saliency")]
+
+
+def test_a_card(tmp_path, cache_dir):
+    printed = follow("A card", tmp_path, cache_dir)
+    assert registered(tmp_path) == []
+    assert "sweep both: 9 runs, 0 finished" in printed[1]
