@@ -25,21 +25,22 @@ from dst_jax.runtime import environment
 from dst_jax.runtime.interrupt import InterruptedRunError
 
 Config = Mapping[str, Any]
+_EXPECTED = "a module of yours, or its file, named *.py"
 
 
-def load(name: str, field: str) -> ModuleType:
+def load(name: str, field: str, expected: str = _EXPECTED) -> ModuleType:
     """Imports a module, or the file of one, which the user named.
 
     Args:
       name: a module, looked for in the current directory first, or the path of a file `*.py`.
       field: the flag that names it, for the text of an error.
+      expected: what the flag may be, likewise.
 
     Raises:
       UserError: it is not there, or fails.
     """
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    expected = "a module of yours, or its file, named *.py"
     try:
         if not name.endswith(".py"):
             return importlib.import_module(name)

@@ -16,6 +16,12 @@ import pytest
 import runs
 from PIL import Image
 
+from dst_jax import corruptions, data, models, sparsity
+from dst_jax.corruptions import registry
+from dst_jax.corruptions.constants import ROWS
+from dst_jax.data import datasets
+from dst_jax.errors import UserError
+
 PAGE = (runs.ROOT / "docs" / "adding.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 RECIPES = ("A model", "A dataset", "An image folder", "A corruption", "An algorithm", "A card")
@@ -196,3 +202,96 @@ def test_a_card(tmp_path, cache_dir):
     printed = follow("A card", tmp_path, cache_dir)
     assert registered(tmp_path) == []
     assert "sweep both: 9 runs, 0 finished" in printed[1]
+
+
+# --- names that are taken, and what is read ---
+
+REGISTER = {
+    "model": "models.register_model(name, object)",
+    "dataset": "data.register_dataset(dataclasses.replace(data.get('digits'), name=name))",
+    "algorithm": "sparsity.register_algorithm(name, sparsity.RigL)",
+    "corruption": "corruptions.register_corruption(dataclasses.replace("
+    "corruptions.CORRUPTIONS['contrast'], name=name), rows=(1, 2, 3, 4, 5))",
+}
+OURS = {"model": "mlp", "dataset": "digits", "algorithm": "set", "corruption": "fog"}
+
+
+@pytest.fixture
+def registries(monkeypatch):
+    """What a test registers is forgotten after it."""
+    for module, name in (
+        *((models, name) for name in ("MODELS", "REGISTERED_IN")),
+        *((datasets, name) for name in ("DATASETS", "REGISTERED_IN")),
+        *((sparsity.api, name) for name in ("ALGORITHM_REGISTRY", "REGISTERED_IN")),
+        *((registry, name) for name in ("CORRUPTIONS", "REGISTERED_IN")),
+    ):
+        monkeypatch.setattr(module, name, dict(getattr(module, name)))
+    monkeypatch.setattr(registry, "ROWS", dict(ROWS))
+
+
+def register(kind, name, file):
+    line = "import dataclasses\nfrom dst_jax import corruptions, data, models, sparsity\n"
+    exec(compile(line + REGISTER[kind], str(file), "exec"), {"name": name})
+
+
+@pytest.mark.parametrize("kind", REGISTER)
+def test_a_name_is_registered_by_one_file(kind, registries, tmp_path):
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.touch()
+    register(kind, "mine", first)
+    register(kind, "mine", first)  # a card is read twice
+    with pytest.raises((UserError, ValueError), match=f"found mine, registered by {first}; exp"):
+        register(kind, "mine", second)
+    with pytest.raises((UserError, ValueError), match=f"found {OURS[kind]}, an? {kind} of dst_jax"):
+        register(kind, OURS[kind], first)
+    register(kind, "cell", "<ipython-input-1>")
+    register(kind, "cell", "<ipython-input-2>")  # a notebook's cells are no files
+
+
+def test_a_corruption_needs_five_rows(registries):
+    contrast = corruptions.CORRUPTIONS["contrast"]
+    for name, rows in (("a+b", (1, 2, 3, 4, 5)), ("mine", (1, 2, 3))):
+        with pytest.raises(ValueError, match=r"^register_corruption: found "):
+            corruptions.register_corruption(
+                corruptions.Corruption(
+                    name, "own", contrast.constants, contrast.apply, contrast.draw
+                ),
+                rows,
+            )
+
+
+@pytest.mark.parametrize(
+    ("gives", "text"),
+    [
+        (np.zeros((2, 32, 32, 3)), "found float64 [2, 32, 32, 3]; expected uint8 [N, 32, 32, 3]"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "found uint8 [2, 8, 8, 3]; expected uint8 [N, 32, 32"),
+        (None, "found TypeError: "),
+    ],
+)
+def test_what_a_dataset_reads_is_checked(gives, text):
+    def read(split):
+        return None if gives is None else (gives, np.zeros(2, int))
+
+    own = data.Dataset("own", 2, (32, 32, 3), (0, 0, 0), (1, 1, 1), 2, read=read)
+    with pytest.raises(UserError) as caught:
+        data.load_arrays(own, "train")
+    assert text in str(caught.value)
+    assert "read('train') of dataset own" in str(caught.value)
+
+
+def test_a_folder_of_images(tmp_path):
+    make_photos(tmp_path)
+    own = data.image_folder("photos", tmp_path / "photos", side=20)
+    assert (own.num_classes, own.num_train, own.image_shape) == (2, 24, (20, 20, 3))
+    images, labels = data.load_arrays(own, "train")
+    assert labels.tolist() == [0] * 12 + [1] * 12
+    assert abs(int(images[0].max()) - 60) <= 1
+    assert abs(int(images[12].min()) - 180) <= 1
+    (tmp_path / "photos" / "test" / "bird").mkdir()
+    with pytest.raises(UserError, match="bird: found a class without training images"):
+        data.image_folder("photos", tmp_path / "photos", side=20)
+    (tmp_path / "photos" / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"0\.png: found an unreadable image"):
+        data.load_arrays(data.image_folder("photos", tmp_path / "photos", 8, test="train"), "train")
+    with pytest.raises(UserError, match="none: found no folder of a class"):
+        data.image_folder("photos", tmp_path / "photos", side=20, train="none")

@@ -80,7 +80,7 @@ def load_predict(text: str) -> Callable:
     module_name, colon, attribute = text.rpartition(":")
     if not colon or not module_name or not attribute:
         raise UserError("--predict", text, _EXPECTED)
-    module = user_files.load(module_name, "--predict")
+    module = user_files.load(module_name, "--predict", _EXPECTED)
     try:
         found: Any = module
         for part in attribute.split("."):
