@@ -164,7 +164,7 @@ def pytorch_lines(options: Options) -> list[Line]:
 
 
 def input_lines(options: Options) -> list[Line]:
-    """Images a second, cropped, flipped and normalised: resident on the device against tf.data.
+    """Images per second, cropped, flipped and normalised: resident on the device against tf.data.
 
     The loop of `train.train` takes resident batches many in one program, and so does the first
     line; the second takes one per dispatch, as a loop of anybody's might.

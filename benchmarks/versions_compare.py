@@ -197,7 +197,7 @@ def _refuse_other_runs(paths: Sequence[Path], records: Sequence[Record]) -> None
 
 
 def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) -> str:
-    """The comparison in Markdown: a row a group, a column a record after the first.
+    """The comparison in Markdown: a row per group, a column per record after the first.
 
     Args:
       paths: JSON files of records.

@@ -1,7 +1,7 @@
 """What each run of a call is: its resolved config, and what this call evaluates it with.
 
 From a card, or from the run directory alone. Names are checked against the registries and data are
-counted here, so that no mistake waits for a training. Called by `experiment`.
+counted here, so that a usage error is found before a training. Called by `experiment`.
 """
 
 import dataclasses

@@ -117,9 +117,9 @@ def _check_network(
     workdir: Path, model: Any, image_shape: tuple[int, ...], state: Mapping[str, Any]
 ) -> None:
     """Raises UserError unless a checkpoint holds a state of ours, of the config's network."""
-    where, mend = f"{workdir}/checkpoints", "Is it the checkpoint of another program or config?"
+    where, hint = f"{workdir}/checkpoints", "Is it the checkpoint of another program or config?"
     if lacking := [name for name in ("step", "params", "sparse") if name not in state]:
-        raise UserError(where, f"a checkpoint without {', '.join(lacking)}", "one of dst_jax", mend)
+        raise UserError(where, f"a checkpoint without {', '.join(lacking)}", "one of dst_jax", hint)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     wanted = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     expected, found = map(_shapes, (wanted, state["params"]))
@@ -131,7 +131,7 @@ def _check_network(
             f"{where}: {name}",
             f"shape {found.get(name, 'nothing')}",
             f"{expected.get(name, 'nothing')}, as the network of config.json has it",
-            mend,
+            hint,
         )
 
 

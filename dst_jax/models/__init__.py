@@ -1,6 +1,6 @@
 """Vision models in Flax linen: a registry of names, which leaves may be masked, and initialisation.
 
-One file a family, imported when one of its models is asked for: importing this package is cheap.
+One file per family, imported when one of its models is asked for: importing this package is cheap.
 A new model is one factory in a family's file and one entry in `MODELS`, or outside of the package
 `register_model`; its classifier layer is called `classifier` and its logits are float32. Called by
 `training`, `analysis` and notebooks.

@@ -209,8 +209,8 @@ def _rendered(
     for name in names:
         if name in FROM_FILES:
             expected = f"a corruption of an image alone: this is {FROM_FILES[name]}"
-            mend = "It comes from a prepared dataset only, such as imagenet_3dcc"
-            raise UserError(f"{prefix}suite", name, expected, mend)
+            hint = "It comes from a prepared dataset only, such as imagenet_3dcc"
+            raise UserError(f"{prefix}suite", name, expected, hint)
         if name not in corruptions.CORRUPTIONS:
             raise UserError(f"{prefix}suite", name, "a corruption of images: this one is of clips")
         if corruptions.CORRUPTIONS[name].needs_map:
