@@ -16,7 +16,7 @@ import pytest
 import runs
 from PIL import Image
 
-from dst_jax import corruptions, data, models, sparsity
+from dst_jax import corruptions, data, load_run, models, sparsity
 from dst_jax.corruptions import registry
 from dst_jax.corruptions.constants import ROWS
 from dst_jax.data import datasets
@@ -52,7 +52,7 @@ def start(directory, cache_dir, *arguments):
     )
 
 
-def dst_jax(directory, cache_dir, command):
+def call(directory, cache_dir, command):
     program, *arguments = shlex.split(command)
     assert program == "dst-jax"
     return start(directory, cache_dir, PROGRAM, *arguments)
@@ -77,7 +77,7 @@ def follow(recipe, directory, cache_dir):
         make_photos(directory)
     printed = []
     for command in commands:
-        done = dst_jax(directory, cache_dir, command)
+        done = call(directory, cache_dir, command)
         assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
         printed.append(done.stdout)
     return printed
@@ -98,45 +98,40 @@ def test_the_page_has_these_recipes():
     assert tuple(SECTIONS)[:6] == RECIPES
 
 
-@pytest.fixture(scope="module")
-def model_run(tmp_path_factory, cache_dir):
-    directory = tmp_path_factory.mktemp("model")
-    return directory, follow("A model", directory, cache_dir)
-
-
-def test_a_model(model_run):
-    directory, printed = model_run
+def test_a_model(tmp_path, cache_dir):
+    printed = follow("A model", tmp_path, cache_dir)
     assert "small_net on digits" in printed[0]
     assert "dense" in printed[1]
-    assert registered(directory) == [("model", "small_net")]
-    facts = json.loads((directory / "runs" / "mine" / "model.json").read_text())
+    assert registered(tmp_path) == [("model", "small_net")]
+    facts = json.loads((tmp_path / "runs" / "mine" / "model.json").read_text())
     assert facts["sparsity"] == pytest.approx(0.5, abs=0.01)
     assert "report: runs/mine/report.html" in printed[3]
+    read_in_python(tmp_path, cache_dir)
+    ask_for_the_import(tmp_path, cache_dir)
+    resume_with_an_edited_file(tmp_path, cache_dir)
 
 
-def test_a_model_in_python(model_run, cache_dir):
-    directory, _ = model_run
+def read_in_python(directory, cache_dir):
     (_, text), _ = blocks("A model")
     done = start(directory, cache_dir, f"{text}\nprint(run.step, type(run.model).__name__)")
     assert done.stdout == "12 SmallNet\n", done.stderr[-2000:]
-    forgotten = text.replace("import my_model", "#")
-    done = start(directory, cache_dir, forgotten)
-    assert "model: found small_net, which is not registered; expected one of mlp," in done.stderr
-    assert done.stderr.strip().endswith("Before: import my_model")
+    with pytest.raises(UserError) as caught:  # nothing is registered in this process
+        load_run(directory / "runs" / "mine")
+    told = str(caught.value)
+    assert "model: found small_net, which is not registered; expected one of mlp," in told
+    path = f"import sys; sys.path.insert(0, '{directory}'); import my_model"
+    assert told.endswith(f"Before: {path}")
 
 
-def test_a_model_goes_on_and_an_edited_file_is_told(model_run, cache_dir):
-    directory, _ = model_run
-    evaluate = "dst-jax --mode=evaluate --workdir=runs/mine"
-    done = dst_jax(directory, cache_dir, evaluate)
+def ask_for_the_import(directory, cache_dir):
+    command = "dst-jax --mode=evaluate --workdir=runs/mine"
+    done = call(directory, cache_dir, command)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
-    told = done.stderr.strip()
-    assert "model: found small_net, which is not registered; expected one of mlp, vgg16" in told
-    command = told.rpartition("Use: ")[2]
-    assert command == f"{evaluate} --import=my_model.py"
+    assert "model: found small_net, which is not registered; expected one of mlp," in done.stderr
+    assert done.stderr.strip().endswith(f"Use: {command} --import=my_model.py")
 
-    # A run that was stopped goes on, with the file changed in between.
-    resumed = "dst-jax --config=my_model.py:tiny --mode=train --workdir=runs/resumed"
+
+def resume_with_an_edited_file(directory, cache_dir):
     whole, half = directory / "runs" / "mine", directory / "runs" / "resumed"
     half.mkdir()
     for name in ("config.json", "environment.json", "metrics.jsonl"):
@@ -146,7 +141,8 @@ def test_a_model_goes_on_and_an_edited_file_is_told(model_run, cache_dir):
     assert (half / "checkpoints" / "6").is_dir()
     file = directory / "my_model.py"
     file.write_text(file.read_text() + "# edited\n")
-    done = dst_jax(directory, cache_dir, resumed)
+    resume = "dst-jax --config=my_model.py:tiny --mode=train --workdir=runs/resumed"
+    done = call(directory, cache_dir, resume)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stderr.splitlines() if "is not the file it was trained" in line]
     assert len(lines) == 1
@@ -186,7 +182,7 @@ def test_a_corruption(tmp_path, cache_dir):
     file = tmp_path / "my_corruption.py"
     file.write_text(file.read_text().replace("0.3)", "0.9)"))
     command = blocks("A corruption")[1][1]
-    assert dst_jax(tmp_path, cache_dir, command).returncode == 0
+    assert call(tmp_path, cache_dir, command).returncode == 0
     again = [row for row in scored(tmp_path) if row["suite"] == "dead_columns"]
     assert len(again) == 2 * len(alone)
     assert len({row["source"] for row in again}) == 2

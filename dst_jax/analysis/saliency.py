@@ -99,8 +99,8 @@ def rollout(attentions: Sequence[jax.Array]) -> jax.Array:
 
     Args:
       attentions: one per block, in order, [B, heads, T, T], rows sum to 1; the first of the tokens
-        is the class token, the last ones are the patches, a square of them row by row; tokens between
-        (a distillation token) are left out of the result.
+        is the class token, the last ones are the patches, a square of them row by row; tokens
+        between (a distillation token) are left out of the result.
 
     Returns:
       float32 [B, h, w]: how much of the class token comes from each patch.
