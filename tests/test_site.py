@@ -171,7 +171,7 @@ def test_sources_lead_back_to_what_is_described(tmp_path):
     page = tmp_path / "html" / "_modules" / "dst_jax" / "robustness" / "records.html"
     found = set(re.findall(r'class="viewcode-back" href="[^"#]*#([^"]*)"', page.read_text()))
     bits = "dst_jax.robustness.records.CorrectBits"
-    assert found == {"dst_jax.robustness.Score", bits, f"{hits}.pack"}
+    assert found == {"dst_jax.robustness.Score", bits, f"{bits}.pack"}
 
 
 def test_pages_of_files_show_them(tmp_path):
