@@ -26,6 +26,13 @@ from dst_jax.runtime.interrupt import InterruptedRunError
 
 Config = Mapping[str, Any]
 _EXPECTED = "a module of yours, or its file, named *.py"
+# Kind -> the option that names it.
+_OPTIONS = {
+    "model": "model.name",
+    "dataset": "data.name",
+    "algorithm": "sparsity.algorithm",
+    "corruption": "eval.suite",
+}
 
 
 def load(name: str, field: str, expected: str = _EXPECTED) -> ModuleType:
@@ -144,7 +151,7 @@ def check(workdir: Any, config: Config, *, python: bool = False) -> None:
             continue  # what else names of corruptions may be is known to `robustness.suites`
         listed = ", ".join(known)
         raise UserError(
-            f"{workdir}: {kind}",
+            f"{workdir}/config.json: {_OPTIONS[kind]}",
             f"{name}, which is not registered",
             f"one of {listed}" if file is None else f"one of {listed}, or the import of {file}",
             _hint(file, python),

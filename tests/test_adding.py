@@ -118,7 +118,10 @@ def read_in_python(directory, cache_dir):
     with pytest.raises(UserError) as caught:  # nothing is registered in this process
         load_run(directory / "runs" / "mine")
     told = str(caught.value)
-    assert "model: found small_net, which is not registered; expected one of mlp," in told
+    assert (
+        "config.json: model.name: found small_net, which is not registered; expected one of mlp,"
+        in told
+    )
     path = f"import sys; sys.path.insert(0, '{directory}'); import my_model"
     assert told.endswith(f"Before: {path}")
 
@@ -127,7 +130,10 @@ def ask_for_the_import(directory, cache_dir):
     command = "dst-jax --mode=evaluate --workdir=runs/mine"
     done = call(directory, cache_dir, command)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
-    assert "model: found small_net, which is not registered; expected one of mlp," in done.stderr
+    assert (
+        "config.json: model.name: found small_net, which is not registered; expected one of mlp,"
+        in done.stderr
+    )
     assert done.stderr.strip().endswith(f"Use: {command} --import=my_model.py")
 
 
