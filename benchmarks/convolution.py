@@ -58,7 +58,7 @@ def make_step(module: nn.Module, images: jax.Array, labels: jax.Array) -> Callab
 
 
 def measure(module: nn.Module, batch: int, steps: int, repeats: int) -> tuple[float, float]:
-    """Best seconds for `steps` steps: (one dispatch a step, one loop), measured in turns."""
+    """Best seconds for `steps` steps: (one dispatch per step, one loop), measured in turns."""
     images = jax.random.normal(jax.random.key(0), (batch, 32, 32, 3))
     labels = jnp.arange(batch) % 10
     step = make_step(module, images, labels)

@@ -1,4 +1,4 @@
-"""Images a second of every corruption: ours against NumPy, SciPy, Pillow and OpenCV.
+"""Images per second of every corruption: ours against NumPy, SciPy, Pillow and OpenCV.
 
     python -m benchmarks.corruptions [--suites c c_extra] [--sizes 32 224] [--json FILE]
 
@@ -146,7 +146,7 @@ def measure(name: str, size: int, rounds: int, frost_dir: str) -> dict[str, Any]
 
 
 def forward(images: np.ndarray) -> float:
-    """Images a second of ResNet-20's forward pass, what scoring costs beside rendering."""
+    """Images per second of ResNet-20's forward pass, what scoring costs beside rendering."""
     from dst_jax import models
 
     module = models.create("resnet20", 10)
@@ -182,7 +182,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", help="names of corruptions, instead of suites")
     parser.add_argument("--sizes", nargs="+", type=int, default=[32, 224], choices=list(BATCH))
-    parser.add_argument("--rounds", type=int, default=3, help="figures a side")
+    parser.add_argument("--rounds", type=int, default=3, help="figures per side")
     parser.add_argument("--frost_dir", help="directory of the photographs of frost")
     parser.add_argument("--json", type=Path, help="file for the figures and their circumstances")
     options = parser.parse_args()

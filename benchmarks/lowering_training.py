@@ -44,7 +44,7 @@ class Accelerators(Devices):
 
 
 class Training:
-    """The programs of a training as `train.train` builds them, with shapes in place of arrays."""
+    """The programs of a training as `loop.train` builds them, with shapes in place of arrays."""
 
     def __init__(self, dtype: str, parallelism: str, count: int, options: dict[str, Any]):
         card = config_lib.default()

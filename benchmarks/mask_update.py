@@ -4,7 +4,7 @@
 
 Prints a table in Markdown. One RigL update of ResNet-50 (25.5 M maskable weights, ERK, sparsity
 0.8, momentum reset included) in a compiled program and, on a CPU, by NumPy on the host, against two
-full sorts a layer, as JaxPruner's `update_state` takes; then steps of `wrap_optax` that update
+full sorts per layer, as JaxPruner's `update_state` takes; then steps of `wrap_optax` that update
 nothing against the plain optimizer. Ratios are of one round, in turns; the median is printed.
 """
 
@@ -54,7 +54,7 @@ def random_like(tree: Tree) -> Tree:
 
 
 def by_sorting(state: Tree, params: Tree, grads: Tree, drop_fraction: float) -> Tree:
-    """A RigL update with two full sorts a layer."""
+    """A RigL update with two full sorts per layer."""
 
     def highest(scores: jax.Array, k: jax.Array) -> jax.Array:
         order = jnp.argsort(-scores.ravel())

@@ -7,8 +7,8 @@ ways: the seeds one after another, each in its own program (the alternative); si
 program, as `config.num_seeds` trains them; and, for the MLP, as one vmapped program (vmapped
 convolutions are grouped ones: XLA took so long over them on a CPU that they were left out). Then
 whole trainings, from the start of the process, with nothing compiled before: `num_seeds` against
-one command a seed, whose seeds after the first find the compiled programs. Ratios are of one round,
-in turns.
+one command per seed, whose seeds after the first find the compiled programs. Ratios are of one
+round, in turns.
 """
 
 import argparse

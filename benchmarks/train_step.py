@@ -87,7 +87,7 @@ class Training:
         self.state = devices.replicate(jax.jit(lambda v: step.init_state(recipe, v))(variables))
 
     def advance(self, dispatches: int, steps: int) -> Any:
-        """Takes `dispatches` times `steps` steps, as the loop of `train.train` does."""
+        """Takes `dispatches` times `steps` steps, as the loop of `loop.train` does."""
         for _ in range(dispatches):
             feed = self.pipeline.host_inputs(0)
             jax.block_until_ready(self.state.step)
@@ -164,9 +164,9 @@ def pytorch_lines(options: Options) -> list[Line]:
 
 
 def input_lines(options: Options) -> list[Line]:
-    """Images a second, cropped, flipped and normalised: resident on the device against tf.data.
+    """Images per second, cropped, flipped and normalised: resident on the device against tf.data.
 
-    The loop of `train.train` takes resident batches many in one program, and so does the first
+    The loop of `loop.train` takes resident batches many in one program, and so does the first
     line; the second takes one per dispatch, as a loop of anybody's might.
     """
     lines = [

@@ -161,11 +161,11 @@ def _cell(first: Sequence[str], other: Sequence[str], found: dict[str, dict[str,
         beside.append(f"{more} not in the first")
     if not both:
         return f"not compared ({more} not in the first)" if more else "not recorded"
-    text = _told(both, found) if found else "equal"
+    text = _difference_text(both, found) if found else "equal"
     return f"{text} ({', '.join(beside)})" if beside else text
 
 
-def _told(names: Sequence[str], found: dict[str, dict[str, Any]]) -> str:
+def _difference_text(names: Sequence[str], found: dict[str, dict[str, Any]]) -> str:
     items = {item_of(name) for name in names}
     differing = {item_of(name) for name in found}
     alike = [value for value in found.values() if "size" in value]
@@ -197,7 +197,7 @@ def _refuse_other_runs(paths: Sequence[Path], records: Sequence[Record]) -> None
 
 
 def table(paths: Sequence[Path], list_names: bool, summary: Path | None = None) -> str:
-    """The comparison in Markdown: a row a group, a column a record after the first.
+    """The comparison in Markdown: a row per group, a column per record after the first.
 
     Args:
       paths: JSON files of records.

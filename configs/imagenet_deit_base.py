@@ -14,7 +14,7 @@ depth 0.1; ERK, an update every 7,000 steps until 80 % of the training, drop fra
 out: DeiT's repeated augmentation, and its decay to 1e-5 instead of 0.
 
 GraNet's initial density is 0.95 here: the paper's 0.8 lies below the target of 0.9
-(`consistency.granet_initial_density`).
+(`checks.granet_initial_density`).
 
 ImageNet must be prepared for TFDS: https://www.tensorflow.org/datasets/catalog/imagenet2012
 

@@ -14,7 +14,7 @@ prunes for 30 epochs. (The script divides the batch of 256 among GPUs, whose Bat
 less: `parallelism`.)
 
 GraNet's initial density is 0.95 here: the paper's 0.8 lies below the target of 0.9
-(`consistency.granet_initial_density`).
+(`checks.granet_initial_density`).
 
 ImageNet must be prepared for TFDS: https://www.tensorflow.org/datasets/catalog/imagenet2012
 

@@ -15,7 +15,7 @@ training: that of GraNet's scripts (ERK, an update every 1,000 steps, drop fract
 sparse video recipe is published.
 
 GraNet's initial density is 0.95 here: the paper's 0.8 lies below the target of 0.9
-(`consistency.granet_initial_density`).
+(`checks.granet_initial_density`).
 
 The 16 perturbations are rendered on the device, on whole frames. UCF101 must be prepared for TFDS
 (6.5 GB, ffmpeg): python -c "import tensorflow_datasets as tfds; tfds.load('ucf101/ucf101_1_256')"

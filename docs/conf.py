@@ -55,6 +55,7 @@ toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|jax|jaxlib|numpy|optax)\..*"),
     ("py:.*", r"(os|pathlib|types|typing)\..*"),
+    ("py:.*", r"(nn|np)\..*"),  # of modules that import Flax and NumPy for their types only
 ]
 
 templates_path = ["_templates"]

@@ -2,7 +2,7 @@
 
 Sphinx and MyST check what the documents ask for; what templates and other extensions write into the
 pages, nobody. So all pages are read when they are finished, and a link to a file or an anchor that
-is not there is a warning. The links back from the sources, "[docs]", are mended before: viewcode
+is not there is a warning. The links back from the sources, "[docs]", are corrected before: viewcode
 remembers one module for all names of a source file, and ours are described partly where they are
 exported (`dst_jax.robustness.Score`), partly where they are (`robustness.records.CorrectBits`).
 A Sphinx extension, loaded by `conf.py`.
@@ -45,7 +45,7 @@ def lead_back(app: Sphinx, page: str, template: str, context: dict[str, Any], tr
     module = page.removeprefix(_SOURCES).replace("/", ".")
     objects = app.env.domains.python_domain.objects
 
-    def mended(found: re.Match[str]) -> str:
+    def corrected(found: re.Match[str]) -> str:
         name, document = found["name"], found["document"]
         for full, entry in objects.items():
             if not full.endswith(f".{name}") or _defined_in(full) != module:
@@ -54,7 +54,7 @@ def lead_back(app: Sphinx, page: str, template: str, context: dict[str, Any], tr
                 return f'{found[1]}{document}#{entry.node_id}"'
         return found[0]  # told by `check`
 
-    context["body"] = _BACK.sub(mended, context["body"])
+    context["body"] = _BACK.sub(corrected, context["body"])
 
 
 class _Page(HTMLParser):

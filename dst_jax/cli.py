@@ -64,6 +64,12 @@ _MULTIHOST = flags.DEFINE_string(
     "For several processes: auto on TPU pods, Slurm, MPI and Kubernetes; elsewhere "
     "HOST:PORT,PROCESSES,INDEX. Every process gets the same command, and the same --workdir.",
 )
+_IMPORT = flags.DEFINE_list(
+    "import",
+    [],
+    "Files or modules of yours, as my_model.py, that register models, datasets, corruptions or "
+    "algorithms (docs/adding.md). A card that registers them itself needs none.",
+)
 _MODE = flags.DEFINE_enum(
     "mode",
     "all",
@@ -171,7 +177,7 @@ def _call(arguments: list[str]) -> str:
         card, argument = _card()
         config = _CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise _mistake(error) from None
+        raise _usage_error(error) from None
     except (UserError, RunError):
         raise
     except Exception as error:  # whatever a user-supplied card raises
@@ -180,6 +186,11 @@ def _call(arguments: list[str]) -> str:
         text = (str(error).splitlines() or [""])[0]
         found = f"a card that fails ({type(error).__name__}: {text})"
         raise UserError("--config", found, "an experiment card") from error
+    if _IMPORT.value:
+        from dst_jax import user_files  # which imports JAX
+
+        for name in _IMPORT.value:
+            user_files.load(name, "--import")
     if rest:
         raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
     for flag in (_OUT, _IMAGE_RECORDS):
@@ -300,14 +311,14 @@ def _card() -> tuple[str, str]:
     return str(cards.find(card)), argument
 
 
-def _mistake(error: Exception) -> UserError:
+def _usage_error(error: Exception) -> UserError:
     """Turns what absl and ml_collections say of a wrong flag into our one line."""
     # A KeyError shows its text as a repr, with quotes and backslashes of its own.
     lone_key = isinstance(error, KeyError) and error.args
     text = str(error.args[0] if lone_key else error)
     if lone := re.search(r"Unknown command line flag '(config\.[\w.]+)'", text):
-        mend = "For runs on disk the options of config.eval have flags of their own, as --suite"
-        return UserError(f"--{lone[1]}", "no --config", "a card whose option it changes", mend)
+        hint = "For runs on disk the options of config.eval have flags of their own, as --suite"
+        return UserError(f"--{lone[1]}", "no --config", "a card whose option it changes", hint)
     if meant := re.search(r'Did you mean "(.+)" instead of "(.+)"', text):
         return UserError("config", f"no field {meant[2]}", meant[1])
     if flag := re.search(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):

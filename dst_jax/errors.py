@@ -1,4 +1,4 @@
-"""The exception for usage errors, which the user can mend.
+"""The exception for usage errors: a wrong option, path, file or name.
 
 Raised everywhere in dst_jax except in `sparsity` and `corruptions` (which stand alone and raise
 ValueError); `cli` prints its text as one line and exits with code 2.
@@ -17,7 +17,7 @@ class UserError(Exception):
       field: the option, argument or path.
       found: what it is.
       expected: what it may be.
-      hint: the command that mends it, where there is one.
+      hint: the command that helps, where there is one.
     """
 
     def __init__(self, field: str, found: object, expected: str, hint: str = ""):

@@ -33,13 +33,13 @@ class Member:
     """One member's command, as a job. submitit calls it on the machine that the job gets.
 
     When Slurm takes the machine back, the command gets SIGTERM once, upon which it saves a
-    checkpoint and leaves, and the job waits for it: its end is the end of everything in it.
+    checkpoint and stops. The job waits for that, as its end kills what still runs in it.
 
     Attributes:
       command: the command line.
       directory: where it runs.
       environment: variables to set there; None: to unset.
-      grace_seconds: the longest wait for the command to leave.
+      grace_seconds: the longest wait for the command to stop.
     """
 
     command: tuple[str, ...]
@@ -47,7 +47,7 @@ class Member:
     environment: tuple[tuple[str, str | None], ...] = ()
     grace_seconds: float = 20.0
     _process: subprocess.Popen | None = dataclasses.field(default=None, init=False, repr=False)
-    _told: bool = dataclasses.field(default=False, init=False, repr=False)
+    _asked_to_stop: bool = dataclasses.field(default=False, init=False, repr=False)
 
     def __call__(self) -> int:
         """Runs the command and returns its exit code; a job that is cancelled ends it first."""
@@ -60,10 +60,10 @@ class Member:
         process = self._process = subprocess.Popen(
             self.command, cwd=self.directory, env=environment, start_new_session=True
         )
-        previous = signal.signal(signal.SIGTERM, lambda number, frame: self._tell())
+        previous = signal.signal(signal.SIGTERM, lambda number, frame: self._ask_to_stop())
         try:
             code = process.wait()
-            if self._told and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            if self._asked_to_stop and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
                 # Of a preemption SIGTERM is the first half. A job that has ended by itself when the
                 # second comes, Slurm's kill or submitit's signal, is not queued again.
                 time.sleep(self.grace_seconds)
@@ -83,20 +83,20 @@ class Member:
         self._stop()
         return DelayedSubmission(dataclasses.replace(self))  # without the process
 
-    def _tell(self) -> None:
-        """Sends SIGTERM, upon which the command saves a checkpoint and leaves; a second kills."""
-        if self._process is not None and not self._told:
-            self._told = True
+    def _ask_to_stop(self) -> None:
+        """Sends SIGTERM, once: the command saves a checkpoint and stops; a second would kill it."""
+        if self._process is not None and not self._asked_to_stop:
+            self._asked_to_stop = True
             self._process.send_signal(signal.SIGTERM)
 
     def _stop(self) -> None:
-        """Tells the command to leave if it runs, and waits until it has, or the grace is over."""
+        """Asks a running command to stop, and waits until it has, or `grace_seconds` are over."""
         deadline = time.monotonic() + self.grace_seconds
         while self._process is not None and _is_alive(self._process):
-            self._tell()
+            self._ask_to_stop()
             if time.monotonic() > deadline:
                 print(
-                    f"the command did not leave in {self.grace_seconds:g} s; it will go on from "
+                    f"the command did not stop in {self.grace_seconds:g} s; it will go on from "
                     "its latest checkpoint",
                     file=sys.stderr,
                     flush=True,

@@ -29,7 +29,7 @@ class RunPaths:
       workdir: the run directory, or the parent of a sweep's.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: decoded arrays, compiled programs, and the prepared digits.
-      multihost: how the processes of the run find each other; see `parallel.connect`.
+      multihost: how the processes of the run find each other; see `devices.connect`.
     """
 
     workdir: Path

@@ -1,7 +1,7 @@
 """What each run of a call is: its directory, its resolved config, what this call evaluates it with.
 
 From a card, or from the run directory alone. Names are checked against the registries and data are
-counted here, so that no mistake waits for a training. Called by `experiment`.
+counted here, so that a usage error is found before a training. Called by `experiment`.
 """
 
 import dataclasses
@@ -133,7 +133,7 @@ def of_call(
     Raises:
       UserError: a value or a name is wrong, or the data are not there.
     """
-    from dst_jax import data, evaluate
+    from dst_jax import data, evaluate, user_files
     from dst_jax.training import algorithm_checks, build
 
     data_dir = run_paths.data_dir or environment.data_dir_of(path)
@@ -141,6 +141,7 @@ def of_call(
         resolved = of_directory(path)
         options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
         run = RunConfig(resolved, options, data_dir)
+        user_files.check(path, run.for_evaluation)
         if given:
             evaluate.plan(run.for_evaluation, data_dir)
         return run
@@ -164,21 +165,16 @@ def of_call(
 
 
 def of_directory(path: Path) -> dict[str, Any]:
-    """The config of a run directory, whose names this program knows.
+    """The config of a run directory.
 
     Raises:
-      UserError: it is missing or damaged, or names what is not registered here.
+      UserError: it is missing or damaged, or names a model, dataset or algorithm that is not
+        registered in this process.
     """
+    from dst_jax import user_files
+
     resolved = run_dir.read_config(path)
-    flat = dict(config_lib.flatten(resolved))
-    for name, known in _registries():
-        if flat[name] not in known:
-            raise UserError(
-                f"{path / 'config.json'}: {name}",
-                str(flat[name]),
-                "a name that is registered: one of " + ", ".join(known),
-                "If a card registers it, give that card too, with --config=",
-            )
+    user_files.check(path, user_files.training_of(resolved))
     return resolved
 
 
@@ -202,7 +198,8 @@ def check_names(config: ConfigDict) -> dict[str, Any]:
     flat = config_lib.check_values(config)
     for name, known in _registries():
         if flat[name] not in known:
-            raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known))
+            hint = "If a file of yours registers it, add --import=FILE.py"
+            raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known), hint)
     return flat
 
 

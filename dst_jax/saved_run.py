@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 from dst_jax import config as config_lib
-from dst_jax import data, sparsity
+from dst_jax import data, sparsity, user_files
 from dst_jax.errors import UserError
 from dst_jax.models.leaf_paths import by_path
 from dst_jax.runtime import checkpoint
@@ -72,13 +72,16 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
       step: the checkpoint to read; None: the latest.
 
     Raises:
-      UserError: a file is missing or damaged; the text names it.
+      UserError: a file is missing or damaged, or what a file of yours registered is not registered
+        in this process; the text names it.
     """
     directory: Any = epath.Path(workdir)
     _refuse_directory_of_runs(directory)
     config = config_lib.completed(
         read_json(directory / "config.json"), str(directory / "config.json")
     )
+    user_files.check(directory, user_files.training_of(config), python=True)
+    user_files.warn_if_changed(directory)
     state = checkpoint.read(directory / CHECKPOINTS, step)
     model = build.model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
@@ -114,9 +117,9 @@ def _check_network(
     workdir: Path, model: Any, image_shape: tuple[int, ...], state: Mapping[str, Any]
 ) -> None:
     """Raises UserError unless a checkpoint holds a state of ours, of the config's network."""
-    where, mend = f"{workdir}/checkpoints", "Is it the checkpoint of another program or config?"
+    where, hint = f"{workdir}/checkpoints", "Is it the checkpoint of another program or config?"
     if lacking := [name for name in ("step", "params", "sparse") if name not in state]:
-        raise UserError(where, f"a checkpoint without {', '.join(lacking)}", "one of dst_jax", mend)
+        raise UserError(where, f"a checkpoint without {', '.join(lacking)}", "one of dst_jax", hint)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     wanted = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     expected, found = map(_shapes, (wanted, state["params"]))
@@ -128,7 +131,7 @@ def _check_network(
             f"{where}: {name}",
             f"shape {found.get(name, 'nothing')}",
             f"{expected.get(name, 'nothing')}, as the network of config.json has it",
-            mend,
+            hint,
         )
 
 

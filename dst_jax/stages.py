@@ -44,6 +44,8 @@ def do(
     Returns:
       In mode `evaluate` the table of each run.
     """
+    from dst_jax import user_files
+
     main = is_main_process(run_paths)
     with contextlib.ExitStack() as locks:
         for path, run in list(runs.items()):
@@ -56,6 +58,8 @@ def do(
                     raise
                 left_out(path, error)
                 runs = {other: runs[other] for other in runs if other != path}
+        for path in runs if main else ():
+            user_files.warn_if_changed(path)
         if several and main:
             print("run " + ", ".join(path.name for path in runs), flush=True)
         if mode in ("all", "train"):
@@ -119,6 +123,7 @@ def _reopen(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, main
 
 
 def _train(runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool) -> None:
+    from dst_jax import user_files
     from dst_jax.runtime.devices import hardware
     from dst_jax.training import loop
 
@@ -128,7 +133,8 @@ def _train(runs: Mapping[Path, RunConfig], run_paths: RunPaths, main: bool) -> N
         common = set.intersection(*(set(run_dir.checkpoint_steps(p)) for p in unfinished))
         for path in unfinished:
             step = max(common, default=0)
-            environment.record_start(path, step, hardware(), data_dir)
+            registered = user_files.record(runs[path].config)
+            environment.record_start(path, step, hardware(), data_dir, registered)
     configs = [run.config for run in runs.values()]
     loop.train(configs, list(runs), data_dir, run_paths.cache_dir)
 

@@ -68,7 +68,7 @@ def context(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "published"),
     # He et al. 2016, table 1 (3.8e9 without the stride in the 3x3 convolution, 4.1e9 with it, as
-    # torchvision states it), and DeiT's as timm states them: multiply-adds an image of 224 pixels.
+    # torchvision states it), and DeiT's as timm states them: multiply-adds per image of 224 pixels.
     [
         ("resnet50", "imagenet2012", 4.1e9),
         ("deit_small", "imagenet2012", 4.6e9),

@@ -1,6 +1,6 @@
 """`run.py` as somebody meets it who has not read the code: help, what is printed, what is kept.
 
-Mistakes on the command line are in `test_mistakes`.
+Usage errors on the command line are in `test_usage_errors`.
 """
 
 import json

@@ -208,12 +208,12 @@ def test_what_is_finished_is_not_loaded(copy, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["evaluate", "analyze", "describe"])
-def test_an_algorithm_of_a_card_needs_that_card(copy, mode):
+def test_an_algorithm_of_a_file_needs_its_import(copy, mode):
     path = copy.workdir / "config.json"
     config = json.loads(path.read_text())
     config["sparsity"]["algorithm"] = "of_my_card"
     path.write_text(json.dumps(config))
-    expected = r"config.json: sparsity.algorithm: found of_my_card; .* give that card .* --config="
+    expected = r"config.json: sparsity.algorithm: found of_my_card, .* add --import=FILE.py"
     with pytest.raises(UserError, match=expected):
         experiment.run(None, copy, mode=mode)
 

@@ -170,7 +170,7 @@ def test_the_wait_for_a_checkpoint_has_an_end(submitit, tmp_path, capsys):
     finally:
         process.kill()
         process.communicate()
-    assert "did not leave in 0.5 s; it will go on from its latest checkpoint" in (
+    assert "did not stop in 0.5 s; it will go on from its latest checkpoint" in (
         capsys.readouterr().err
     )
     assert again.function.command == member.command

@@ -1,6 +1,7 @@
 """The rooms of the house: what may import what, and what may not import JAX."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ PACKAGE = runs.ROOT / "dst_jax"
 # import nothing of each other.
 ORDER = (
     ("errors",),
-    ("statistics", "config"),
+    ("statistics", "config", "registration"),
     ("sparsity", "corruptions"),  # stand alone: see below
     ("models", "data", "runtime"),
+    ("user_files",),
     ("training",),
     ("saved_run",),
     ("robustness",),
@@ -81,6 +83,26 @@ def test_sparsity_and_corruptions_import_nothing_else_of_ours(room):
         if name.partition(".")[0] not in (room, "__version__")
     }
     assert not others
+
+
+def test_architecture_names_what_is_there():
+    """Every row of its table "Where is ...?": the file exists, and has the names beside it."""
+    page = (runs.ROOT / "docs" / "architecture.md").read_text().partition("## Where is")[2]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) > 15
+    for what, file, names in rows[1:]:  # after the head
+        path = runs.ROOT / file.strip("`")
+        assert path.is_file(), what
+        for other in re.findall(r"`(dst_jax/[^`]+)`", names):
+            assert (runs.ROOT / other).exists(), what
+        tree = ast.parse(path.read_text()).body
+        there = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for node in tree:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            there |= {target.id for target in targets if isinstance(target, ast.Name)}
+        named = re.findall(r"`(\w+)(?:\([\w, ]*\))?`", names)
+        assert named or "at the head of the file" in names, what
+        assert set(named) <= there, (what, set(named) - there)
 
 
 def loaded(module: str) -> set[str]:

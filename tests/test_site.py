@@ -170,8 +170,8 @@ def test_sources_lead_back_to_what_is_described(tmp_path):
     assert build(tmp_path, EXPORTED) == ""
     page = tmp_path / "html" / "_modules" / "dst_jax" / "robustness" / "records.html"
     found = set(re.findall(r'class="viewcode-back" href="[^"#]*#([^"]*)"', page.read_text()))
-    hits = "dst_jax.robustness.records.CorrectBits"
-    assert found == {"dst_jax.robustness.Score", hits, f"{hits}.pack"}
+    bits = "dst_jax.robustness.records.CorrectBits"
+    assert found == {"dst_jax.robustness.Score", bits, f"{bits}.pack"}
 
 
 def test_pages_of_files_show_them(tmp_path):

@@ -1,7 +1,7 @@
 """The flags of `python -m benchmarks.accelerator`; `loop` goes through the parts.
 
 A part is done whole, failed with its reason, or left out with its reason; its record and the table
-are written at once. Exit codes: 0 the list was gone through, 1 a part failed, 2 a mistake to mend,
+are written at once. Exit codes: 0 the list was gone through, 1 a part failed, 2 a usage error,
 143 and 130 stopped by a signal. Called by `__main__` and the tests.
 """
 

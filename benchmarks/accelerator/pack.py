@@ -132,8 +132,8 @@ def _refuse_what_is_there(folder: Path) -> None:
     except OSError as error:
         raise UserError("--pack", f"{folder} ({error.strerror})", _EXPECTED) from None
     if taken:
-        mend = "Pack into another folder, or move that one away first"
-        raise UserError("--pack", f"{folder}, which is not empty", _EXPECTED, mend)
+        hint = "Pack into another folder, or move that one away first"
+        raise UserError("--pack", f"{folder}, which is not empty", _EXPECTED, hint)
 
 
 def _copy(source: Path, target: Path) -> None:

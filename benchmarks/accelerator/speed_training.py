@@ -191,7 +191,7 @@ def let_go() -> None:
 
 
 def _batch(wanted: int) -> int:
-    """Images a step on one device of this memory."""
+    """Images per step on one device of this memory."""
     import jax
 
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 60e9)

@@ -46,7 +46,7 @@ def layer_costs(module: nn.Module, image_shape: tuple[int, ...]) -> list[LayerCo
       image_shape: [H, W, C] of one image, or [T, H, W, C] of one clip.
 
     Returns:
-      One entry a call; a layer that is called twice appears twice.
+      One entry per call; a layer that is called twice appears twice.
     """
     costs: list[LayerCost] = []
 

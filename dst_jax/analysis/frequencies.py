@@ -1,8 +1,8 @@
 """Which frequencies: masks, waves and the grid of the Fourier heat map, in NumPy alone.
 
-Frequencies are whole periods an image, from -N/2 on. Attenuation is that of Wu et al. 2025 (section
-5.2, figure 6), heat map and noise those of Yin et al. 2019. Called by `spectral`, which puts them
-on the device, and by the report, which imports no JAX.
+Frequencies are whole periods per image, from -N/2 on. Attenuation is that of Wu et al. 2025
+(section 5.2, figure 6), heat map and noise those of Yin et al. 2019. Called by `spectral`, which
+puts them on the device, and by the report, which imports no JAX.
 """
 
 from collections.abc import Sequence

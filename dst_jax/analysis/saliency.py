@@ -98,9 +98,9 @@ def rollout(attentions: Sequence[jax.Array]) -> jax.Array:
     """Attention rollout (Abnar & Zuidema 2020, section 3) from the class token to the patches.
 
     Args:
-      attentions: one a block, in order, [B, heads, T, T], rows sum to 1; the first of the tokens is
-        the class token, the last ones are the patches, a square of them row by row; tokens between
-        (a distillation token) are left out of the result.
+      attentions: one per block, in order, [B, heads, T, T], rows sum to 1; the first of the tokens
+        is the class token, the last ones are the patches, a square of them row by row; tokens
+        between (a distillation token) are left out of the result.
 
     Returns:
       float32 [B, h, w]: how much of the class token comes from each patch.

@@ -198,7 +198,7 @@ def band_energies(difference: jax.Array, cutoff: float = 0.25) -> jax.Array:
 
     Args:
       difference: [B, N, N, C], for example corrupted minus clean images.
-      cutoff: in periods a pixel; 0.25 is half of the highest frequency along an axis.
+      cutoff: in periods per pixel; 0.25 is half of the highest frequency along an axis.
 
     Returns:
       float32 [2]: (energy at frequencies of radius > cutoff, energy at all frequencies).
@@ -222,8 +222,8 @@ def kernel_spectrum(kernel: np.ndarray, bins: int = 16) -> tuple[np.ndarray, np.
       bins: number of rings.
 
     Returns:
-      (middle of each ring in periods a pixel [bins], mean power in it over that of all frequencies
-      [bins], 1 for white kernels).
+      (middle of each ring in periods per pixel [bins], mean power in it over that of all
+      frequencies [bins], 1 for white kernels).
     """
     size = max(64, *kernel.shape[:2])
     power = np.abs(np.fft.fft2(kernel.astype(np.float64), (size, size), axes=(0, 1))) ** 2

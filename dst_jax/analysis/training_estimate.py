@@ -116,7 +116,7 @@ def text(configs: Iterable[Config]) -> str:
 
 
 def matmul_speed(dtype: str) -> float:
-    """Operations a second of a product of two square matrices, on all local devices together.
+    """Operations per second of a product of two square matrices, on all local devices together.
 
     Measured in less than a second on a processor of a few cores, the compilation apart.
     """

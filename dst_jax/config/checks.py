@@ -101,7 +101,7 @@ def _check_recipe(flat: dict[str, Any]) -> None:
             "config.data.augmix",
             f"{flat['data.augmix']:g} with data.randaugment_layers="
             f"{flat['data.randaugment_layers']}",
-            "one of the two policies",
+            "one of the two",
         )
 
 

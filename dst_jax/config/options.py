@@ -173,7 +173,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "train.ema": Option(
         0.0,
-        "decay a step of the running average of weights and BatchNorm statistics, which then are "
+        "decay per step of the running average of weights and BatchNorm statistics, which then are "
         "what is evaluated; 0: no average",
         low=0,
         high=1,
@@ -289,7 +289,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "analysis.images": Option(256, "clean test images used, the first ones; 0: all", low=0),
     "analysis.radii": Option(
-        (), "radii of the frequency attenuation, in periods an image; empty: 17 up to the side"
+        (), "radii of the frequency attenuation, in periods per image; empty: 17 up to the side"
     ),
     "analysis.heat_map_step": Option(
         1, "1: a Fourier heat map of every frequency; 2: of every second along both axes", low=1

@@ -2,7 +2,7 @@
 
 A card in `configs/` starts from `default()` and changes what it needs; `options` lists what there
 is. `resolve` turns the result into the plain dictionary of numbers that the rest of the library
-reads: durations become steps here and nowhere else; `consistency` checks options against each
+reads: durations become steps here and nowhere else; `checks` compares options with each
 other. Nothing here imports JAX, so `dst-jax --help` stays quick.
 """
 

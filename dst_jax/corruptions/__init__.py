@@ -9,7 +9,7 @@ Common corruptions (Hendrycks & Dietterich 2019), C-bar (Mintun et al. 2021), th
 Nothing here imports from the rest of dst_jax; anything that scores a model may use it alone.
 """
 
-from dst_jax.corruptions.base import Corruption
+from dst_jax.corruptions.base import Corruption, columns, no_draw
 from dst_jax.corruptions.constants import PRESET_SIZES, PRESETS
 from dst_jax.corruptions.jpeg import jpeg85
 from dst_jax.corruptions.registry import (
@@ -19,6 +19,7 @@ from dst_jax.corruptions.registry import (
     SUITES,
     corrupt,
     example_keys,
+    register_corruption,
 )
 
 __all__ = [
@@ -29,7 +30,10 @@ __all__ = [
     "PRESET_SIZES",
     "SUITES",
     "Corruption",
+    "columns",
     "corrupt",
     "example_keys",
     "jpeg85",
+    "no_draw",
+    "register_corruption",
 ]

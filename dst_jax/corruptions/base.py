@@ -31,7 +31,7 @@ class Corruption:
       name: its name in `CORRUPTIONS`.
       group: 'noise', 'blur', 'weather' or 'digital': the 15 of the benchmark; 'extra': its 4
         validation corruptions; 'bar': ImageNet-C-bar and CIFAR-10-C-bar; '3d': 3D Common
-        Corruptions; 'procedural': ours, in no benchmark.
+        Corruptions; 'procedural': ours, in no benchmark; 'own': one that a user registered.
       constants: `(rows, shape [H, W], severity, **options)` -> dict. `rows` are the five published
         rows of a preset; `severity` may be traced.
       draw: (key, shape [H, W], constants) -> dict of arrays.
@@ -42,7 +42,7 @@ class Corruption:
     """
 
     name: str
-    group: Literal["noise", "blur", "weather", "digital", "extra", "bar", "3d", "procedural"]
+    group: Literal["noise", "blur", "weather", "digital", "extra", "bar", "3d", "procedural", "own"]
     constants: Callable[..., dict[str, Any]]
     apply: Callable[[jax.Array, Draws, Constants], jax.Array]
     draw: Callable[[jax.Array, tuple[int, int], Constants], dict[str, jax.Array]]

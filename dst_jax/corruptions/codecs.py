@@ -46,7 +46,7 @@ def render(name: str, frames: np.ndarray, severity: int, *, fps: int = 25) -> np
       name: a name in `CODECS`.
       frames: [T, H, W, 3] uint8, RGB; H and W even, as 4:2:0 chroma needs.
       severity: 1..5.
-      fps: frames a second, which the bit rate counts.
+      fps: frames per second, which the bit rate counts.
 
     Returns:
       [T, H, W, 3] uint8.
@@ -81,7 +81,7 @@ def render(name: str, frames: np.ndarray, severity: int, *, fps: int = 25) -> np
             _encode(frames, fps, coded, [encoder, "-crf", str(constant)])
         elif name == "h265_abr":
             _encode(frames, fps, coded, ["libx264"])
-            rate = 8 * coded.stat().st_size * fps / len(frames)  # bits a second
+            rate = 8 * coded.stat().st_size * fps / len(frames)  # bits per second
             _encode(frames, fps, coded, [encoder, "-b:v", str(max(round(rate / constant), 1000))])
         else:
             _encode(frames, fps, coded, [encoder, "-q:v", str(constant)])

@@ -233,7 +233,7 @@ ROWS: dict[str, dict[str, Rows]] = {
     # 3D Common Corruptions, those of one photograph and at most one map.
     "iso_noise": {"imagenet224": (0.056, 0.084, 0.126, 0.182, 0.266)},  # standard deviation
     "low_light": {"imagenet224": (0.6, 0.5, 0.4, 0.3, 0.2)},  # the brightest value that is left
-    "color_quant": {"imagenet224": (5, 4, 3, 2, 1)},  # bits a channel
+    "color_quant": {"imagenet224": (5, 4, 3, 2, 1)},  # bits per channel
     "flash": {"imagenet224": (2.4, 1.4, 0.9, 0.6, 0.4)},  # divides the light of the flash
     "fog_3d": {"imagenet224": (4, 8, 12, 16, 20)},  # extinction per unit of depth
 }

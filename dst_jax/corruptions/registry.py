@@ -1,11 +1,14 @@
 """The registry of corruptions and the two functions that callers use: `example_keys` and `corrupt`.
 
 A new corruption is one `Corruption` in a module beside this file, one table in `constants.py` and
-one entry here. The results depend on (seed, name, severity, image id) only.
+one entry here, or outside of the package `register_corruption`. The results depend on (seed, name,
+severity, image id) only.
 """
 
 import functools
 import os
+import re
+import sys
 import zlib
 from typing import Any
 
@@ -27,7 +30,7 @@ from dst_jax.corruptions import (
 )
 from dst_jax.corruptions.base import Cast, Corruption, to_uint8
 from dst_jax.corruptions.codecs import CODECS
-from dst_jax.corruptions.constants import PRESETS, ROWS
+from dst_jax.corruptions.constants import PRESETS, ROWS, Rows
 
 CORRUPTIONS: dict[str, Corruption] = {
     corruption.name: corruption
@@ -66,6 +69,43 @@ CORRUPTIONS: dict[str, Corruption] = {
         weather.FROST_PROCEDURAL,
     )
 }
+
+
+_OURS = frozenset(CORRUPTIONS)
+REGISTERED_IN: dict[str, str] = {}  # name -> file, of the corruptions that users registered
+
+
+def register_corruption(corruption: Corruption, rows: Rows) -> None:
+    """Makes a corruption of yours available to `corrupt` and to suites, under its name.
+
+    A file may register its names again, as a card does that is read twice; so may a notebook.
+
+    Args:
+      corruption: the corruption, usually of the group 'own'. Its name has letters, digits and `_`.
+      rows: five rows of constants, severity 1 to 5, which `corruption.constants` is given. They
+        serve images of every size, so of every preset.
+
+    Raises:
+      ValueError: the name is taken by a corruption of dst_jax or by another file, or there are not
+        five rows.
+    """
+    name, file = corruption.name, os.path.abspath(sys._getframe(1).f_code.co_filename)
+    before = REGISTERED_IN.get(name, file)
+    ours = name in _OURS or name in threed.FROM_FILES
+    if ours or (before != file and os.path.exists(before)):
+        owner = "a corruption of dst_jax" if ours else f"registered by {before}"
+        raise ValueError(
+            f"register_corruption: found {name}, {owner}; expected a name that is free"
+        )
+    if not re.fullmatch(r"\w+", name) or len(rows) != 5:
+        raise ValueError(
+            f"register_corruption: found {name!r} with {len(rows)} rows; expected a name of "
+            "letters, digits and _, and a row for each of the 5 severities"
+        )
+    CORRUPTIONS[name] = corruption
+    ROWS[name] = dict.fromkeys(PRESETS, rows)
+    REGISTERED_IN[name] = file
+    _corrupt.clear_cache()  # type: ignore[attr-defined]  # the constants may be others now
 
 
 def _of_groups(*groups: str) -> tuple[str, ...]:

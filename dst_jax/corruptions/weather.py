@@ -70,7 +70,7 @@ def _fog_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[st
     weight, decay, size = zip(*rows, strict=True)
     if max(shape) > size[0]:
         raise ValueError(
-            f"fog of this preset covers images of up to {size[0]} pixels a side; found "
+            f"fog of this preset covers images of up to {size[0]} pixels per side; found "
             f"{shape[0]} x {shape[1]}; choose the preset of a larger size"
         )
     return {

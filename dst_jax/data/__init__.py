@@ -19,6 +19,7 @@ from dst_jax.data.datasets import (
     corrupted_set,
     get,
     is_resident,
+    register_dataset,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dst_jax.data.augmentation import AUGMENTATIONS, ON_HOST, augment, normalise
     from dst_jax.data.corrupted import corrupted_batches, load_corrupted, prepared_conditions
     from dst_jax.data.evaluation import eval_batches, stream_eval_batches
+    from dst_jax.data.folders import image_folder
     from dst_jax.data.pipeline import Pipeline
     from dst_jax.data.prepared import default_cache_dir
     from dst_jax.data.resident import ResidentPipeline
@@ -40,6 +42,7 @@ _LATER = {
     "TrainAugmentation": "train_augmentation",
     **dict.fromkeys(("corrupted_batches", "load_corrupted", "prepared_conditions"), "corrupted"),
     **dict.fromkeys(("eval_batches", "stream_eval_batches"), "evaluation"),
+    "image_folder": "folders",
     "Pipeline": "pipeline",
     "default_cache_dir": "prepared",
     "ResidentPipeline": "resident",
@@ -69,6 +72,7 @@ __all__ = [
     "eval_batches",
     "get",
     "held_out_batches",
+    "image_folder",
     "is_resident",
     "load_arrays",
     "load_corrupted",
@@ -76,6 +80,7 @@ __all__ = [
     "num_examples",
     "num_held_out",
     "prepared_conditions",
+    "register_dataset",
     "stream_eval_batches",
 ]
 

@@ -55,21 +55,42 @@ def read(dataset: Dataset, split: str, folder: pathlib.Path) -> tuple[np.ndarray
     Raises:
       UserError: a file is missing or damaged, or does not fit the dataset.
     """
-    images, labels = (_open(folder / f"{split}.{kind}.npy") for kind in _KINDS)
+    first, second = (folder / f"{split}.{kind}.npy" for kind in _KINDS)
+    return check(dataset, _open(first), _open(second), str(first), str(second))
+
+
+def check(
+    dataset: Dataset, images: np.ndarray, labels: np.ndarray, images_field: str, labels_field: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checks that arrays are images and labels of a dataset.
+
+    Args:
+      dataset: which.
+      images: uint8 [N, H, W, 3].
+      labels: whole numbers [N].
+      images_field: what the images are called in an error, such as their file.
+      labels_field: the same of the labels.
+
+    Returns:
+      (images, labels int32 [N]).
+
+    Raises:
+      UserError: type, shape or labels are not the dataset's, or there is no image.
+    """
     shape = ("N", *dataset.image_shape)
     if images.dtype != np.uint8 or images.shape[1:] != shape[1:] or not len(images):
         raise UserError(
-            str(folder / f"{split}.images.npy"),
+            images_field,
             f"{images.dtype} {list(images.shape)}",
             f"uint8 [{', '.join(map(str, shape))}], the images of {dataset.name}",
         )
-    where = str(folder / f"{split}.labels.npy")
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
-        expected = f"whole numbers [{len(images)}], one for each image"
-        raise UserError(where, f"{labels.dtype} {list(labels.shape)}", expected)
+        expected = f"whole numbers [{len(images)}], one per image"
+        raise UserError(labels_field, f"{labels.dtype} {list(labels.shape)}", expected)
     if labels.min() < 0 or labels.max() >= dataset.num_classes:
         found = f"labels from {labels.min()} to {labels.max()}"
-        raise UserError(where, found, f"0 to {dataset.num_classes - 1}, those of {dataset.name}")
+        expected = f"0 to {dataset.num_classes - 1}, those of {dataset.name}"
+        raise UserError(labels_field, found, expected)
     return images, labels if labels.dtype == np.int32 else labels.astype(np.int32)
 
 

@@ -72,7 +72,7 @@ def augment(images: jax.Array, keys: jax.Array, name: str) -> jax.Array:
 
     Args:
       images: uint8 [B, H, W, C].
-      keys: keys [B], one an example.
+      keys: keys [B], one per example.
       name: one of `AUGMENTATIONS`; `none` and those of `ON_HOST` leave the images as they are.
 
     Returns:

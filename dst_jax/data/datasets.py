@@ -1,15 +1,21 @@
 """The datasets: what each is called in TFDS, its shape, normalisation and splits.
 
-A dataset is one entry of `DATASETS`; the tests loop over it. Reading is elsewhere in this package
-(`arrays`, `resident`, `stream`, `evaluation`), preparing in `builders`; here is nothing but facts.
+A dataset is one entry of `DATASETS`, over which the tests loop, or is added by `register_dataset`.
+Reading is elsewhere in this package (`arrays`, `resident`, `stream`, `evaluation`), preparing in
+`builders`; here is nothing but facts.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+from dst_jax import registration
 from dst_jax.data import benchmarks
 from dst_jax.data.benchmarks import C_BAR, COMMON, TEST_IMAGES, THREE_D_FILES
 from dst_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VIDEO = "video"  # the preset of clips: perturbations of `dst_jax.corruptions.video`
 
@@ -28,7 +34,7 @@ NOT_IN_TFDS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class CorruptedSet:
-    """A TFDS dataset with one config a corruption and severity, such as `fog_3`.
+    """A TFDS dataset with one config per corruption and severity, such as `fog_3`.
 
     Attributes:
       tfds_name: name in TFDS, or of a builder of ours in the same layout.
@@ -86,6 +92,8 @@ class Dataset:
         `eval.source=auto` looks for them, then what TFDS renders.
       tfds_name: name in TFDS with its config, `name/config`; empty: `name`.
       clip: how videos become clips; None: images.
+      read: split -> (images uint8 [N, H, W, 3], labels int [N]), of a dataset that a user registers
+        and that is in no TFDS directory; None: it is. Called once per split and process.
     """
 
     name: str
@@ -94,14 +102,17 @@ class Dataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     num_train: int
-    train_split: str
-    test_split: str
-    preset: str
-    augment: str
-    resident: bool
+    train_split: str = "train"
+    test_split: str = "test"
+    preset: str = "cifar32"
+    augment: str = "none"
+    resident: bool = True
     corrupted_sets: tuple[CorruptedSet, ...] = ()
     tfds_name: str = ""
     clip: Clip | None = None
+    read: "Callable[[str], tuple[np.ndarray, np.ndarray]] | None" = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def published(self) -> tuple[CorruptedSet, ...]:
@@ -252,6 +263,23 @@ DATASETS: dict[str, Dataset] = {
         ),
     )
 }
+
+
+REGISTERED_IN: dict[str, str] = {}  # name -> file, of the datasets that users registered
+
+
+def register_dataset(dataset: Dataset) -> None:
+    """Makes a dataset of yours available to configs, as `data.name`.
+
+    Args:
+      dataset: its facts. Its images come from `dataset.read`, or else from a TFDS directory or
+        NumPy files, as those of any dataset here. `image_folder` makes one of a folder of images.
+
+    Raises:
+      UserError: the name is taken by a dataset of dst_jax or by another file.
+    """
+    registration.claim("dataset", dataset.name, DATASETS, REGISTERED_IN)
+    DATASETS[dataset.name] = dataset
 
 
 def get(name: str) -> Dataset:

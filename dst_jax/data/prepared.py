@@ -51,6 +51,10 @@ def find(dataset: Dataset, data_dir: os.PathLike | str | None, cache_dir: pathli
 
 def find_clean(dataset: Dataset, data_dir: os.PathLike | str | None) -> Any:
     """The builder of a dataset that is prepared already; raises as `find_config` does."""
+    if dataset.read is not None:
+        raise UserError(
+            "config.data.input", "stream", f"resident with {dataset.name}, read by a function"
+        )
     name, _, config = (dataset.tfds_name or dataset.name).partition("/")
     return find_config(name, config or None, data_dir)
 

@@ -1,7 +1,7 @@
 """The pipeline of small datasets: all images lie on the device, shuffled and augmented there.
 
 The host only draws the order of an epoch; everything else happens inside the compiled program.
-Built by `create_pipeline`.
+Built by `training.build`.
 """
 
 import copy

@@ -1,8 +1,9 @@
 """Vision models in Flax linen: a registry of names, which leaves may be masked, and initialisation.
 
-One file a family, imported when one of its models is asked for: importing this package is cheap.
-A new model is one factory in a family's file and one entry in `MODELS`; its classifier layer is
-called `classifier` and its logits are float32. Called by train, analysis and notebooks.
+One file per family, imported when one of its models is asked for: importing this package is cheap.
+A new model is one factory in a family's file and one entry in `MODELS`, or outside of the package
+`register_model`; its classifier layer is called `classifier` and its logits are float32. Called by
+`training`, `analysis` and notebooks.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dst_jax import registration
 from dst_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,14 +26,16 @@ class Entry:
     """What the registry knows of a model.
 
     Attributes:
-      file: file of this package that has a factory of the model's name.
+      file: file of this package that has a factory of the model's name; "" with `factory`.
       rule: where the choice of maskable leaves comes from.
       dense: regular expression over parameter paths; kernels that match are never masked.
+      factory: the factory of a model that a user registered.
     """
 
     file: str
     rule: str
     dense: str = ""
+    factory: Callable[..., "nn.Module"] | None = None
 
 
 # Every kernel of a convolution or linear layer, the first and the classifier too.
@@ -64,6 +68,29 @@ MODELS: dict[str, Entry] = {
     "i3d_r50": Entry("resnet3d", _ALL_KERNELS),
 }
 
+REGISTERED_IN: dict[str, str] = {}  # name -> file, of the models that users registered
+
+
+def register_model(name: str, factory: Callable[..., "nn.Module"], *, dense: str = "") -> None:
+    """Makes a model of yours available to configs, as `model.name`.
+
+    Args:
+      name: its name: letters, digits, `_`, `.` and `-`.
+      factory: `(num_classes, dtype, **options)` -> linen module, a module class or a function. The
+        module is called with images float [B, H, W, C] and `train`, a bool, and returns logits
+        float32 [B, num_classes]. It keeps statistics of BatchNorm in the collection `batch_stats`
+        and draws dropout from the stream `dropout`. Its layers keep initialisers in attributes, as
+        Flax's do. Options are those of `config.model` that it has parameters for (`width`, ...).
+      dense: regular expression over parameter paths such as `Conv_0/kernel`; kernels that match
+        are never masked. All other leaves called `kernel` with more than one dimension may be.
+
+    Raises:
+      UserError: the name is taken by a model of dst_jax or by another file.
+    """
+    registration.claim("model", name, MODELS, REGISTERED_IN)
+    rule = f"all kernels{f' but those that match {dense}' if dense else ''}, as it was registered"
+    MODELS[name] = Entry("", rule, dense, factory)
+
 
 def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) -> "nn.Module":
     """Builds a model.
@@ -74,10 +101,10 @@ def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) 
     float32 whatever `dtype` is.
 
     Args:
-      name: one of `MODELS`.
+      name: a name in `MODELS`.
       num_classes: number of logits, >= 1.
       dtype: dtype of the computation, such as "float32" or "bfloat16".
-      **options: keyword arguments of the factory called `name` in the family's file.
+      **options: keyword arguments of the model's factory.
 
     Returns:
       The linen module, without parameters.
@@ -87,11 +114,15 @@ def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) 
     """
     if name not in MODELS:
         raise UserError("model.name", name, f"one of {', '.join(MODELS)}")
-    factory = getattr(importlib.import_module(f"{__name__}.{MODELS[name].file}"), name)
+    factory = MODELS[name].factory
+    if factory is None:
+        factory = getattr(importlib.import_module(f"{__name__}.{MODELS[name].file}"), name)
     known = list(inspect.signature(factory).parameters)[2:]
     for option in options:
         if option not in known:
-            raise UserError("model options", option, f"options of {name}: {', '.join(known)}")
+            raise UserError(
+                "model options", option, f"options of {name}: {', '.join(known) or 'none'}"
+            )
     return factory(num_classes, dtype, **options)
 
 

@@ -4,16 +4,13 @@ Finds the function, has `evaluate` do the work, and says where the files lie. Fo
 training loop. Called by `experiment`.
 """
 
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from dst_jax import user_files
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import storage
 from dst_jax.robustness.evaluation import evaluate
@@ -83,7 +80,7 @@ def load_predict(text: str) -> Callable:
     module_name, colon, attribute = text.rpartition(":")
     if not colon or not module_name or not attribute:
         raise UserError("--predict", text, _EXPECTED)
-    module = _module(module_name)
+    module = user_files.load(module_name, "--predict", _EXPECTED)
     try:
         found: Any = module
         for part in attribute.split("."):
@@ -104,39 +101,13 @@ def load_predict(text: str) -> Callable:
             raise
         except Exception as error:  # whatever a user-supplied function raises
             raise UserError(
-                "--predict", f"{attribute}() fails: {_line(error)}", "a function"
+                "--predict", f"{attribute}() fails: {user_files.line_of(error)}", "a function"
             ) from error
         if not callable(found):
             raise UserError(
                 "--predict", f"{attribute}() gives a {type(found).__name__}", "a function of images"
             )
     return found
-
-
-def _module(name: str) -> ModuleType:
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        if not name.endswith(".py"):
-            return importlib.import_module(name)
-        spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    except (UserError, RunError, InterruptedRunError):
-        raise
-    except FileNotFoundError as error:
-        if name.endswith(".py") and not Path(name).is_file():
-            raise UserError("--predict", f"no file {name}", _EXPECTED) from None
-        raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UserError("--predict", f"no module {name}", _EXPECTED) from None
-        raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
-    except Exception as error:  # whatever a user-supplied module raises
-        raise UserError("--predict", f"{name} fails: {_line(error)}", "a module") from error
 
 
 def _needs_argument(function: Callable) -> bool:
@@ -149,11 +120,6 @@ def _needs_argument(function: Callable) -> bool:
         p.kind is inspect.Parameter.VAR_POSITIONAL or (p.kind in kinds and p.default is p.empty)
         for p in parameters.values()
     )
-
-
-def _line(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0][:300]
-    return f"{type(error).__name__}: {first}"
 
 
 def _draw(result: Result, path: Path) -> None:

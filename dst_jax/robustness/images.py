@@ -125,8 +125,8 @@ def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: 
         images, labels = data.load_arrays(dataset, dataset.test_split, data_dir, cache_dir, count)
         return data.eval_batches(images, labels, size)
 
-    # Anybody's images may lie there as NumPy files under the name.
-    by_pixels = array_files.directory(dataset, data_dir) is not None
+    # Anybody's images may lie there as NumPy files under the name, or be read by a function.
+    by_pixels = dataset.read is not None or array_files.directory(dataset, data_dir) is not None
     return Source(name, dataset, side, count, read, by_pixels)
 
 

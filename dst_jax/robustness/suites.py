@@ -11,9 +11,10 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from dst_jax import corruptions, data
+from dst_jax import corruptions, data, user_files
 from dst_jax.corruptions import video
 from dst_jax.corruptions.constants import ROWS
+from dst_jax.corruptions.registry import REGISTERED_IN
 from dst_jax.corruptions.threed import FROM_FILES
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import benchmarks
@@ -30,7 +31,8 @@ class Plan:
       suite: its name; of a list of corruptions, their names joined by "+".
       source: "rendered"; "rendered+jpeg85" where corrupted images are also saved as JPEG of quality
         85 and read back, as those of the published set were; followed by "+frost-CHECKSUM" where
-        frost is drawn with other photographs than ImageNet-C's; "tfds/NAME": a prepared dataset.
+        frost is drawn with other photographs than ImageNet-C's, and by "+NAME-CHECKSUM" of the file
+        that registered a corruption of the user's; "tfds/NAME": a prepared dataset.
       preset: constants of the corruptions, one of `corruptions.PRESETS`; "" for prepared ones.
       seed: of the rendered corruptions; 0 for prepared ones.
       conditions: clean images first.
@@ -145,6 +147,9 @@ def plan(
     directory = str(frost_dir) if frost_dir else None
     if frost_dir and any(condition.corruption == "frost" for condition in chosen):
         source += _photographs(frost_dir)
+    for name in dict.fromkeys(condition.corruption for condition in chosen):
+        if name in REGISTERED_IN:
+            source += f"+{name}-{user_files.mark_of_corruption(name)}"
     return Plan(label, source, preset, seed, (CLEAN, *chosen), notes, directory)
 
 
@@ -173,7 +178,9 @@ def _names(
     for name in names:
         if name not in known:
             choices = ", ".join([*SUITES, *own, *sets])
-            raise UserError(f"{prefix}suite", name, f"one of {choices}, or names of corruptions")
+            expected = f"one of {choices}, or names of corruptions"
+            hint = "If a file of yours registers it, import it first (--import=FILE.py)"
+            raise UserError(f"{prefix}suite", name, expected, hint)
     if not names:
         raise UserError(f"{prefix}suite", "no corruption", "one of " + ", ".join(SUITES))
     same = [label for label, members in SUITES.items() if set(members) == set(names)]
@@ -202,8 +209,8 @@ def _rendered(
     for name in names:
         if name in FROM_FILES:
             expected = f"a corruption of an image alone: this is {FROM_FILES[name]}"
-            mend = "It comes from a prepared dataset only, such as imagenet_3dcc"
-            raise UserError(f"{prefix}suite", name, expected, mend)
+            hint = "It comes from a prepared dataset only, such as imagenet_3dcc"
+            raise UserError(f"{prefix}suite", name, expected, hint)
         if name not in corruptions.CORRUPTIONS:
             raise UserError(f"{prefix}suite", name, "a corruption of images: this one is of clips")
         if corruptions.CORRUPTIONS[name].needs_map:

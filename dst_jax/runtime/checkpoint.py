@@ -125,7 +125,7 @@ class Checkpoints:
         """
         step = self.steps()[-1] if step is None else step
         path = self.directory / str(step)
-        mend = f"Delete {path} to go on from the checkpoint before it, or use another --workdir"
+        hint = f"Delete {path} to go on from the checkpoint before it, or use another --workdir"
         wanted = _named(abstract)
 
         def index() -> dict[tuple[str, ...], Any]:
@@ -133,13 +133,13 @@ class Checkpoints:
                 return saved
             raise ValueError("its index is unreadable")  # what nothing means, with Orbax
 
-        saved = _read_or_user_error(path, mend, index)
+        saved = _read_or_user_error(path, hint, index)
         names = {name: _name_in(saved, name) for name in wanted}
         added = _added({name: leaf for name, leaf in wanted.items() if names[name] not in saved})
         asked = {names[name]: leaf for name, leaf in wanted.items() if name not in added}
         _compare(path, saved, asked)
         load = functools.partial(self._checkpointer.load, step, _nest(asked))
-        loaded = _named(_read_or_user_error(path, mend, load))
+        loaded = _named(_read_or_user_error(path, hint, load))
         leaves = [added[name] if name in added else loaded[names[name]] for name in wanted]
         return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
@@ -172,11 +172,11 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
         )
         return jax.tree.map(np.asarray, ocp.load(path, shapes))
 
-    mend = f"Delete {path} and start --mode=train: it goes on from the checkpoint before it"
-    return _read_or_user_error(path, mend, load)
+    hint = f"Delete {path} and start --mode=train: it goes on from the checkpoint before it"
+    return _read_or_user_error(path, hint, load)
 
 
-def _read_or_user_error(path: Path, mend: str, action: Callable[[], Read]) -> Read:
+def _read_or_user_error(path: Path, hint: str, action: Callable[[], Read]) -> Read:
     """What `action` reads; whatever a damaged checkpoint makes Orbax raise, and print, in one line.
 
     Raises:
@@ -193,7 +193,7 @@ def _read_or_user_error(path: Path, mend: str, action: Callable[[], Read]) -> Re
         # them: give the first a moment and throw the rest away now, unheard.
         time.sleep(1.0)
         gc.collect()
-    raise UserError(str(path), found, "a whole one", mend)
+    raise UserError(str(path), found, "a whole one", hint)
 
 
 def _name_in(saved: dict, name: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ _PACKAGES = (
 )
 
 
-def record_start(workdir: Path, step: int, hardware: str, data_dir: str | None) -> None:
+def record_start(
+    workdir: Path,
+    step: int,
+    hardware: str,
+    data_dir: str | None,
+    registered: Sequence[Mapping[str, str]] = (),
+) -> None:
     """Adds a start of a training to `environment.json`.
 
     Args:
@@ -35,6 +42,7 @@ def record_start(workdir: Path, step: int, hardware: str, data_dir: str | None) 
       step: the completed steps that it goes on from.
       hardware: the devices in words.
       data_dir: where the call says that TFDS datasets are prepared; None: TFDS's own default.
+      registered: what of the user's files the run needs; see `user_files.record`.
 
     Raises:
       UserError: the file is there and damaged.
@@ -54,6 +62,7 @@ def record_start(workdir: Path, step: int, hardware: str, data_dir: str | None) 
         "data_dir": data_dir,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": step,
+        **({"registered": list(registered)} if registered else {}),
     }
     before = starts(workdir)
     write_json(workdir / NAME, {**(before[0] if before else start), "starts": [*before, start]})

@@ -1,14 +1,14 @@
 """A run directory on disk: its files, its lock, and what makes it the directory of one config.
 
-    config.json       the resolved config            metrics.jsonl    one line a log window
+    config.json       the resolved config            metrics.jsonl    one line per `log.every`
     environment.json  every start: see there          model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
     robustness.csv    accuracy per condition           robustness.npz   the same, image by image
     robustness.json   what it is, and its means      analysis/        one file per part of `analyze`
     report.html ...   what `report` draws
 
-Everything is written to a temporary name and renamed. Called by `train`, `robustness`,
-`experiment`.
+Everything is written to a temporary name and renamed. Called by `stages`, `training`,
+`robustness`, `analysis` and `report`.
 """
 
 import contextlib

@@ -5,6 +5,8 @@ themselves are in `algorithms`.
 """
 
 import dataclasses
+import os
+import sys
 from typing import Any
 
 import optax
@@ -76,9 +78,31 @@ def _algorithm(name: str) -> type:
     return ALGORITHM_REGISTRY[name]
 
 
+REGISTERED_IN: dict[str, str] = {}  # name -> file, of the algorithms that users registered
+
+
 def register_algorithm(algorithm_name: str, algorithm: type) -> None:
-    """Makes an updater class available to configs under a name."""
+    """Makes an updater class available to configs under a name, as `sparsity.algorithm`.
+
+    A file may register its names again, as a card does that is read twice; so may a notebook.
+
+    Args:
+      algorithm_name: the name.
+      algorithm: a `BaseUpdater`, usually of `SET` or `RigL`.
+
+    Raises:
+      ValueError: the name is taken by an algorithm of dst_jax or by another file.
+    """
+    file = os.path.abspath(sys._getframe(1).f_code.co_filename)
+    before = REGISTERED_IN.get(algorithm_name, file)
+    ours = algorithm_name in ALGORITHMS
+    if ours or (before != file and os.path.exists(before)):
+        owner = "an algorithm of dst_jax" if ours else f"registered by {before}"
+        raise ValueError(
+            f"register_algorithm: found {algorithm_name}, {owner}; expected a name that is free"
+        )
     ALGORITHM_REGISTRY[algorithm_name] = algorithm
+    REGISTERED_IN[algorithm_name] = file
 
 
 def first_update(start: int | None, end: int | None, freq: int | None) -> int | None:

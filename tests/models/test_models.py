@@ -103,7 +103,7 @@ def test_which_leaves_stay_dense():
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_and_evaluation(name):
-    """One compiled program a family: gradients, statistics, dropout, and what is deterministic."""
+    """One compiled program per family: gradients, statistics, dropout, what is deterministic."""
     module, image_shape = quick(name)
     variables = models.init(module, 0, image_shape)
     images = jax.random.normal(jax.random.key(0), (4, *image_shape))

@@ -64,9 +64,9 @@ class Archive:
         """The highest folder that has a file of that name."""
         return next((folder for folder in self.search() if name in self.files(folder)), None)
 
-    def error(self, found: str, expected: str, mend: str = "") -> UserError:
+    def error(self, found: str, expected: str, hint: str = "") -> UserError:
         """What to tell the user when the content is not what it should be."""
-        return UserError(f"--source={self.path}", found, expected, mend)
+        return UserError(f"--source={self.path}", found, expected, hint)
 
 
 def open_archive(path: os.PathLike | str) -> Archive:

@@ -107,7 +107,7 @@ def open_image(source: Archive, path: str, content: bytes) -> Image.Image:
     return image
 
 
-def encoded(source: Archive, path: str, content: bytes, size: int, mend: str = "") -> bytes:
+def encoded(source: Archive, path: str, content: bytes, size: int, hint: str = "") -> bytes:
     """A published image file as it is stored: unchanged, but grey images become RGB.
 
     Args:
@@ -115,21 +115,21 @@ def encoded(source: Archive, path: str, content: bytes, size: int, mend: str = "
       path: its path there.
       content: its bytes.
       size: the side that it must have, in pixels.
-      mend: what to say if it has not.
+      hint: what to say if it has not.
 
     Raises:
       UserError: it is no image, or of another size.
     """
     image = open_image(source, path, content)
     if image.size != (size, size):
-        raise wrong_size(source, path, image, f"{size}x{size}", mend)
+        raise wrong_size(source, path, image, f"{size}x{size}", hint)
     return content if image.mode == "RGB" else png(image)
 
 
-def wrong_size(source: Archive, path: str, image: Image.Image, expected: str, mend: str) -> Any:
+def wrong_size(source: Archive, path: str, image: Image.Image, expected: str, hint: str) -> Any:
     """The UserError for an image of another size."""
     width, height = image.size
-    return source.error(f"{path} with {width}x{height} pixels", f"{expected} pixels", mend)
+    return source.error(f"{path} with {width}x{height} pixels", f"{expected} pixels", hint)
 
 
 def _no_image(source: Archive, path: str, content: bytes) -> Any:

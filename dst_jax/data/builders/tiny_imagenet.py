@@ -83,8 +83,8 @@ class TinyImagenet(published.Published):
         size, larger = self.SIZE, self.PUBLISHED_SIZE
         image = published.open_image(self.source, path, content)
         if size == larger or image.size != (larger, larger):
-            mend = "Prepare a smaller copy with --only=32x32" if size == larger else ""
-            return published.encoded(self.source, path, content, size, mend)
+            hint = "Prepare a smaller copy with --only=32x32" if size == larger else ""
+            return published.encoded(self.source, path, content, size, hint)
         return published.png(image.convert("RGB").resize((size, size), Image.Resampling.BOX))
 
 

@@ -1,4 +1,4 @@
-"""Mistakes on the command line and in cards: one line, exit code 2, nothing harmed."""
+"""Usage errors on the command line and in cards: one line, exit code 2, nothing harmed."""
 
 import sys
 
@@ -10,7 +10,7 @@ def main(*arguments):
     return runs.run([sys.executable, "run.py", *arguments])
 
 
-MISTAKES = {
+USAGE_ERRORS = {
     "misspelt field": (["--config.train.epoch=3"], "config: found no field epoch; expected epochs"),
     "wrong type": (
         ["--config.train.batch_size=many"],
@@ -83,13 +83,14 @@ MISTAKES = {
         ["--mode=train", "--max_images=8"],
         "--max_images: found --mode=train; expected a mode that evaluates",
     ),
+    "nothing to import": (["--import=nowhere.py"], "--import: found no file nowhere.py; expected"),
     "no flag": (["train"], "command line: found train; expected flags only"),
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line_with_exit_code_2_and_harms_nothing(name, tmp_path, cache_dir):
-    arguments, text = MISTAKES[name]
+@pytest.mark.parametrize("name", USAGE_ERRORS)
+def test_a_usage_error_is_one_line_with_exit_code_2_and_harms_nothing(name, tmp_path, cache_dir):
+    arguments, text = USAGE_ERRORS[name]
     done = main(
         f"--config={runs.CARD}", f"--workdir={tmp_path}", f"--cache_dir={cache_dir}", *arguments
     )

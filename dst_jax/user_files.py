@@ -1,0 +1,213 @@
+"""The user's own files: importing them, and what a run remembers of those that it needs.
+
+A run writes down which file registered its model, dataset, algorithm or corruptions, and the file's
+digest (`environment.json`). Nothing that a run directory names is executed: the user imports the
+file, with `--import` or in Python, and errors say which one. Called by `cli`, `run_configs`,
+`stages`, `saved_run` and `robustness`.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dst_jax import corruptions, data, models, sparsity
+from dst_jax.corruptions import registry
+from dst_jax.data import datasets
+from dst_jax.errors import PROGRAMS, RunError, UserError
+from dst_jax.runtime import environment
+from dst_jax.runtime.interrupt import InterruptedRunError
+
+Config = Mapping[str, Any]
+_EXPECTED = "a module of yours, or its file, named *.py"
+# Kind -> the option that names it.
+_OPTIONS = {
+    "model": "model.name",
+    "dataset": "data.name",
+    "algorithm": "sparsity.algorithm",
+    "corruption": "eval.suite",
+}
+
+
+def load(name: str, field: str, expected: str = _EXPECTED) -> ModuleType:
+    """Imports a module, or the file of one, which the user named.
+
+    Args:
+      name: a module, looked for in the current directory first, or the path of a file `*.py`.
+      field: the flag that names it, for the text of an error.
+      expected: what the flag may be, likewise.
+
+    Raises:
+      UserError: it is not there, or fails.
+    """
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        if not name.endswith(".py"):
+            return importlib.import_module(name)
+        if not Path(name).is_file():
+            raise UserError(field, f"no file {name}", expected)
+        spec = importlib.util.spec_from_file_location(Path(name).stem, Path(name).absolute())
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(spec.name, module)  # dataclasses look their module up there
+        spec.loader.exec_module(module)
+        return module
+    except (UserError, RunError, InterruptedRunError):
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(field, f"no module {name}", expected) from None
+        raise UserError(field, f"{name} fails: {line_of(error)}", "a module") from error
+    except Exception as error:  # whatever a user's module raises
+        raise UserError(field, f"{name} fails: {line_of(error)}", "a module") from error
+
+
+def line_of(error: Exception) -> str:
+    """The type of an exception and the first line of its text."""
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {first}"
+
+
+def _kinds() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
+    """Kind -> its registry, and the files of what users registered."""
+    return {
+        "model": (models.MODELS, models.REGISTERED_IN),
+        "dataset": (data.DATASETS, datasets.REGISTERED_IN),
+        "algorithm": (sparsity.ALGORITHM_REGISTRY, sparsity.api.REGISTERED_IN),
+        "corruption": (corruptions.CORRUPTIONS, registry.REGISTERED_IN),
+    }
+
+
+def _used(config: Config) -> Iterator[tuple[str, str]]:
+    """(kind, name) of what a resolved config names."""
+    yield "model", config["model"]["name"]
+    yield "dataset", config["data"]["name"]
+    yield "algorithm", config["sparsity"]["algorithm"]
+    options = config.get("eval", {"suite": "", "corruptions": ()})
+    for name in dict.fromkeys((*options["suite"].split(","), *options["corruptions"])):
+        yield "corruption", name
+
+
+def training_of(config: Config) -> dict[str, Any]:
+    """A resolved config without its section `eval`, for `check`."""
+    return {section: value for section, value in config.items() if section != "eval"}
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal digits; "" where there is none, as of a notebook's cell."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def record(config: Config) -> list[dict[str, str]]:
+    """What a run needs of the user's files.
+
+    Args:
+      config: the resolved config.
+
+    Returns:
+      One entry per name: {"kind", "name", "file" that registered it, "sha256" of the file}.
+    """
+    found = []
+    for kind, name in _used(config):
+        file = _kinds()[kind][1].get(name)
+        if file is not None:
+            found.append({"kind": kind, "name": name, "file": file, "sha256": digest(file)})
+    return found
+
+
+def mark_of_corruption(name: str) -> str:
+    """Eight digits of the file that registered a corruption, so that its scores are told apart."""
+    return digest(registry.REGISTERED_IN.get(name, ""))[:8]
+
+
+def check(workdir: Any, config: Config, *, python: bool = False) -> None:
+    """Checks that all that a run names is registered in this process.
+
+    Args:
+      workdir: the run directory, with a `/` and `exists` as those of a path.
+      config: its resolved config, with the section `eval` that is to be used, or without one where
+        nothing is evaluated.
+      python: whether the hint is for a Python program, not for the command line.
+
+    Raises:
+      UserError: something is not; the text says which file registered it, and how to import it.
+    """
+    recorded = {(entry["kind"], entry["name"]): entry["file"] for entry in _recorded(workdir)}
+    for kind, name in _used(config):
+        known = _kinds()[kind][0]
+        file = recorded.get((kind, name))
+        if name in known or (kind == "corruption" and file is None):
+            continue  # what else names of corruptions may be is known to `robustness.suites`
+        listed = ", ".join(known)
+        raise UserError(
+            f"{workdir}/config.json: {_OPTIONS[kind]}",
+            f"{name}, which is not registered",
+            f"one of {listed}" if file is None else f"one of {listed}, or the import of {file}",
+            _hint(file, python),
+        )
+
+
+def _hint(file: str | None, python: bool) -> str:
+    if python:
+        if file is None:
+            return "Import the module that registers it first"
+        folder, module = os.path.split(os.path.splitext(file)[0])
+        path = "" if folder in (os.getcwd(), *sys.path) else f"sys.path.insert(0, {folder!r}); "
+        return f"Before: {'import sys; ' if path else ''}{path}import {module}"
+    if file is None:
+        return "If a file of yours registers it, add --import=FILE.py"
+    relative = os.path.relpath(file)
+    shown = file if relative.startswith("..") else relative
+    program = sys.argv[0]
+    if Path(program).name == PROGRAMS[0]:
+        program = PROGRAMS[0]
+    start = [program] if program == PROGRAMS[0] else ["python", program]
+    return f"Use: {shlex.join([*start, *sys.argv[1:], f'--import={shown}'])}"
+
+
+def _recorded(workdir: Any) -> list[dict[str, str]]:
+    """What the starts of a run wrote down, the first one first; damaged entries are left out."""
+    try:
+        starts = environment.starts(workdir)
+    except UserError:  # whoever writes the file next says so
+        return []
+    keys = ("kind", "name", "file", "sha256")
+    return [
+        entry
+        for start in starts
+        for entry in (start.get("registered") or ())
+        if isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
+    ]
+
+
+_printed: set[str] = set()
+
+
+def warn_if_changed(workdir: Any) -> None:
+    """Prints a line, once, for each file of the user's that is not what the run was trained with.
+
+    Args:
+      workdir: the run directory.
+    """
+    for entry in _recorded(workdir):
+        file = _kinds().get(entry["kind"], ({}, {}))[1].get(entry["name"])
+        if file is None or not entry["sha256"] or digest(file) in ("", entry["sha256"]):
+            continue
+        text = (
+            f"{workdir}: {entry['kind']} {entry['name']} is registered by {file}, which is not "
+            f"the file it was trained with (SHA-256 {entry['sha256'][:8]}, now {digest(file)[:8]})"
+        )
+        if text not in _printed:
+            _printed.add(text)
+            print(text, file=sys.stderr, flush=True)
