@@ -73,7 +73,7 @@ def run(
       `plan`, how far the sweep is and what it takes; "" in all processes but the first.
 
     Raises:
-      UserError, RunError, InterruptedRunError: see `train.train` and `evaluate.evaluate`.
+      UserError, RunError, InterruptedRunError: see `loop.train` and `evaluate.evaluate`.
     """
     if mode == "report" and config is None and run_configs.archive_of(run_paths.workdir):
         from dst_jax.report import archive
@@ -102,7 +102,7 @@ def run(
     # In these modes each run of a directory is for itself.
     alone = len(runs) > 1 and config is None and mode in ("analyze", "evaluate")
     left_out = _LeftOut(mode)
-    # All configs first: a mistake in the last run of a sweep must not wait for the others.
+    # All configs first: an error in the last run of a sweep must not wait for the others.
     resolved = _resolve(groups, run_paths, evaluation or {}, left_out if alone else None)
     main = is_main_process(run_paths)
     notes = run_configs.sizes([r for g in resolved for r in g.values()], run_paths, planning=False)

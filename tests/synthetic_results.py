@@ -21,7 +21,7 @@ def of_accuracies(accuracies, clean=0.75, dataset="imagenet2012", n=1000, settin
 
 
 def of_hits(hits, clean=None, labels=None, setting=SETTING, dataset="imagenet2012"):
-    """A result of bool [N] a condition."""
+    """A result of bool [N] per condition."""
     suite, source, preset, seed = setting
     n = len(next(iter(hits.values())))
     hits = {CLEAN: np.ones(n, bool) if clean is None else clean, **hits}

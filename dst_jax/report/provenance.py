@@ -29,7 +29,7 @@ def run_paths(runs: Sequence[Run]) -> dict[Path, str]:
 
 
 def single_runs(comparison: Comparison, where: RunPaths) -> str:
-    """The runs behind a result table, one a line, folded away."""
+    """The runs behind a result table, one per line, folded away."""
     digits = 2 if comparison.images >= MANY_IMAGES else 1
     lines = []
     for group in comparison.groups:

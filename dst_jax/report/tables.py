@@ -46,7 +46,7 @@ COLUMNS = (
     Column("inference_flops_ratio", "Inference FLOPs ratio", ""),
     Column("training_flops_ratio", "Training FLOPs ratio", ""),
 )
-_TERMINAL = 100  # characters a line
+_TERMINAL = 100  # characters per line
 # Columns whose cells hold two numbers, and the second's key in CSV.
 _SECOND = {
     "clean_accuracy": "clean_accuracy_std",

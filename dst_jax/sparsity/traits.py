@@ -17,7 +17,7 @@ class Traits:
     Attributes:
       is_dense: it has no masks at all.
       is_sparse_at_start: its first masks are sparse by a rule that others, as SNIP, may replace.
-      changes_masks: the schedule's updates change masks, so a training without one is a mistake.
+      changes_masks: the schedule's updates change masks, so a training without one is refused.
         False: masks never change, or follow the step itself.
       updates_at_multiples: updates take place at multiples of `update_freq`, not at steps of their
         own.

@@ -271,7 +271,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
     sparse = state.sparse._replace(count=state.step - 1)
     params, sparse = updater.update_params_and_state(sparse, state.params, dense)
     newest = jax.tree.map(lambda mask, before: mask & (1 - before), sparse.masks, old)
-    survivors = jax.tree.map(lambda before, mask: before & mask, state.newest, sparse.masks)
+    surviving = jax.tree.map(lambda before, mask: before & mask, state.newest, sparse.masks)
     grown = jnp.int32(0)
     if hasattr(updater, "count_grown"):
         grown = updater.count_grown(sparse, params)
@@ -281,7 +281,7 @@ def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
         updates=metrics.updates + 1,
         num_grown=metrics.num_grown + grown,
         num_recent=metrics.num_recent + _count(state.newest),
-        num_surviving=metrics.num_surviving + _count(survivors),
+        num_surviving=metrics.num_surviving + _count(surviving),
     )
     return dataclasses.replace(
         state,

@@ -88,10 +88,10 @@ def styles_for(groups: Sequence[Group]) -> dict[str, LineStyle]:
         names = variants.setdefault("dense" if group.is_dense else group.algorithm, [])
         if group.label not in names:
             names.append(group.label)
-    strangers = sorted(a for a in variants if a not in _COLOURS)
+    others = sorted(a for a in variants if a not in _COLOURS)
     taken = [_COLOURS[a] for a in variants if a in _COLOURS]
     spare = [c for c in _SPARE if c not in taken] or list(_SPARE)
-    colours = _COLOURS | {a: spare[i % len(spare)] for i, a in enumerate(strangers)}
+    colours = _COLOURS | {a: spare[i % len(spare)] for i, a in enumerate(others)}
     styles = {}
     for algorithm, names in variants.items():
         for rank, name in enumerate(names):
