@@ -16,7 +16,6 @@ import numpy as np
 import optax
 
 from dst_jax.sparsity import (
-    host_arrays,
     mask_calculator,
     sparsity_distributions,
     sparsity_schedules,
@@ -112,12 +111,7 @@ class BaseUpdater(Traits):
           is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
         """
         packed = self.use_packed_masks if is_packed is None else is_packed
-        treedef: Any
-        leaves, treedef = jax.tree.flatten(masks, is_leaf=lambda m: m is None)
-        parts = treedef.flatten_up_to(params)
-        return treedef.unflatten(
-            host_arrays.each(lambda p, m: apply_mask(p, m, packed), parts, leaves)
-        )
+        return map_masks(lambda m, p: apply_mask(p, m, packed), masks, params)
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
