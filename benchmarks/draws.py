@@ -1,6 +1,6 @@
 """What our own random arrays and first weights save against JAX's, on one device.
 
-    python -m benchmarks.draws [--rounds 5] [--images 256] [--out FILE]
+    python -m benchmarks.draws [--rounds 5] [--images 128] [--only PART ...] [--out FILE]
 
 Prints a table in Markdown: a rendering of 18 corruptions (all but frost) at 32 pixels with the
 numbers of `corruptions.random_arrays` and with those of `jax.random`, everything compiled before;
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from dst_jax.corruptions import random_arrays
 
 SEVERITY = 3
 NETWORKS = {"resnet50": (1000, (224, 224, 3)), "deit_base": (1000, (224, 224, 3))}
+PARTS = ("rendering", *NETWORKS)
 Seconds = tuple[float, float]  # wall, processor
 
 
@@ -52,6 +54,7 @@ def by_jax() -> contextlib.AbstractContextManager:
 
 def renderer(number: int) -> Callable[[], Any]:
     """A function that renders all corruptions that need no photographs; compiled here."""
+    jax.clear_caches()  # what was traced with other draws
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (number, 32, 32, 3), np.uint8))
     ids = jnp.arange(number)
     programs = []
@@ -96,21 +99,23 @@ def row(what: str, ours: Callable[[], Any], jaxs: Callable[[], Any], rounds: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="figures a measure")
-    parser.add_argument("--images", type=int, default=256, help="images of a rendering")
+    parser.add_argument("--images", type=int, default=128, help="images of a rendering")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to time")
     parser.add_argument("--out", type=Path, help="write the table to this file as well")
     options = parser.parse_args()
 
     load = os.getloadavg()[0]
-    ours = renderer(options.images)
-    with by_jax():
-        jaxs = renderer(options.images)
-    what = f"rendering of {options.images} images, 18 corruptions, severity {SEVERITY}"
     rows = [
         "| what | ours, s | JAX's, s | JAX's / ours | ours, CPU s | JAX's, CPU s | JAX's / ours |",
         "|---" * 7 + "|",
-        row(what, ours, jaxs, options.rounds),
     ]
-    for name in NETWORKS:
+    if "rendering" in options.only:
+        ours = renderer(options.images)
+        with by_jax():
+            jaxs = renderer(options.images)
+        what = f"rendering of {options.images} images, 18 corruptions, severity {SEVERITY}"
+        rows.append(row(what, ours, jaxs, options.rounds))
+    for name in filter(options.only.__contains__, NETWORKS):
         of_network = first_weights(name, True), first_weights(name, False)
         rows.append(row(f"first variables of {name}", *of_network, min(options.rounds, 3)))
     found = timing.circumstances()
@@ -118,8 +123,8 @@ def main() -> None:
     rows += [
         "",
         f"{found['hardware']}, {found['processor']}; {found['date']}; {versions}; load before"
-        f" {load:.2f}, after {os.getloadavg()[0]:.2f}; `python -m benchmarks.draws"
-        f" --rounds {options.rounds} --images {options.images}`",
+        f" {load:.2f}, after {os.getloadavg()[0]:.2f};"
+        f" `{' '.join(['python -m benchmarks.draws', *sys.argv[1:]])}`",
         "",
     ]
     table = "\n".join(rows)
