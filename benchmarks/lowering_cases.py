@@ -217,7 +217,7 @@ def _of_options() -> Iterator[Case]:
 
 def _of_devices() -> Iterator[Case]:
     """Both forms of parallelism, resident and streamed images, 4 and 8 devices."""
-    kinds = ("ordinary", "update", "snip", "gradients")
+    kinds = ("ordinary", "update", "snip")
     for parallelism, count in itertools.product(("jit", "pmap"), (4, 8)):
         for source in ("resident", "stream"):
             yield from _training(

@@ -75,11 +75,11 @@ class Training:
         self.state = jax.eval_shape(first, self.variables)
 
     def program(self, kind: str) -> Built:
-        """(program, its arguments, what is expected): "ordinary", "update", "snip", "gradients"."""
+        """(program, its arguments, what is expected): "ordinary", "update" or "snip"."""
         draw, feed = self._input()
-        both = (compiled_steps.whole_steps, compiled_steps.partial_steps)
-        built = [program for of_two in both for program in of_two(self.recipe, draw)]
-        chosen = dict(zip(("ordinary", "update", "snip", "gradients"), built, strict=True))[kind]
+        ordinary, update = compiled_steps.whole_steps(self.recipe, draw)
+        snip = compiled_steps.snip_step(self.recipe, draw)
+        chosen = {"ordinary": ordinary, "update": update, "snip": snip}[kind]
         seeds = self.config["num_seeds"]
         arguments = (
             (self._replicated(self.state),) * seeds,

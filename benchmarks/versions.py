@@ -48,8 +48,8 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[], Recorded]]:
     return {
         "draws": exact.draws,
         "initial": exact.initial,
-        "masks_on_device": lambda: exact.masks(True),
-        "masks_on_host": lambda: exact.masks(False),
+        "masks_compiled": lambda: exact.masks(True),
+        "masks": lambda: exact.masks(False),
         "order": exact.order,
         "promotion": exact.promotion,
         "operations": rounded.operations,

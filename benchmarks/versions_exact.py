@@ -93,10 +93,10 @@ def masks(jitted: bool, algorithms: Sequence[str] = ()) -> Recorded:
     """Masks of algorithms after three updates with given weights and gradients.
 
     Args:
-      jitted: compiled by XLA, else ranked by NumPy on the host.
+      jitted: compiled as a whole, else operation by operation, from NumPy arrays.
       algorithms: which; none: all that are registered.
     """
-    where = "masks_on_device" if jitted else "masks_on_host"
+    where = "masks_compiled" if jitted else "masks"
     for algorithm in algorithms or sparsity.all_algorithm_names():
         config = {
             "algorithm": algorithm,

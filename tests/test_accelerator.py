@@ -28,7 +28,6 @@ from benchmarks.accelerator import (
 from benchmarks.accelerator.stages import Part
 from dst_jax import data, experiment, run_configs
 from dst_jax.paths import RunPaths
-from dst_jax.runtime.devices import Devices
 from dst_jax.training import build
 
 
@@ -530,24 +529,22 @@ def test_the_pilot_compiles_the_very_programs_of_the_runs(tmp_path, on_one_devic
     changes |= {"sparsity.update_freq": "3", "log.every": "8"}
     card = trainer.card(changes)
     images, labels = data.load_arrays(data.get("digits"), "train", None, where)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Devices, "is_single_cpu", False)  # as on an accelerator: masks by a program
-        previous = jax.config.jax_compilation_cache_dir
+    previous = jax.config.jax_compilation_cache_dir
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(where / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    try:
+        run = trainer.Trainer(trainer.resolve(card, len(labels)), images, labels)
+        run.compile(update=False)
+        run.compile(update=True)
+        run.close()
+        compiled = set(os.listdir(where / "xla"))
+        experiment.run(card, RunPaths(tmp_path / "run", None, where), mode="train")
+        added = set(os.listdir(where / "xla")) - compiled
+    finally:
+        jax.config.update("jax_compilation_cache_dir", previous)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         compilation_cache.reset_cache()
-        jax.config.update("jax_compilation_cache_dir", str(where / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        try:
-            run = trainer.Trainer(trainer.resolve(card, len(labels)), images, labels)
-            run.compile(update=False)
-            run.compile(update=True)
-            run.close()
-            compiled = set(os.listdir(where / "xla"))
-            experiment.run(card, RunPaths(tmp_path / "run", None, where), mode="train")
-            added = set(os.listdir(where / "xla")) - compiled
-        finally:
-            jax.config.update("jax_compilation_cache_dir", previous)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-            compilation_cache.reset_cache()
     programs = [name for name in compiled if "lambda" in name and name.endswith("-cache")]
     assert len(programs) >= 2
     assert not [name for name in added if "lambda" in name]

@@ -47,7 +47,7 @@ def _pilot(context: Context) -> Outcome:
         compiling = 2 * figures["compile_s"]  # the methods' programs, several at a time
         epochs = _most_epochs(figures, context.clock.left() - compiling)
     figures["epochs"] = epochs
-    if jax.default_backend() != "cpu":  # there the masks are updated on the host
+    if jax.default_backend() != "cpu":  # there each run compiles its own
         figures |= _compile(context, epochs)
     chosen = f"{epochs} epochs: given by --epochs"
     if options.tiny:

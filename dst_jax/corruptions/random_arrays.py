@@ -1,8 +1,10 @@
 """Large arrays of random numbers: one counter hashed per number, with the generator of JAX's keys.
 
-`jax.random` gives the same law at seven times the cost on a CPU: it hashes 64-bit counters so that
-an array may be split over devices. Here an image is never split, batches are. Called by every
-corruption that draws a number per pixel; single numbers come from `jax.random`.
+`jax.random` gives the same laws and hashes 64-bit counters, so that an array may be split over
+devices; here an image is never split, batches are. With it, 18 corruptions at 32 pixels took 1.23
+times the processor's time (1.11 to 1.42) on 2 CPU cores: `python -m benchmarks.draws --only
+rendering`. Called by every corruption that draws a number per pixel; single numbers come from
+`jax.random`.
 """
 
 import math

@@ -1,8 +1,9 @@
 """Initial variables of a module, drawn on the host instead of in a compiled program.
 
-Compiling the initialisation of a deep network takes longer than compiling its training step. Here
-the module is only traced for its shapes, and each leaf is drawn by NumPy from its own law. Called
-by `dst_jax.models.init`.
+The module is only traced for its shapes, and each leaf is drawn by NumPy from its own law. Flax's
+`init` under `jax.jit`, compiled anew, took 46 times the processor's time of this for ResNet-50 (25
+s) and 6.7 times for DeiT-B on 2 CPU cores: `python -m benchmarks.draws`. Called by
+`dst_jax.models.init`.
 """
 
 import zlib

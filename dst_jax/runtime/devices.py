@@ -84,11 +84,6 @@ class Devices:
         """What the devices are: "cpu", "gpu" or "tpu"."""
         return self.devices[0].platform
 
-    @property
-    def is_single_cpu(self) -> bool:
-        """Whether the only device is the host's own processor, so that NumPy sees its arrays."""
-        return self.count == 1 and not self._pmap and self.platform == "cpu"
-
     def check_batch(self, name: str, batch_size: int, parts: int = 1) -> None:
         """Raises UserError unless the devices can share each of the equal parts of a batch."""
         checks.rows_of_each(batch_size, self.count, parts, name)

@@ -16,21 +16,14 @@ import numpy as np
 import optax
 
 from dst_jax.sparsity import (
-    host_arrays,
     mask_calculator,
+    mask_trees,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
     wrapping,
 )
-from dst_jax.sparsity.mask_trees import (
-    apply_mask,
-    map_masks,
-    pack_masks,
-    topk_tree,
-    unpack_masks,
-    zero_weights,
-)
+from dst_jax.sparsity.mask_trees import apply_mask
 from dst_jax.sparsity.traits import Traits
 
 FilterFnType = sparsity_distributions.FilterFnType
@@ -112,12 +105,7 @@ class BaseUpdater(Traits):
           is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
         """
         packed = self.use_packed_masks if is_packed is None else is_packed
-        treedef: Any
-        leaves, treedef = jax.tree.flatten(masks, is_leaf=lambda m: m is None)
-        parts = treedef.flatten_up_to(params)
-        return treedef.unflatten(
-            host_arrays.each(lambda p, m: apply_mask(p, m, packed), parts, leaves)
-        )
+        return mask_trees.map_masks(lambda m, p: apply_mask(p, m, packed), masks, params)
 
     def calculate_scores(
         self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
@@ -141,24 +129,24 @@ class BaseUpdater(Traits):
         def ones(target: Any, param: Any) -> Any:
             return None if target is None else jnp.ones(param.shape, mask_calculator.MASK_DTYPE)
 
-        return map_masks(ones, target_sparsities, params)
+        return mask_trees.map_masks(ones, target_sparsities, params)
 
     def create_masks(self, scores: Any, sparsities: Any) -> Any:
         """Returns masks that keep the highest scores; None where the sparsity is None."""
         if self._is_unstructured():
-            counts = map_masks(
+            counts = mask_trees.map_masks(
                 lambda s, score: (
                     None if s is None else mask_calculator.number_active(score.size, s)
                 ),
                 sparsities,
                 scores,
             )
-            return topk_tree(scores, counts)
+            return mask_trees.topk_tree(scores, counts)
 
         def create(sparsity: Any, score: Any) -> Any:
             return None if sparsity is None else self.topk_fn(score, sparsity)  # type: ignore[misc]
 
-        return map_masks(create, sparsities, scores)
+        return mask_trees.map_masks(create, sparsities, scores)
 
     def _distribution(self) -> sparsity_distributions.Distribution:
         return sparsity_distributions.Distribution.of(self.sparsity_distribution_fn)
@@ -169,11 +157,11 @@ class BaseUpdater(Traits):
 
     def _store(self, masks: Any) -> Any:
         """Returns masks as the state holds them."""
-        return pack_masks(masks) if self.use_packed_masks else masks
+        return mask_trees.pack_masks(masks) if self.use_packed_masks else masks
 
     def _unpacked(self, masks: Any, params: Any) -> Any:
         """Returns masks of the state as 0/1 in the params' shapes."""
-        return unpack_masks(masks, params) if self.use_packed_masks else masks
+        return mask_trees.unpack_masks(masks, params) if self.use_packed_masks else masks
 
     def init_state(self, params: Any) -> SparseState:
         """Returns the first state; works under `jax.jit` and `jax.eval_shape`."""
@@ -260,7 +248,8 @@ class BaseUpdater(Traits):
           The params, masked by the new masks, and the new state.
         """
         state, reinit_masks = self._updated(sparse_state, params, grads, **kwargs)
-        return self.post_gradient_update(zero_weights(params, reinit_masks), state), state
+        params = mask_trees.zero_weights(params, reinit_masks)
+        return self.post_gradient_update(params, state), state
 
     def is_two_phase(self) -> bool:
         """Whether `update_state` is the two halves; a subclass may have one of its own."""

@@ -1,8 +1,7 @@
 """Trees of masks: mapping over them, drawing, packing and applying them.
 
 A tree of masks looks like the params, with None for every layer that has no mask; None is a leaf
-here, never an empty subtree. Trees of NumPy arrays stay NumPy arrays. Used by the updaters; how a
-mask is chosen is in `topk`.
+here, never an empty subtree. Used by the updaters; how a mask is chosen is in `topk`.
 """
 
 from collections.abc import Callable
@@ -10,9 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from dst_jax.sparsity import host_arrays, topk
+from dst_jax.sparsity import topk
 
 
 def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
@@ -28,16 +26,7 @@ def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
 
 def magnitudes(tree: Any) -> Any:
     """Returns the tree of absolute values."""
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(tree)
-    return treedef.unflatten(host_arrays.each(abs, leaves))
-
-
-def lazy_magnitudes(tree: Any) -> Any:
-    """Returns the tree of absolute values, for ranking; NumPy's are computed when they are read."""
-    return jax.tree.map(
-        lambda a: host_arrays.Magnitude(a) if isinstance(a, np.ndarray) else abs(a), tree
-    )
+    return jax.tree.map(abs, tree)
 
 
 def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:
@@ -73,18 +62,16 @@ def topk_jointly(scores: list[Any], k: Any, candidates: list[Any] | None = None)
     """
     # Each layer's best stays in any case; its score of infinity costs others their place.
     best = topk.topk_masks(scores, [1] * len(scores), candidates=candidates)
-    raised = host_arrays.each(_raise_best, best, scores)
+    raised = [
+        jnp.where(mark != 0, jnp.inf, jnp.asarray(score, jnp.float32))
+        for mark, score in zip(best, scores, strict=True)
+    ]
     return topk.topk_masks(raised, k, candidates=candidates, joint=True)
-
-
-def _raise_best(best: Any, scores: Any) -> Any:
-    xp = best.__array_namespace__()
-    return xp.where(best != 0, jnp.inf, xp.asarray(scores, dtype=jnp.float32))
 
 
 def pack_masks(masks: Any) -> Any:
     """Packs eight mask entries into a byte, first entry in the highest bit; None stays None."""
-    return jax.tree.map(lambda mask: mask.__array_namespace__().packbits(mask), masks)
+    return jax.tree.map(jnp.packbits, masks)
 
 
 def unpack_masks(masks: Any, params: Any) -> Any:
@@ -93,7 +80,7 @@ def unpack_masks(masks: Any, params: Any) -> Any:
 
 
 def _unpack(mask: jax.Array, param: Any) -> jax.Array:
-    return mask.__array_namespace__().unpackbits(mask, count=param.size).reshape(param.shape)
+    return jnp.unpackbits(mask, count=param.size).reshape(param.shape)
 
 
 def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:

@@ -9,10 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-
-from dst_jax.sparsity import host_arrays
 
 
 def _is_masked_node(node: Any) -> bool:
@@ -66,8 +63,6 @@ def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
     def zero_leaf(leaf: Any, mark: Any) -> Any:
         if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
             return leaf
-        if isinstance(leaf, np.ndarray):
-            return host_arrays.zero_where(leaf, np.asarray(mark))
         return jnp.where(_gated(mark, when), jnp.zeros_like(leaf), leaf)
 
     def zero(node: Any) -> Any:
@@ -75,7 +70,7 @@ def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
             return node
         leaves, treedef = _flatten(node)
         marks = treedef.flatten_up_to(reset)
-        return treedef.unflatten(host_arrays.each(zero_leaf, leaves, marks))
+        return treedef.unflatten(map(zero_leaf, leaves, marks))
 
     return jax.tree.map(zero, state, is_leaf=is_moments)
 
@@ -104,9 +99,8 @@ def fill_second_moments(state: Any, fresh: Any, settled: Any, when: Any = True) 
     def fill_leaf(leaf: Any, new: Any, old: Any) -> Any:
         if _is_masked_node(leaf) or new is None or leaf.shape != new.shape:
             return leaf
-        xp = leaf.__array_namespace__()
-        mean = (leaf * old).sum() / xp.maximum(old.sum(dtype=xp.int32), 1)
-        return xp.where(_gated(new, when), mean.astype(leaf.dtype), leaf)
+        mean = (leaf * old).sum() / jnp.maximum(old.sum(dtype=jnp.int32), 1)
+        return jnp.where(_gated(new, when), mean.astype(leaf.dtype), leaf)
 
     def fill(node: Any) -> Any:
         if not has_nu(node) or not _is_moments(node.nu, fresh):

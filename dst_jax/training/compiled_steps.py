@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from dst_jax.runtime.devices import Axis
-from dst_jax.training.step import Recipe, TrainState, gradient_step, snip, train_step
+from dst_jax.training.step import Recipe, TrainState, snip, train_step
 
 Tree = Any
 
@@ -52,10 +52,8 @@ def whole_steps(
     return ordinary, update
 
 
-def partial_steps(
-    recipe: Recipe, draw: Callable[..., Tree]
-) -> tuple[Callable[..., Tree], Callable[..., Tree]]:
-    """Two more, with the arguments of `whole_steps`: `snip`, and `gradient_step` of an update."""
+def snip_step(recipe: Recipe, draw: Callable[..., Tree]) -> Callable[..., Tree]:
+    """One more, with the arguments of `whole_steps`: `snip` before the first step."""
 
     def choose(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
         del count
@@ -69,17 +67,4 @@ def partial_steps(
             for state, feed, seed in zip(states, feeds, seeds, strict=True)
         )
 
-    def gradients(states: Tree, feeds: Tree, seeds: Tree, count: jax.Array, axis: Axis) -> Tree:
-        del count
-        return tuple(
-            gradient_step(
-                state,
-                axis.split(draw(feed, state.step, axis.shard, seed)),
-                recipe.with_seed(seed),
-                axis,
-                update=True,
-            )
-            for state, feed, seed in zip(states, feeds, seeds, strict=True)
-        )
-
-    return choose, gradients
+    return choose

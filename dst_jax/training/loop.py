@@ -82,9 +82,7 @@ def train(
     recipe = build.recipe(config)
     model, updater = recipe.model, recipe.updater
     ordinary, update = map(devices.compile, compiled_steps.whole_steps(recipe, pipeline.batch))
-    snip, learn = map(devices.compile, compiled_steps.partial_steps(recipe, pipeline.batch))
-    if devices.is_single_cpu:
-        update = _update_on_host(recipe, learn, devices)
+    snip = devices.compile(compiled_steps.snip_step(recipe, pipeline.batch))
     seeds = tuple(np.uint32(other["seed"]) for other in configs)
 
     # 4. States: fresh, or the latest checkpoints
@@ -184,21 +182,6 @@ def train(
         if is_main_process():
             summary = {"step": step, "finished": True, "seconds": log.seconds_in_all()}
             write_json(workdir / "summary.json", summary)
-
-
-def _update_on_host(
-    recipe: step_lib.Recipe, learn: Callable[..., Any], devices: Devices
-) -> Callable[..., tuple[step_lib.TrainState, ...]]:
-    """An update step that changes the masks with NumPy: on a CPU many times faster than XLA."""
-
-    def update(states: Any, feeds: Any, seeds: Any, count: int) -> tuple[step_lib.TrainState, ...]:
-        learnt = jax.tree.map(np.asarray, learn(states, feeds, seeds, count))
-        return tuple(
-            devices.replicate(step_lib.change_masks(state, dense, recipe.with_seed(seed)))
-            for (state, dense), seed in zip(learnt, seeds, strict=True)
-        )
-
-    return update
 
 
 def _steps_until_event(

@@ -260,8 +260,6 @@ def _norms(grads: Tree, masks: Tree) -> tuple[jax.Array, jax.Array]:
 def change_masks(state: TrainState, dense: Tree, recipe: Recipe) -> TrainState:
     """The mask update of the step that `gradient_step` has just taken (part 3).
 
-    Pure; with NumPy arrays it runs on the host, with the same result.
-
     Args:
       state: from `gradient_step`.
       dense: its dense gradient.

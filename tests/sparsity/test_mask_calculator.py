@@ -82,6 +82,25 @@ def test_random_ties_are_fair():
     np.testing.assert_allclose(together, 16 * 15 / (64 * 63), atol=0.035)
 
 
+@pytest.mark.parametrize("values", ["normal", "mostly zero", "integers", "uint32", "bfloat16"])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.97])
+def test_large_layers(values, share):
+    rng = np.random.default_rng(1)
+    scores = rng.standard_normal(70_000, np.float32)
+    if values == "mostly zero":
+        scores *= rng.random(70_000) < 0.05
+    if values == "integers":
+        scores = (scores * 3).astype(np.int32)
+    if values == "uint32":
+        scores = rng.integers(0, 2**32, 70_000, np.uint32)
+    if values == "bfloat16":
+        scores = np.asarray(jnp.asarray(scores, jnp.bfloat16))
+    allowed = (rng.random(70_000) < 0.6).astype(np.uint8)
+    k = int(share * allowed.sum())
+    mask = exact_topk(scores, k, candidates=allowed)
+    np.testing.assert_array_equal(mask, stable_topk(scores, k, allowed))
+
+
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint32, jnp.int8, jnp.bool_])
 def test_integers_are_ranked_exactly(dtype):
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import base_updater, topk
+from dst_jax.sparsity import base_updater
 
 
 @dataclasses.dataclass
@@ -90,10 +90,8 @@ def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
     leaves, treedef = jax.tree.flatten(params)
     ends = np.cumsum([math.prod(leaf.shape) for leaf in leaves])
     # One draw cut into pieces: a generator a leaf would take most of the time to compile.
-    draw: Any = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
-    if leaves and topk.is_on_host(leaves, draw):
-        draw = np.asarray(draw)
-    pieces = draw.__array_namespace__().split(draw, ends[:-1])
+    draw = jax.random.uniform(rng_seed, (int(ends[-1]) if leaves else 0,), jnp.float32)
+    pieces = jnp.split(draw, ends[:-1])
     scores = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=False)]
     return treedef.unflatten(scores)
 

@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dst_jax.sparsity import (
     base_updater,
-    host_arrays,
     mask_calculator,
     mask_trees,
     optimizer_state,
@@ -58,18 +56,7 @@ def _assert_nested(kept: Any, old: Any, new: Any) -> None:
 
 def _count_active(masks: list[jax.Array]) -> jax.Array:
     """Returns int32 [layers]."""
-    return jnp.array(host_arrays.each(_ones, masks), jnp.int32)
-
-
-def _is_method(bound: Any, function: Any) -> bool:
-    """Whether a bound method is this one, not a subclass's or one put in its place."""
-    return getattr(bound, "__func__", None) is function
-
-
-def _ones(mask: Any) -> Any:
-    if isinstance(mask, np.ndarray):
-        return np.count_nonzero(mask)  # many times faster than a sum of bytes
-    return mask.sum(dtype=jnp.int32)
+    return jnp.array([mask.sum(dtype=jnp.int32) for mask in masks], jnp.int32)
 
 
 @dataclasses.dataclass
@@ -142,21 +129,6 @@ class SET(random_masks.StaticRandomSparse):
         del grads
         key = jax.random.fold_in(self._key(random_masks.GROWTH), sparse_state.count)
         return pruners.generate_random_scores(params, key)
-
-    def _scores(self, sparse_state: Any, params: Any, grads: Any) -> tuple[Any, Any]:
-        """Returns both trees of scores, `|w|` and `|gradient|` lazily where only ranking reads."""
-        drop, grow = self._get_drop_scores, self._get_grow_scores
-        only_ranked = self._is_unstructured() and all(
-            _is_method(getattr(self, name), getattr(SET, name))
-            for name in ("_update_masks", "_drop_and_grow")
-        )
-        if only_ranked and _is_method(drop, SET._get_drop_scores):
-            drop_scores = mask_trees.lazy_magnitudes(params)
-        else:
-            drop_scores = drop(sparse_state, params, grads)
-        if only_ranked and _is_method(grow, RigL._get_grow_scores):
-            return drop_scores, mask_trees.lazy_magnitudes(grads)
-        return drop_scores, grow(sparse_state, params, grads)
 
     def _layer_counts(
         self, n_active: jax.Array, drop_fraction: Any, sparse_state: Any = None, params: Any = None
@@ -252,7 +224,8 @@ class SET(random_masks.StaticRandomSparse):
         """Drops and grows in every layer."""
         del kwargs
         old_masks = self._unpacked(sparse_state.masks, params)
-        drop_scores, grow_scores = self._scores(sparse_state, params, grads)
+        drop_scores = self._get_drop_scores(sparse_state, params, grads)
+        grow_scores = self._get_grow_scores(sparse_state, params, grads)
         # Compiled by itself on purpose: fused into its surroundings the last bit of the fraction,
         # and with it a count, could differ between programs.
         fraction = jax.lax.optimization_barrier(jax.jit(self.drop_fraction_fn)(sparse_state.count))
@@ -301,7 +274,7 @@ class SET(random_masks.StaticRandomSparse):
         treedef: Any
         olds, treedef = jax.tree.flatten(self._unpacked(before.masks, params))
         news = jax.tree.leaves(self._unpacked(chosen.masks, params))
-        resets = host_arrays.each(self._moments_to_reset, olds, news)
+        resets = [(old & new) ^ 1 for old, new in zip(olds, news, strict=True)]
         if reinit_masks is not None:
             again = jax.tree.leaves(reinit_masks)
             resets = [reset | mark for reset, mark in zip(resets, again, strict=True)]
@@ -325,10 +298,6 @@ class SET(random_masks.StaticRandomSparse):
             sparse_state.masks,
             params,
         )
-
-    def _moments_to_reset(self, old: Any, new: Any) -> Any:
-        """Marks where moments go to zero: wherever a weight was not active all along."""
-        return (old & new) ^ 1  # NumPy writes this over its own intermediate result
 
 
 @dataclasses.dataclass

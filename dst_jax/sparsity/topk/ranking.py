@@ -3,8 +3,7 @@
 All layers are packed into rows of one array, so that one small program with one loop serves a
 whole network. `mask_calculator` builds JaxPruner's per-layer functions on it; the updaters rank
 whole trees with it. Pure, jit-able, the same masks on one device or many (arrays that are sharded
-are gathered for the ranking). NumPy arrays are ranked on the host instead, by `host_ranking`, with
-the same masks: on a CPU that is several times faster.
+are gathered for the ranking).
 """
 
 import dataclasses
@@ -17,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.sparsity import host_arrays
-from dst_jax.sparsity.topk import host_ranking, thresholds
+from dst_jax.sparsity.topk import thresholds
 
 MASK_DTYPE = "uint8"
 
@@ -60,11 +58,6 @@ class _Packing:
         """The row where each layer starts."""
         return np.cumsum([0, *self.rows])[:-1].tolist()
 
-    @property
-    def entries(self) -> list[int]:
-        """The packed entry where each layer starts."""
-        return [row * _ROW for row in self.starts]
-
     def is_real(self) -> jax.Array:
         """Returns which entries are not padding, bool [R, 16, 128]."""
         ends = [
@@ -103,12 +96,8 @@ def _tie_ranks(shape: tuple[int, ...], tie_key: jax.Array | None) -> jax.Array:
     index = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
     if tie_key is None:
         return ~index
-    salt = _salt(tie_key)
+    salt = jax.random.bits(tie_key, (2,), jnp.uint32)
     return _mix(_mix(index ^ salt[0]) + salt[1])
-
-
-def _salt(tie_key: jax.Array) -> jax.Array:
-    return jax.random.bits(tie_key, (2,), jnp.uint32)
 
 
 def _keys(packing: _Packing, scores: Sequence[jax.Array]) -> jax.Array:
@@ -187,26 +176,11 @@ def _exchange(
     return packing.unpack(kept_masks), packing.unpack(new_masks)
 
 
-def is_on_host(arrays: Sequence[Any], *others: Any) -> bool:
-    """Whether these are all NumPy arrays, and nothing else that is needed is traced."""
-    return all(host_arrays.is_host_array(array) for array in arrays) and not any(
-        isinstance(other, jax.core.Tracer) for other in others
-    )
-
-
 def _packing_of(scores: Sequence[Any], joint: bool) -> _Packing:
     packing = _Packing(tuple(tuple(score.shape) for score in scores), joint)
     if sum(packing.rows) * _ROW >= 2**31:
         raise ValueError("scores: found 2**31 or more; expected fewer to rank at once")
     return packing
-
-
-def _host_salt(tie_key: jax.Array | None) -> np.ndarray | None:
-    return None if tie_key is None else np.asarray(_salt(tie_key))
-
-
-def _host_counts(k: Any, packing: _Packing) -> list[int]:
-    return np.broadcast_to(np.asarray(k, np.int64), packing.groups).tolist()
 
 
 def topk_masks(
@@ -216,7 +190,7 @@ def topk_masks(
     candidates: Sequence[Any] | None = None,
     tie_key: jax.Array | None = None,
     joint: bool = False,
-) -> list[Any]:
+) -> list[jax.Array]:
     """Marks exactly the k highest scores of every layer, whatever ties there are.
 
     A threshold search of a few counting passes over all layers together and, only when scores tie
@@ -232,25 +206,15 @@ def topk_masks(
       joint: rank all layers together (global pruning).
 
     Returns:
-      One uint8 mask a layer, with min(k, candidates) ones; NumPy arrays if the scores are.
+      One uint8 mask a layer, with min(k, candidates) ones.
 
     Raises:
       ValueError: for 2**31 scores or more.
     """
     if not scores:
         return []
-    scores = [score if hasattr(score, "shape") else jnp.asarray(score) for score in scores]
-    packing = _packing_of(scores, joint)
-    if is_on_host(scores, k, tie_key, *(candidates or ())):
-        return host_ranking.select(
-            scores,
-            _host_counts(k, packing),
-            _host_salt(tie_key),
-            packing.entries,
-            joint=joint,
-            candidates=candidates,
-        )
     arrays = [jnp.asarray(score) for score in scores]
+    packing = _packing_of(arrays, joint)
     counts = jnp.asarray(k, jnp.int32).reshape(packing.groups)
     allowed = None if candidates is None else [jnp.asarray(mask) for mask in candidates]
     return _select(packing, arrays, counts, allowed, tie_key)
@@ -264,7 +228,7 @@ def drop_and_grow(
     n_new: Any,
     *,
     tie_key: jax.Array | None = None,
-) -> tuple[list[Any], list[Any]]:
+) -> tuple[list[jax.Array], list[jax.Array]]:
     """Keeps the active weights with the highest drop scores, then adds the highest of the others.
 
     Args:
@@ -276,21 +240,11 @@ def drop_and_grow(
       tie_key: breaks ties among growth scores at random; None takes the lower index.
 
     Returns:
-      What was kept and the new masks, uint8 [...] a layer each. NumPy arrays for NumPy arrays.
+      What was kept and the new masks, uint8 [...] a layer each.
     """
     if not masks:
         return [], []
     packing = _packing_of(masks, joint=False)
-    if is_on_host([*masks, *drop_scores, *grow_scores], n_kept, n_new, tie_key):
-        return host_ranking.drop_and_grow(
-            masks,
-            drop_scores,
-            grow_scores,
-            _host_counts(n_kept, packing),
-            _host_counts(n_new, packing),
-            _host_salt(tie_key),
-            packing.entries,
-        )
     counts = (jnp.asarray(n, jnp.int32).reshape(packing.groups) for n in (n_kept, n_new))
     arrays = ([jnp.asarray(a) for a in layers] for layers in (masks, drop_scores, grow_scores))
     return _exchange(packing, *arrays, *counts, tie_key)
