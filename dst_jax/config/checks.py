@@ -123,16 +123,13 @@ def steps_per_epoch(batch_size: int, num_train: int) -> int:
     return num_train // batch_size
 
 
-def rows_of_each(
-    batch_size: int, devices: int, parts: int = 1, name: str = "train.batch_size"
-) -> int:
+def rows_of_each(batch_size: int, devices: int, parts: int = 1) -> int:
     """The rows that each of `devices` equal shares of a micro-batch has.
 
     Args:
       batch_size: images per step, over all devices.
       devices: how many share it: devices, or processes.
       parts: micro-batches in a step, `train.grad_accum_steps`.
-      name: the option that the batch size is.
 
     Raises:
       UserError: the shares would not be equal.
@@ -141,7 +138,7 @@ def rows_of_each(
         text = f"a multiple of the {devices} devices"
         if parts > 1:
             text += f" times {parts}, train.grad_accum_steps"
-        raise UserError(f"config.{name}", batch_size, text)
+        raise UserError(_BATCH_SIZE, batch_size, text)
     return batch_size // (devices * parts)
 
 

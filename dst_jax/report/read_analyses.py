@@ -34,7 +34,7 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Sample:
-    """A group of runs with its line style and, per run, the parts of its analysis that can be read."""
+    """A group of runs with its line style and, for each run, what of its analysis can be read."""
 
     group: Group
     style: LineStyle

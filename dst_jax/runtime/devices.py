@@ -18,7 +18,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dst_jax.config import checks
 from dst_jax.errors import UserError
 
 Tree = Any
@@ -83,10 +82,6 @@ class Devices:
     def platform(self) -> str:
         """What the devices are: "cpu", "gpu" or "tpu"."""
         return self.devices[0].platform
-
-    def check_batch(self, name: str, batch_size: int, parts: int = 1) -> None:
-        """Raises UserError unless the devices can share each of the equal parts of a batch."""
-        checks.rows_of_each(batch_size, self.count, parts, name)
 
     def compile(self, program: Callable[..., Tree]) -> Callable[[Tree, Tree, Tree, int], Tree]:
         """Compiles `program(states, feeds, seeds, count, axis) -> states` for these devices.

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax import data, models, sparsity
+from dst_jax.config import checks
 from dst_jax.errors import RunError, UserError
 from dst_jax.runtime.checkpoint import Checkpoints
 from dst_jax.runtime.devices import Devices, is_main_process
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
-from dst_jax.runtime.run_dir import write_json, write_text
+from dst_jax.runtime.run_dir import CHECKPOINTS, write_json, write_text
 from dst_jax.training import algorithm_checks, build, compiled_steps, validation
 from dst_jax.training import step as step_lib
 from dst_jax.training.metrics_log import Log, check_finite
@@ -40,7 +41,7 @@ def train(
 
     Args:
       configs: as `dst_jax.config.resolve` returns them.
-      workdirs: the run directories; `workdir.claim` has accepted them.
+      workdirs: the run directories; `run_dir.claim` has accepted them.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.
 
@@ -56,13 +57,13 @@ def train(
         return
     config = configs[0]
     total = config["train"]["steps"]
-    if not any((workdir / "checkpoints").exists() for workdir in workdirs):
+    if not any((workdir / CHECKPOINTS).exists() for workdir in workdirs):
         algorithm_checks.check(config)
 
     # 1. Devices
     devices = Devices(config["parallelism"])
     parts = config["train"]["grad_accum_steps"]
-    devices.check_batch("train.batch_size", config["train"]["batch_size"], parts)
+    checks.rows_of_each(config["train"]["batch_size"], devices.count, parts)
 
     # 2. Data
     pipeline = build.pipeline(config, devices, data_dir, cache_dir)
@@ -87,7 +88,7 @@ def train(
 
     # 4. States: fresh, or the latest checkpoints
     checkpoints = [
-        Checkpoints(workdir / "checkpoints", config["checkpoint"]["keep"]) for workdir in workdirs
+        Checkpoints(workdir / CHECKPOINTS, config["checkpoint"]["keep"]) for workdir in workdirs
     ]
     step = max(set.intersection(*(set(saved.steps()) for saved in checkpoints)), default=0)
     make_state = jax.jit(
