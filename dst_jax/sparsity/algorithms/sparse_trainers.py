@@ -274,7 +274,7 @@ class SET(random_masks.StaticRandomSparse):
         treedef: Any
         olds, treedef = jax.tree.flatten(self._unpacked(before.masks, params))
         news = jax.tree.leaves(self._unpacked(chosen.masks, params))
-        resets = [(old & new) ^ 1 for old, new in zip(olds, news, strict=True)]
+        resets = list(map(self._moments_to_reset, olds, news))
         if reinit_masks is not None:
             again = jax.tree.leaves(reinit_masks)
             resets = [reset | mark for reset, mark in zip(resets, again, strict=True)]
@@ -298,6 +298,10 @@ class SET(random_masks.StaticRandomSparse):
             sparse_state.masks,
             params,
         )
+
+    def _moments_to_reset(self, old: Any, new: Any) -> Any:
+        """Marks where moments go to zero: wherever a weight was not active all along."""
+        return (old & new) ^ 1
 
 
 @dataclasses.dataclass
