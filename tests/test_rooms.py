@@ -105,6 +105,33 @@ def test_architecture_names_what_is_there():
         assert set(named) <= there, (what, set(named) - there)
 
 
+def test_heads_of_files_name_who_calls_them():
+    """Each name after "Called by" is a module, or in one, that imports the file."""
+    known = modules()
+    imports = {module: set(imported(path)) for module, path in known.items()}
+    wrong = []
+    for module, path in known.items():
+        head = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+        for sentence in re.findall(r"Called by (.*?)(?:[.;:] |[.;:]?$)", head):
+            callers = re.split(r" (?:for|through|in|inside|with|before|of|that) ", sentence)[0]
+            for name in re.findall(r"`(?:dst_jax\.)?([\w.]+)`", callers):
+                if name.startswith("benchmarks") or not module:
+                    continue
+                of = [other for other in known if f".{other}".endswith(f".{name}")]
+                if not of:  # a function of a module
+                    of = [m for m in known if f".{m}".endswith(f".{name.rpartition('.')[0]}")]
+                inside = [m for m in known for o in of if m == o or m.startswith(f"{o}.")]
+                used = {name for caller in inside for name in imports[caller]}
+                # Or through the package that it lies in, if that hands on what is in it.
+                package = module.rpartition(".")[0]
+                while package and not any(u.startswith(module) for u in imports[package]):
+                    package = package.rpartition(".")[0]
+                of_module = (module, package) if package else (module,)
+                if not any(f"{u}.".startswith(f"{m}.") for u in used for m in of_module):
+                    wrong.append(f"{module}: not called by {name}")
+    assert not wrong, "\n".join(wrong)
+
+
 def loaded(module: str) -> set[str]:
     """The modules of a fresh interpreter that has imported one."""
     program = f"import sys, {module}; print('\\n'.join(sys.modules))"

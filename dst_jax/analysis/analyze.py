@@ -2,7 +2,7 @@
 
 Each part is one file that lies there whole or not at all; a part that is there with the same
 settings and the same checkpoint is kept, and the heat map goes on where it was. What a part holds
-is computed by `parts`; the report reads the files. Called by `experiment`.
+is computed by `measurements`; the report reads the files. Called by `stages`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """How much of each corruption is of high frequency: the order of the relative gains in the report.
 
 Measured on rendered images, for it depends on the photographs as well as on the corruption. Called
-by `parts`.
+by `measurements`.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Units that lie on no path of active weights from the input to the logits.
 
 The network itself is run on its masks in Boolean arithmetic: a unit is reached if a unit that it
-is connected to is reached, and useful if a unit that it feeds is useful. Called by `analyze`.
+is connected to is reached, and useful if a unit that it feeds is useful. Called by `weights`.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 Of a run (`model.json`): counts come from the masks of the checkpoint, not from the config. Of a
 config (`dst-jax --mode=describe`): counts as the layers will have them, without data or weights.
-Called by `experiment`.
+Called by `experiment` and `stages`.
 """
 
 from collections.abc import Mapping

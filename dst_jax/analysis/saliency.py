@@ -2,7 +2,7 @@
 
 Both look into any linen model by name, without a hook in its code. Maps are small, at the
 resolution of the layer or of the patches; `enlarged` brings them to the image's. Called by
-`parts`, and by notebooks.
+`measurements`, and by notebooks.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Where the active weights are: per kernel, per channel, per layer (Wu et al. 2025, section 5.1).
 
 Plain NumPy on weights and masks; a weight matrix [in, out] counts as kernels of one pixel. Which
-units lie on no path from input to output is in `dead_units`. Called by `analyze`, and by notebooks.
+units lie on no path from input to output is in `dead_units`. Called by `weights`, and by notebooks.
 """
 
 from typing import NamedTuple

@@ -3,7 +3,7 @@
 Attenuation of clean images (Wu et al. 2025, section 5.2, figures 6 and 7), the Fourier heat map and
 band-limited noise (Yin et al. 2019), the spectrum of kernels and of corruptions. Images are float32
 or uint8 in 0..255; which frequencies, `frequencies` says. For any `predict(images) -> logits` that
-takes both kinds. Called by `parts`, and by notebooks.
+takes both kinds. Called by `measurements`, and by notebooks.
 """
 
 import functools

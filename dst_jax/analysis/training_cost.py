@@ -3,8 +3,8 @@
 Counting follows Evci et al. 2020 (appendix on FLOPs): with f the forward pass of the current masks
 over a dense one, a step costs f forward, f for the gradient of the activations and another f for
 that of the weights, or more where the method wants it of inactive weights; a dense step costs 3.
-Choosing and drawing weights is not counted. Called by `describe`; the passes themselves are counted
-in `flops`.
+Choosing and drawing weights is not counted. Called by `network_facts`; the passes themselves are
+counted in `flops`.
 """
 
 import numpy as np

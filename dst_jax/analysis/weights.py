@@ -1,7 +1,7 @@
 """What the weights and masks of a run say, as the arrays of `analysis/weights.npz`.
 
 Gathers `spatial`, `dead_units`, and the spectrum of the first layer from `spectral` over all layers
-of a run. Called by `parts`.
+of a run. Called by `measurements`.
 """
 
 import math

@@ -124,10 +124,10 @@ OPTIONS: dict[str, Option] = {
     "train.batch_size": Option(128, "images per step, over all devices", low=1),
     "train.epochs": Option(10.0, "length of the training in passes over the data", low=0),
     "train.steps": Option(
-        "", "length of the training in steps; where it is given, train.epochs is not used"
+        "", "length of the training in steps; if given, it overrides train.epochs"
     ),
     "train.steps_per_dispatch": Option(
-        16, "most steps in one dispatch of a resident dataset; changes speed only", low=1
+        16, "most steps in one compiled call, for resident datasets; changes speed only", low=1
     ),
     "train.optimizer": Option(
         "sgd", "sgd: momentum and L2 decay; adamw: decoupled decay", choices=("sgd", "adamw")
@@ -135,7 +135,7 @@ OPTIONS: dict[str, Option] = {
     "train.learning_rate": Option(0.1, "highest learning rate", low=0),
     "train.schedule": Option(
         "cosine",
-        "shape of the learning rate",
+        "learning-rate schedule",
         choices=("constant", "cosine", "step", "exponential"),
     ),
     "train.warmup": Option("0", "linear warm-up of the learning rate from 0", duration=True),
@@ -154,7 +154,9 @@ OPTIONS: dict[str, Option] = {
     "train.adam_eps": Option(1e-8, "added to the root of adamw's second moment", low=0),
     "train.nesterov": Option(True, "Nesterov momentum for sgd"),
     "train.weight_decay": Option(5e-4, "weight decay, on kernels only", low=0),
-    "train.label_smoothing": Option(0.0, "share of the label given to all classes", low=0, high=1),
+    "train.label_smoothing": Option(
+        0.0, "label smoothing: share of the label given to all classes", low=0, high=1
+    ),
     "train.mixup": Option(
         0.0, "mixup: alpha of the Beta distribution of its lambda; 0: no mixup", low=0
     ),
@@ -165,16 +167,16 @@ OPTIONS: dict[str, Option] = {
         1.0, "share of the batches that mixup or CutMix changes", low=0, high=1
     ),
     "train.cutmix_share": Option(
-        0.5, "share of CutMix among them where mixup is on too", low=0, high=1
+        0.5, "probability of CutMix rather than mixup where both are on", low=0, high=1
     ),
     "train.clip_norm": Option(0.0, "largest norm of the masked gradient; 0: no clipping", low=0),
     "train.grad_accum_steps": Option(
-        1, "micro-batches that a step takes one after the other, to save memory", low=1
+        1, "gradient accumulation: micro-batches per optimizer step, to save memory", low=1
     ),
     "train.ema": Option(
         0.0,
-        "decay per step of the running average of weights and BatchNorm statistics, which then are "
-        "what is evaluated; 0: no average",
+        "EMA: decay per step of the average of weights and BatchNorm statistics; the averaged "
+        "network is then evaluated; 0: no average",
         low=0,
         high=1,
     ),
@@ -188,7 +190,7 @@ OPTIONS: dict[str, Option] = {
         0.5, "share of the maskable weights that is removed", low=0, high=1
     ),
     "sparsity.dist_type": Option(
-        "erk", "how the layers share the sparsity", choices=("erk", "uniform")
+        "erk", "how the sparsity is distributed over the layers", choices=("erk", "uniform")
     ),
     "sparsity.sparsity_type": Option(
         "",
@@ -226,12 +228,12 @@ OPTIONS: dict[str, Option] = {
     ),
     "sparsity.regrow_same": Option(
         "keep",
-        "what a weight dropped and regrown at once holds: its value, or zero",
+        "value of a weight that one update drops and regrows: its own, or zero",
         choices=("keep", "zero"),
     ),
     "sparsity.adam_fresh": Option(
         "zero",
-        "what adamw's second moment of a new weight starts from: zero, or its layer's mean",
+        "initial second moment (adamw) of a new weight: zero, or its layer's mean",
         choices=("zero", "mean_v"),
     ),
     "sparsity.initial_density": Option(
@@ -247,7 +249,10 @@ OPTIONS: dict[str, Option] = {
         duration=True,
     ),
     "sparsity.soft_bound": Option(
-        0.1, "mest_*: weights beyond the target, as a share of it", low=0, high=1
+        0.1,
+        "mest_*: extra active weights during the training, as a share of the target",
+        low=0,
+        high=1,
     ),
     "sparsity.memory_bound": Option(
         "soft",
@@ -265,8 +270,8 @@ OPTIONS: dict[str, Option] = {
         "what is scored: a benchmark of the dataset, as CIFAR10-C or ImageNet-C; a list in "
         "dst_jax.robustness.SUITES; names of corruptions; or a prepared corrupted dataset",
     ),
-    "eval.batch_size": Option(500, "images per batch, on each device", low=1),
-    "eval.max_images": Option(0, "test images used, the first ones; 0: all", low=0),
+    "eval.batch_size": Option(500, "batch size per device", low=1),
+    "eval.max_images": Option(0, "use the first N test images; 0: all", low=0),
     "eval.source": Option(
         "auto",
         "rendered: corrupted here, on the device; the name of a prepared corrupted dataset, as "
@@ -287,7 +292,7 @@ OPTIONS: dict[str, Option] = {
         "what mode `all` analyses after the evaluation, among " + ", ".join(ANALYSES) + "; mode "
         "`analyze` does these, or all of them if none is named",
     ),
-    "analysis.images": Option(256, "clean test images used, the first ones; 0: all", low=0),
+    "analysis.images": Option(256, "use the first N clean test images; 0: all", low=0),
     "analysis.radii": Option(
         (), "radii of the frequency attenuation, in periods per image; empty: 17 up to the side"
     ),

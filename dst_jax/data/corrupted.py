@@ -1,7 +1,7 @@
 """The corrupted test sets on disk: CIFAR-10-C, ImageNet-C and the others that are published.
 
 Each corruption and severity is a config of its own, `fog_3`; the default config of
-`cifar10_corrupted` is an almost clean one and is never used. Called by `dst_jax.evaluate`.
+`cifar10_corrupted` is an almost clean one and is never used. Called by `robustness.images`.
 """
 
 import os

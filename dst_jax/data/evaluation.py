@@ -1,6 +1,6 @@
 """Batches for evaluation: uint8 images in the order of the split, padded at the end, none dropped.
 
-From arrays (small datasets) or from a stream (ImageNet). Called by `dst_jax.evaluate` and by
+From arrays (small datasets) or from a stream (ImageNet). Called by `robustness.images` and by
 whoever scores a model.
 """
 

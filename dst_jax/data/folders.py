@@ -1,7 +1,7 @@
 """A dataset from a folder of image files, one folder per class: FOLDER/SPLIT/CLASS/IMAGE.
 
 All images are decoded at the start of a process and kept in memory, so this is for sets of some
-thousand images; larger ones belong into TFDS. Called by who registers a dataset.
+thousand images; larger ones belong in TFDS. Called by a card that registers a dataset.
 """
 
 import functools

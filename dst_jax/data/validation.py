@@ -1,7 +1,8 @@
 """The training images that are held out, for everything that must be chosen without the test set.
 
 They are the last ones of the prepared training split, whose order TFDS has shuffled once when it
-wrote the files: the same images in every run, whatever its seed. Called by `train`, `experiment`.
+wrote the files: the same images in every run, whatever its seed. Called by
+`build`, `stream` and `run_configs`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Reads the archive of a study, which may be anybody's, into a temporary directory.
 
-What is in one, and what is written beside it, is in `archive`. Called by it, by `experiment` and by
+What is in one, and what is written beside it, is in `archive`. Called by it and by
 `benchmarks.study_tests`.
 """
 
@@ -19,13 +19,16 @@ from typing import Any, NamedTuple
 from dst_jax.config.options import ANALYSES
 from dst_jax.errors import UserError
 from dst_jax.robustness.files import CSV, JSON, NPZ
-from dst_jax.runtime.run_dir import CHECKPOINTS
+from dst_jax.runtime.run_dir import CHECKPOINTS, FAILURE
 
 # Far above any study, and far below what fills a machine.
 LIMIT, ENTRIES = 2 << 30, 100_000
 FACTS = "archive.json"  # in the archive: which runs, in which order, and what was planned
 FORMAT = 1
-TEXTS = ("config.json", "environment.json", "metrics.jsonl", "model.json", "summary.json", JSON)
+TEXTS = (
+    *("config.json", "environment.json", "metrics.jsonl", "model.json", "summary.json"),
+    *(FAILURE, JSON),
+)
 FILES = (*TEXTS, CSV, NPZ, *(f"analysis/{part}.npz" for part in ANALYSES))
 NOTHING = "nothing.txt"  # of a directory in which the report reads no file
 _DAMAGED = (

@@ -19,6 +19,7 @@ from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
 from dst_jax.robustness import Result, storage
 from dst_jax.runtime import run_dir
+from dst_jax.runtime.run_dir import FAILURE
 
 _RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config
 _NAMED = 5  # so many options are named, the others counted
@@ -43,6 +44,7 @@ class Run:
       step: the last step known to be done.
       checkpoint: step of the latest checkpoint, None without any.
       seconds: how long training took.
+      failure: why its last start failed, in words; "" if it did not.
       problems: what is missing or damaged, one sentence each.
       archive: the name of the archive that the directory was unpacked from, "" if from none.
     """
@@ -65,6 +67,7 @@ class Run:
     step: int = 0
     checkpoint: int | None = None
     seconds: float | None = None
+    failure: str = ""
     problems: tuple[str, ...] = ()
     archive: str = ""
 
@@ -82,7 +85,7 @@ class Run:
             if "summary.json is unreadable" in self.problems:
                 return "summary.json is unreadable, so the end of training is not known"
             of = "" if self.steps is None else f" of {self.steps}"
-            return f"training not finished at step {self.step}{of}"
+            return self.failure or f"training not finished at step {self.step}{of}"
         return "" if self.results else "not evaluated"
 
     @property
@@ -163,8 +166,10 @@ def read(directory: Path) -> Run:
         problems.append(f"scores on {', '.join(others)}, not the run's data set, are not counted")
         results = [r for r in results if r.dataset == dataset]
     # No summary is the ordinary sight of a run that still trains: the status says it.
-    has_summary = (directory / "summary.json").exists()
-    summary = _read_json(directory / "summary.json", problems) if has_summary else {}
+    ended = (directory / "summary.json").exists()
+    summary = _read_json(directory / "summary.json", problems) if ended else {}
+
+    failure = _read_json(directory / FAILURE, problems) if (directory / FAILURE).exists() else {}
 
     algorithm = _text(written.get("sparsity.algorithm"))
     sparsity = _number(written.get("sparsity.sparsity"))
@@ -195,6 +200,7 @@ def read(directory: Path) -> Run:
         step=step,
         checkpoint=checkpoint,
         seconds=_number(summary.get("seconds")),
+        failure="" if finished else _text(failure.get("reason")) or "",
         problems=tuple(problems),
     )
 

@@ -107,7 +107,9 @@ def _scope(comparison: Comparison) -> str:
     if not comparison.groups:
         none = f"No run{f' of {what}' if what else ''}"
         scored = any(run.results for group in comparison.idle for run in group.runs)
-        return f"{none} {'counts, see the table' if scored else 'has been evaluated yet'}."
+        return (
+            f"{none} {'is included: the table says why' if scored else 'has been evaluated yet'}."
+        )
     seeds = sorted({len(group.runs) for group in comparison.groups})
     each = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     text = f"{counted(count, 'run')}{f' of {what}' if what else ''}, {each} "

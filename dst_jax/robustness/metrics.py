@@ -1,7 +1,7 @@
 """The numbers that follow from accuracies and confidences: mCE and ECE.
 
-NumPy on the host, float64; no files and no JAX. Called by `result` and `evaluation`, and by whoever
-has accuracies of other origin. Intervals are in `dst_jax.statistics`.
+NumPy on the host, float64; no files and no JAX. Called by `result` and `result_writer`, and by
+users with accuracies of other origin. Intervals are in `dst_jax.statistics`.
 """
 
 import math

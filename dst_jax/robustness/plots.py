@@ -1,7 +1,7 @@
 """Figures of results: accuracy per corruption, and against severity. matplotlib is imported late.
 
 Figures are objects without pyplot: nothing is shown, and the caller saves them
-(`figure.savefig("a.svg")`). Called by `Result`; the figures of the report are in `report.figures`.
+(`figure.savefig("a.svg")`). Called by `result`; the figures of the report are in `report.figures`.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A result as text for a terminal. Called by `Result.table`; figures are in `plots`."""
+"""A result as text for a terminal. Called by `result`; figures are in `plots`."""
 
 import math
 from typing import TYPE_CHECKING

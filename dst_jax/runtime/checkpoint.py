@@ -1,9 +1,10 @@
 """The only file that imports Orbax: a run's states on disk.
 
-A checkpoint is the whole `TrainState` as a nested dictionary of arrays: weights, masks, union of
-masks, optimizer state, BatchNorm statistics, step and the open log window. Masks are saved as they
+A checkpoint is the whole `TrainState` (`training.step`) as a nested dictionary of arrays: weights,
+their average, masks, which weights were ever active and were activated last, optimizer state,
+BatchNorm statistics, step, and metrics since the last log line. Masks are saved as they
 are, never rebuilt from `w != 0`. Orbax writes to a temporary name and renames, so a killed run
-leaves whole checkpoints only. Called by `train` and by everything that reads a finished run.
+leaves whole checkpoints only. Called by `loop` and by everything that reads a finished run.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 `jit` over a mesh is the default: arrays are global, the result does not depend on the number of
 devices, and BatchNorm sees the global batch. `pmap` runs the same step once per device, with
-BatchNorm over the device's own rows, as results of the pmap and DistributedDataParallel era had it.
-Called by `train` and `robustness`; nothing else imports `jax.sharding`.
+BatchNorm over the device's own rows, as older pmap and DistributedDataParallel code has it.
+Called by `training` and `robustness`; nothing else imports `jax.sharding`.
 """
 
 import dataclasses

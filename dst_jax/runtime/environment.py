@@ -1,7 +1,7 @@
 """`environment.json`: what a run's result depends on besides its config, for every start of it.
 
 The fields on top are those of the first start; `starts` lists all of them, so that a run begun with
-one commit and finished with another says so. Called by `experiment`.
+one commit and finished with another says so. Called by `stages`.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 A scheduler that takes a machine back sends SIGTERM; the training loop then saves a checkpoint and
 leaves with the signal's usual exit code (143, for Ctrl-C 130), and the same command goes on from
-there. Called by `train` and `robustness`.
+there. Called by `training` and `robustness`.
 """
 
 import signal

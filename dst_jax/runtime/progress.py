@@ -1,6 +1,6 @@
 """Progress of long work with its estimated time of arrival, for a terminal and for a log file.
 
-Called by `train` and `robustness`.
+Called by `training` and `robustness`.
 """
 
 import sys

@@ -3,6 +3,7 @@
     config.json       the resolved config            metrics.jsonl    one line per `log.every`
     environment.json  every start: see there          model.json       layers, sparsity, FLOPs
     checkpoints/      Orbax                          summary.json     written once training is done
+    failure.json      why it failed, if it did
     robustness.csv    accuracy per condition           robustness.npz   the same, image by image
     robustness.json   what it is, and its means      analysis/        one file per part of `analyze`
     report.html ...   what `report` draws
@@ -28,6 +29,7 @@ from dst_jax import config as config_lib
 from dst_jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"  # the directory that Orbax writes
+FAILURE = "failure.json"  # why the last start of a training failed, and at which step
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 A schedule answers for Python integers with Python values (the host decides which program to run)
 and for traced integers with traced values (the decision is made inside a compiled program).
-Updaters own one; drop fractions are not here but in the updaters that drop and grow.
+Updaters own one. The fraction that SET and RigL drop at a step is in `api._drop_fraction_fn`.
 """
 
 import dataclasses

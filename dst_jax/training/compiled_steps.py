@@ -1,7 +1,7 @@
 """The programs of a training: steps of one run, or of several that differ in their seed only.
 
-Pure functions that `devices.Devices.compile` compiles; the science of a step is in `step`. Called
-by `train`.
+Pure functions that `devices.Devices.compile` compiles; a step itself is in `step`. Called by
+`loop`.
 """
 
 from collections.abc import Callable

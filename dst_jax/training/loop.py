@@ -3,7 +3,7 @@
 `train` writes `metrics.jsonl`, checkpoints and, at the end, `summary.json` into a run directory,
 and picks up where the latest checkpoint there stands. Everything that changes the result is a
 function of (config, step), so a run killed at any moment and restarted ends with the same bits.
-Called by `experiment`.
+Called by `stages`.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ from dst_jax.errors import RunError, UserError
 from dst_jax.runtime.checkpoint import Checkpoints
 from dst_jax.runtime.devices import Devices, is_main_process
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
-from dst_jax.runtime.run_dir import CHECKPOINTS, write_json, write_text
+from dst_jax.runtime.run_dir import CHECKPOINTS, FAILURE, write_json, write_text
 from dst_jax.training import algorithm_checks, build, compiled_steps, validation
 from dst_jax.training import step as step_lib
-from dst_jax.training.metrics_log import Log, check_finite
+from dst_jax.training.metrics_log import Log, bad_step, check_finite
 
 Config = Mapping[str, Any]
 
@@ -55,6 +55,8 @@ def train(
     workdirs = list(itertools.compress(workdirs, unfinished))
     if not configs:
         return
+    for workdir in workdirs:
+        (workdir / FAILURE).unlink(missing_ok=True)  # of an earlier start
     config = configs[0]
     total = config["train"]["steps"]
     if not any((workdir / CHECKPOINTS).exists() for workdir in workdirs):
@@ -170,6 +172,11 @@ def train(
                         check_finite(state)  # never save what a restart could not go on from
                     save()
     except RunError as error:
+        for workdir, state in zip(workdirs, states, strict=True):
+            if is_main_process():
+                other = "training stopped: another seed of the same program diverged"
+                reason = str(error) if bad_step(state) >= 0 else other
+                write_json(workdir / FAILURE, {"step": step, "reason": reason})
         raise RunError(f"{error}; {_advice(checkpoints[0])}") from None
     finally:
         for saved in checkpoints:

@@ -1,6 +1,6 @@
 """What a training says of itself: `metrics.jsonl`, TensorBoard events, the progress line.
 
-`metrics.jsonl` is the record; TensorBoard is a view of it. Called by `train`.
+`metrics.jsonl` is the record; TensorBoard is a view of it. Called by `loop`.
 """
 
 import dataclasses
@@ -209,8 +209,13 @@ def _first(leaf: jax.Array) -> Any:
 
 def check_finite(state: TrainState) -> None:
     """Raises RunError, with the step, if a loss or a gradient of the open window was not finite."""
-    if (step := int(_first(state.metrics.bad_step))) >= 0:
+    if (step := bad_step(state)) >= 0:
         raise RunError(f"training diverged: loss or gradient not finite at step {step}")
+
+
+def bad_step(state: TrainState) -> int:
+    """The first step of the open window whose loss or gradient was not finite; -1 if none."""
+    return int(_first(state.metrics.bad_step))
 
 
 def _tensorboard(workdir: Path) -> Any:

@@ -2,7 +2,7 @@
 
 They are kept apart so that the rate follows the number of completed batches even where a mask
 update takes the place of an optimizer step (inside the transformation it would lag by one each
-time). Called by `train`.
+time). Called by `build`.
 """
 
 from collections.abc import Callable, Mapping

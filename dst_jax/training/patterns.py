@@ -2,7 +2,7 @@
 
 A pattern that a layer cannot hold, or that would remove another share of the weights than the
 config says, is refused; a layer can be left dense by `sparsity.exclude`. How masks of a pattern are
-chosen is in `sparsity.mask_calculator`. Called by `updaters`.
+chosen is in `sparsity.mask_calculator`. Called by `algorithm_checks`.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The science of one training step: pure functions from (state, batch) to state.
+"""One training step, loss to masks: pure functions from (state, batch) to state.
 
 One step, in order (t = completed batches before it):
 
@@ -8,13 +8,14 @@ One step, in order (t = completed batches before it):
   2. unless this is an update step with timing `replace`: g is masked, clipped, given to the
      optimizer, the weights move by -learning_rate(t) times its direction and are masked again.
   3. on an update step: the updater chooses the new masks from the current weights and the
-     dense g of 1. Fresh weights and their moments start at 0; those dropped become 0.
+     dense g of 1; those dropped become 0. What new weights and their moments start from is
+     in the updater (`SET._reset_moments`): 0, unless an option says otherwise.
   4. the running average of the weights (`ema`), where there is one, takes in the new weights after
      2, and is masked by the new masks after 3: a weight dropped and grown again starts from 0.
   5. t becomes t + 1.
 
 The host knows which steps update masks, so ordinary steps are compiled without any trace of 3.
-Called by `programs`; knows nothing of files, datasets or devices (`Axis` stands for those).
+Called by `compiled_steps`; knows nothing of files, datasets or devices (`Axis` stands for those).
 """
 
 import dataclasses

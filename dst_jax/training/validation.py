@@ -1,7 +1,7 @@
 """Scores the held-out training images while a run trains: `validation/...` in metrics.jsonl.
 
 What is chosen (a checkpoint, a learning rate) is chosen by these; the test set is for `evaluate`.
-Called by `train`.
+Called by `loop`.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """Training inside this process: invariants, devices, divergence."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import runs
 from trainer import Trainer, assert_same_masks, relative_errors
 
 from dst_jax.errors import RunError, UserError
+from dst_jax.report.runs import read as read_run
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.devices import Devices
 from dst_jax.runtime.run_dir import claim
@@ -130,6 +132,18 @@ def test_divergence_is_told_with_its_step_and_is_never_saved(tmp_path, cache_dir
     for path in (tmp_path / "checkpoints").glob("[0-9]*"):
         saved = checkpoint.read(tmp_path / "checkpoints", int(path.name))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved["params"]))
+    told = json.loads((tmp_path / "failure.json").read_text())
+    assert told["reason"].startswith("training diverged: loss or gradient not finite at step")
+    assert read_run(tmp_path).status.startswith(told["reason"])
+
+
+def test_a_failure_is_of_the_last_start_alone(tmp_path, cache_dir):
+    config = runs.small_config(model__name="mlp", model__width=8, train__epochs=0.1)
+    claim(tmp_path, config)
+    (tmp_path / "failure.json").write_text('{"step": 1, "reason": "training diverged"}')
+    loop.train([config], [tmp_path], None, cache_dir)
+    assert not (tmp_path / "failure.json").exists()
+    assert not read_run(tmp_path).failure
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path, cache_dir):

@@ -1,6 +1,6 @@
 """Random masks of exact numbers of weights: where every sparse trainer starts, and one stays.
 
-Called by training code through the methods of `BaseUpdater`; `sparse_trainers` builds on it.
+Training code calls it through the methods of `BaseUpdater`; `sparse_trainers` builds on it.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """Sparse from the start to the end, with masks that change: SET and RigL.
 
 `SET` is also the engine of every algorithm that drops and grows: a subclass overrides the scores
-(`_get_drop_scores`, `_get_grow_scores`) or the counts (`_layer_counts`). Called by training code
-through the methods of `BaseUpdater`.
+(`_get_drop_scores`, `_get_grow_scores`) or the counts (`_layer_counts`). Training code calls
+them through the methods of `BaseUpdater`.
 """
 
 import dataclasses
