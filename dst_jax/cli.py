@@ -78,14 +78,14 @@ _MODE = flags.DEFINE_enum(
     "network's layers, densities and FLOPs, without training or data; plan says how far a sweep is "
     "and what it takes; archive writes a folder to keep and publish (--out): what the report reads "
     "of all runs without their weights, the report, and scores.csv.gz. An existing --workdir needs "
-    "no --config: it holds its own; report draws an archived folder again.",
+    "no --config, which is read from it; report draws an archived folder again.",
 )
 _OUT = flags.DEFINE_string("out", None, "With --mode=archive: the folder to write.")
 _IMAGE_RECORDS = flags.DEFINE_bool(
     "image_records",
     None,
     "With --mode=archive: keep which images were right, for the intervals over images. Default: "
-    "unless the archive is then larger than 10 MB.",
+    "kept if the archive has 10 MB at most.",
 )
 _PREDICT = flags.DEFINE_string(
     "predict",
@@ -97,7 +97,7 @@ _PREDICT = flags.DEFINE_string(
 _DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
 # Flags of options of `eval` whose own name would be taken for the training's.
 _LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
-_BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Now --eval_batch_size.")
+_BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Renamed: use --eval_batch_size.")
 
 
 def _define(option: Option, flag: str, name: str) -> flags.FlagHolder:
@@ -128,13 +128,13 @@ _SWEEP = flags.DEFINE_string(
     "sweep", "", "A named list of runs of the card, done one after another; finished ones are kept."
 )
 _SWEEP_INDEX = flags.DEFINE_integer(
-    "sweep_index", None, "Does one run of the sweep, counted from 0: for job arrays."
+    "sweep_index", None, "Runs one member of the sweep, counted from 0: for job arrays."
 )
 _LAUNCHER = flags.DEFINE_enum(
     "launcher",
     "",
     ["", *LAUNCHERS],
-    "Does the runs of the sweep as jobs, through submitit: on this machine or on Slurm.",
+    "Runs the sweep as jobs, through submitit: on this machine or on Slurm.",
 )
 _LAUNCHER_OPTIONS = flags.DEFINE_string(
     "launcher_options",
@@ -280,7 +280,7 @@ def _check_sweep_flags() -> None:
     if _SWEEP.value and not _CONFIG.present:
         raise UserError("--sweep", "no --config", "the card whose sweep it is")
     if given["--sweep_index"] and given["--launcher"]:
-        raise UserError("--sweep_index", "a --launcher too", "one of them")
+        raise UserError("--sweep_index", "--launcher as well", "one of the two")
     if given["--launcher"] and _MODE.value != "all":
         raise UserError("--launcher", f"--mode={_MODE.value}", "--mode=all")
     if _LAUNCHER_OPTIONS.value and not given["--launcher"]:

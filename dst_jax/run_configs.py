@@ -217,7 +217,7 @@ def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> 
     for run in runs:
         options = run.config["data"]
         if options.get("stand_in_for"):
-            notes.append(f"tiny: {options['name']} stands in for {options['stand_in_for']}")
+            notes.append(f"tiny: {options['name']} in place of {options['stand_in_for']}")
         dataset = data.get(options["name"])
         for kind, split, published in (
             ("training", dataset.train_split, dataset.num_train),

@@ -100,7 +100,7 @@ def _load(path: Path) -> Any:
 
 
 def _reopen(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, main: bool) -> None:
-    """A finished run whose last checkpoint is lost goes on from the one before it.
+    """A finished run whose last checkpoint is lost resumes from the one before it.
 
     Asked for by mode `train`, or by what is left to evaluate: a run whose scores are complete needs
     no checkpoint any more.
@@ -118,7 +118,7 @@ def _reopen(runs: Mapping[Path, RunConfig], run_paths: RunPaths, mode: str, main
         )
         if any_process(needed) and main:
             done = f"step {steps[-1]}" if steps else "the beginning"
-            print(f"{path}: its last checkpoint is lost, it goes on from {done}", flush=True)
+            print(f"{path}: its last checkpoint is lost, resuming from {done}", flush=True)
             summary.unlink()
 
 

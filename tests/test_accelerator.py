@@ -558,7 +558,7 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
     assert code == 0, printed
     assert "**A toy**" in table
     assert "left out" not in table
-    assert "toy: no statement" in table  # the report judges nothing by it
+    assert "toy: no verdict" in table  # the report judges nothing by it
     (study_dir,) = (tmp_path / "work" / "study").glob("digits-toy-*")
     assert len(list(study_dir.glob("*-0/robustness.csv"))) == len(study_runs.METHODS)
     assert "study: ResNet-20 shrunk to width 4 and depth 1, seed 0" in table

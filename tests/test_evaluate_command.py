@@ -276,7 +276,7 @@ def test_a_finished_run_whose_last_checkpoint_is_lost_goes_on(copy, kept, traine
     with pytest.raises(UserError, match=r"Finish it with --mode=train|Train it first with --mode"):
         experiment.run(None, copy, mode="evaluate", evaluation={"severities": (2,)})
     experiment.run(None, copy, mode="train")
-    assert "its last checkpoint is lost, it goes on from" in capsys.readouterr().out
+    assert "its last checkpoint is lost, resuming from" in capsys.readouterr().out
     runs.assert_same_state(copy.workdir, trained[0].workdir)
     assert runs.record(copy.workdir) == runs.record(trained[0].workdir)
     assert (copy.workdir / "robustness.csv").read_bytes() == scores

@@ -226,7 +226,7 @@ def test_a_launched_sweep_survives_a_kill(submitit, tmp_path, cache_dir):
         f"{tmp_path / 'pair.py'}:tiny", tmp_path / "sweep", cache_dir, "--sweep=pair"
     )
     done = killed_and_finished([*command, "--launcher=local"], tmp_path / "sweep", signal.SIGTERM)
-    assert "tiny: digits stands in for cifar10" in done.stdout
+    assert "tiny: digits in place of cifar10" in done.stdout
     assert re.search(r"    0  dense-0  (finished|trained)", done.stdout)
     assert re.search(r"\ndense +0 +1 .*\nset +50 +1 ", done.stdout)
     one = runs.run([*command, "--sweep_index=1"], env=environment())  # the last one: a report

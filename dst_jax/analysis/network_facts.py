@@ -174,11 +174,11 @@ def _training_line(
     algorithm, kind = config["sparsity"]["algorithm"], config["sparsity"]["dist_type"]
     updater = build.algorithm_of(config)
     if updater.is_dense:
-        return f"FLOPs of training by {algorithm}: 1 of dense"
+        return f"FLOPs of training by {algorithm}: as a dense one"
     # Numbers of active weights do not depend on the weights, so zeros do.
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     ratio = _training_ratio(config, zeros, costs, densities)
-    text = f"FLOPs of training by {algorithm} with {kind}: {ratio:.4f} of dense"
+    text = f"FLOPs of training by {algorithm} with {kind}: {ratio:.4f} times a dense one"
     if updater.ranks_layers_together:
         text += f", if magnitudes share the sparsity as {kind} does"
     return text

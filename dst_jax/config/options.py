@@ -107,7 +107,7 @@ OPTIONS: dict[str, Option] = {
         high=0.5,
     ),
     "data.stand_in_for": Option(
-        "", "toy runs: the dataset that data.name stands in for; a note, read by nothing"
+        "", "toy runs: the dataset in whose place data.name is; only shown"
     ),
     "data.randaugment_layers": Option(
         0, "operations of RandAugment that an image may get; 0: no RandAugment", low=0
@@ -294,12 +294,13 @@ OPTIONS: dict[str, Option] = {
     ),
     "analysis.images": Option(256, "use the first N clean test images; 0: all", low=0),
     "analysis.radii": Option(
-        (), "radii of the frequency attenuation, in periods per image; empty: 17 up to the side"
+        (), "radii of the frequency attenuation, in periods per image; empty: 17 from 0 to the side"
     ),
     "analysis.heat_map_step": Option(
         1, "1: a Fourier heat map of every frequency; 2: of every second along both axes", low=1
     ),
     "analysis.layer": Option(
-        "", "layer whose kernels are mapped, as layer3_3/conv2; empty: the last of several pixels"
+        "",
+        "layer whose kernels are mapped, as layer3_3/conv2; empty: the last with larger than 1x1",
     ),
 }

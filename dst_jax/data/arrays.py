@@ -132,7 +132,9 @@ def cached_arrays(
         _decode_to(paths, expected, builder, split)
         found = {name: _open_valid(paths[name], *expected[name]) for name in expected}
     if found["images"] is None or found["labels"] is None:
-        raise UserError("cache_dir", f"{folder} loses what is written", "a working directory")
+        raise UserError(
+            "cache_dir", f"{folder}, whose files cannot be read back", "a usable directory"
+        )
     return found["images"], found["labels"]
 
 

@@ -219,12 +219,12 @@ class Comparison:
             found = differences(group, nearest)
             more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
             return (
-                f"{group.name} is compared with no dense run: the nearest, {nearest.name}, differs "
+                f"{group.name} has no dense baseline: the nearest, {nearest.name}, differs "
                 f"in {'; '.join(found[:_NAMED])}{more}."
             )
         comparable = (g for g in self.groups if g.is_dense and _may_be_compared(group, g))
         if (counted := next(comparable, None)) is None:
-            return f"{group.name} is compared with no dense run: {alike[0].name} has no score here."
+            return f"{group.name} has no dense baseline: {alike[0].name} has no score here."
         ours, theirs = self._scope(group), self._scope(counted)
         if ours.n != theirs.n:
             what = f"{theirs.n:,} images, this on {ours.n:,}"
@@ -233,7 +233,7 @@ class Comparison:
         else:
             what = f"{len(theirs.conditions)} conditions, this on {len(ours.conditions)}"
             what += " others" if len(theirs.conditions) == len(ours.conditions) else ""
-        return f"{group.name} is compared with no dense run: {counted.name} was scored on {what}."
+        return f"{group.name} has no dense baseline: {counted.name} was scored on {what}."
 
     @cached_property
     def _gains(self) -> dict[Path, Gain | None]:

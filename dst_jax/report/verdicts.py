@@ -18,8 +18,8 @@ from dst_jax.statistics import LEVEL, Difference, holm
 
 ERROR_RATE = 1 - LEVEL
 MORE, LESS, OPEN = "more robust", "less robust", "not resolved"
-ONE_SEED, NO_SPREAD = "one seed: no statement", "no spread: no statement"
-TOY, UNFINISHED = "toy: no statement", "unfinished: no statement"
+ONE_SEED, NO_SPREAD = "one seed: no verdict", "no spread: no verdict"
+TOY, UNFINISHED = "toy: no verdict", "unfinished: no verdict"
 _LISTED = 6  # so many groups are named in a sentence, the others counted
 # What is said of a comparison's tests: (how many kinds there are, whether any is paired).
 _PAIRING = {
@@ -37,9 +37,9 @@ class Verdict(NamedTuple):
     """What may be said of a group against its dense baseline.
 
     Attributes:
-      text: `MORE`, `LESS` or `OPEN`; or why there is no statement.
-      p: the probability that it rests on, corrected; None where there is no statement.
-      paired: whether the test was paired by seed; None where there is no statement.
+      text: `MORE`, `LESS` or `OPEN`; or why there is no verdict.
+      p: the probability that it rests on, corrected; None where there is no verdict.
+      paired: whether the test was paired by seed; None where there is no verdict.
     """
 
     text: str
@@ -147,9 +147,7 @@ def _shown(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
         return "There is no dense run to compare with, so no gain is given."
     if all(group.is_dense for group in comparison.groups):
         return "There is no sparse run to compare with dense."
-    return (
-        "No sparse run has a dense run to be compared with: the notes say what stands in the way."
-    )
+    return "No sparse run has a dense baseline: the notes say which options differ."
 
 
 def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
@@ -167,7 +165,7 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
             f"most {ERROR_RATE:.0%}"
         )
     elif mine:
-        parts.append("nothing here tells a method from chance")
+        parts.append("no difference can be told from chance")
     parts.append(_claim(comparison, place, verdicts))
     return f"{_capital('; '.join(parts))}."
 

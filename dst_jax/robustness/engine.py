@@ -99,7 +99,9 @@ class Engine:
             return self.renderer(name)(numbers, rows)
         except ValueError as error:  # `corruptions` stands alone and raises these
             raise UserError(
-                name, f"images it cannot be rendered from ({error})", "others"
+                name,
+                f"images it cannot be rendered from ({error})",
+                "images of a size that it can have",
             ) from None
 
     def renderer(self, name: str) -> Callable[[Any, Any], jax.Array]:

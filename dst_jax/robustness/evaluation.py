@@ -78,7 +78,7 @@ def evaluate(
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
       name: what images without a name are, such as "imagenet2012", without which there is no mCE.
       path: a directory for `robustness.csv`, `.npz` and `.json`, written every few seconds; the
-        same call goes on from there. It may hold other scores, which are kept (another suite,
+        same call resumes from there. It may hold other scores, which are kept (another suite,
         source, preset, seed or set of images is another score), but of one model only.
       devices: None: all.
       quiet: show no progress.
@@ -224,7 +224,7 @@ def evaluate_models(
                 raise UserError(
                     _argument(prefix, model),
                     f"logits of {classes[model]} classes for {found}",
-                    "a logit each",
+                    "as many logits at least",
                 )
             writers[model].begin(outcome, scorer.pixels)
         if len(failed) == len(networks):

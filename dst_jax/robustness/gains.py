@@ -121,7 +121,7 @@ def _pairs(
     for name, side, results in zip(("ours", "theirs"), (ours, theirs), sides, strict=True):
         if len(side) != len(results):
             found = f"{len(side)} of {name}, which has {len(results)} results"
-            raise UserError("gain: seeds", found, "one a result")
+            raise UserError("gain: seeds", found, "one per result")
         known = [seed for seed in side if seed is not None]
         if twice := [seed for seed in known if known.count(seed) > 1]:
             raise UserError("gain: seeds", f"{twice[0]} twice in {name}", "each training once")

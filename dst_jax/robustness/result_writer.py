@@ -110,7 +110,7 @@ class ResultWriter:
         if self._others and not compared:
             raise UserError(
                 str(self._path),
-                "scores that do not say whose they are",
+                "scores of a model that is not recorded",
                 "an empty directory, or one whose robustness.json or .npz tells the model",
                 "Move those files away, or bring the lost ones back",
             )

@@ -141,7 +141,7 @@ def plan(
     known, notes = _rendered(only or names, preset, frost_dir, prefix)
     chosen = [condition for condition in asked if condition.corruption in known]
     if not chosen:
-        raise UserError(f"{prefix}suite", f"{label} with nothing to score", "a corrupted condition")
+        raise UserError(f"{prefix}suite", f"{label}, of which no condition is left", "one at least")
     saved = preset not in ("cifar32", data.VIDEO) if jpeg85 is None else jpeg85
     source = "rendered+jpeg85" if saved and any(_group(n) != "3d" for n in known) else "rendered"
     directory = str(frost_dir) if frost_dir else None

@@ -173,7 +173,7 @@ def read(directory: Path, step: int | None = None) -> dict[str, Any]:
         )
         return jax.tree.map(np.asarray, ocp.load(path, shapes))
 
-    hint = f"Delete {path} and start --mode=train: it goes on from the checkpoint before it"
+    hint = f"Delete {path} and start --mode=train: it resumes from the checkpoint before it"
     return _read_or_user_error(path, hint, load)
 
 
@@ -194,7 +194,7 @@ def _read_or_user_error(path: Path, hint: str, action: Callable[[], Read]) -> Re
         # them: give the first a moment and throw the rest away now, unheard.
         time.sleep(1.0)
         gc.collect()
-    raise UserError(str(path), found, "a whole one", hint)
+    raise UserError(str(path), found, "an intact checkpoint", hint)
 
 
 def _name_in(saved: dict, name: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """SIGTERM and Ctrl-C as a flag that long work looks at between its steps.
 
 A scheduler that takes a machine back sends SIGTERM; the training loop then saves a checkpoint and
-leaves with the signal's usual exit code (143, for Ctrl-C 130), and the same command goes on from
+leaves with the signal's usual exit code (143, for Ctrl-C 130), and the same command resumes from
 there. Called by `training` and `robustness`.
 """
 
@@ -19,7 +19,7 @@ class InterruptedRunError(Exception):
 
     def __init__(self, signal_number: int, text: str):
         name = signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name}: {text}. The same command goes on from there.")
+        super().__init__(f"stopped by {name}: {text}. The same command resumes from there.")
         self.exit_code = 128 + signal_number
 
 

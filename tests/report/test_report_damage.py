@@ -136,7 +136,7 @@ def test_no_condition_in_common(tmp_path):
     ]
     text = " ".join(report.write(directories, tmp_path / "out").text.split())
     assert "50.0 (incomplete: 1 of 4 conditions, without gaussian_noise) –" in text
-    assert "rigl 50 % is compared with no dense run: dense was scored on 1 conditions, this" in text
+    assert "rigl 50 % has no dense baseline: dense was scored on 1 conditions, this" in text
     assert "verdict" in text
     assert "holds" not in text
 
@@ -154,7 +154,7 @@ def test_a_config_of_an_older_version_is_completed_and_told(tmp_path, good):
     )
     assert run.config["num_seeds"] == 1
     written = report.write([good, old], tmp_path / "out")
-    assert "rigl 50 1 90.0 60.0 +10.0 – one seed: no statement 50.0" in lines(written)
+    assert "rigl 50 1 90.0 60.0 +10.0 – one seed: no verdict 50.0" in lines(written)
     assert "config.json is of another version" in " ".join(lines(written))
 
 

@@ -50,7 +50,7 @@ def test_table_has_the_numbers_computed_by_hand(tmp_path):
         *("0.0", "1.00", "1.00", "1.00"),
     ]
     assert rigl == [
-        *("rigl", "50", "1", "90.0", "61.0", "+6.0", "–", "one seed: no statement", "–", "+10.9"),
+        *("rigl", "50", "1", "90.0", "61.0", "+6.0", "–", "one seed: no verdict", "–", "+10.9"),
         *("–", "–", "–", "50.0", "0.55", "0.50", "0.75"),
     ]
 
@@ -139,7 +139,7 @@ def test_a_part_of_the_benchmark_says_so_in_the_cell_and_is_compared_with_nothin
     ]
     assert texts(table)[1][5:8] == ["–", "–", "–"]
     assert (
-        "rigl 50 % is compared with no dense run: dense was scored on 4 conditions, this on 2."
+        "rigl 50 % has no dense baseline: dense was scored on 4 conditions, this on 2."
         in table.notes
     )
 

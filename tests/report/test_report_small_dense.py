@@ -136,9 +136,7 @@ def test_dense_runs_that_differ_in_more_or_are_no_smaller_have_no_baseline(tmp_p
     comparison = one([*network(tmp_path, "dense", 0.0, DENSE), *small])
     assert set(baselines(comparison).values()) == {None}
     assert verdicts.judge([comparison]) == {}
-    told = (
-        f"{SMALL_NAME} is compared with no dense run: dense was scored on 100 images, this on 64."
-    )
+    told = f"{SMALL_NAME} has no dense baseline: dense was scored on 100 images, this on 64."
     assert (told in comparison.notes) == (change == "images")
 
 

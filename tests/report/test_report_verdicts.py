@@ -78,7 +78,7 @@ def test_dense_runs_of_another_recipe_are_no_baseline(tmp_path, name):
     assert comparison.gain(rigl) is None
     differing = {"steps": "train.steps (800, here 400)"}.get(name)
     text = comparison.obstacle(rigl)
-    assert text.startswith("rigl 50 % is compared with no dense run: the nearest, dense, differs")
+    assert text.startswith("rigl 50 % has no dense baseline: the nearest, dense, differs")
     assert differing is None or differing in text
     assert "More robust" not in paragraph(comparison)
 
@@ -203,15 +203,15 @@ def test_the_correction_is_over_all_tables_of_a_page(tmp_path):
 def test_one_seed_is_no_statement(tmp_path, dense, sparse):
     comparison = one(*study(tmp_path, ("rigl", 0.5, sparse), dense=dense))
     text = paragraph(comparison)
-    assert "One seed: no statement: rigl 50 %." in text
-    assert "nothing here tells a method from chance" in text.lower()
+    assert "One seed: no verdict: rigl 50 %." in text
+    assert "no difference can be told from chance" in text.lower()
     assert "ore robust than dense:" not in text
-    assert by_name(comparison)["rigl"][6:8] == ["–", "one seed: no statement"]
+    assert by_name(comparison)["rigl"][6:8] == ["–", "one seed: no verdict"]
 
 
 def test_seeds_without_any_spread_are_no_statement(tmp_path):
     text = paragraph(one(*study(tmp_path, ("rigl", 0.5, (0.6, 0.6)), dense=(0.5, 0.5))))
-    assert "No spread: no statement: rigl 50 %." in text
+    assert "No spread: no verdict: rigl 50 %." in text
 
 
 @pytest.mark.parametrize("reason", ["stand-in", "short", "chance"])
@@ -233,7 +233,7 @@ def test_a_toy_run_gets_no_verdict(tmp_path, reason):
             config["train"]["epochs"] = 0.27
         (path / "config.json").write_text(json.dumps(config))
     text = paragraph(one(*paths))
-    assert "Toy: no statement: rigl 50 %" in text
+    assert "Toy: no verdict: rigl 50 %" in text
     assert "ore robust than dense:" not in text
 
 
@@ -310,7 +310,7 @@ def test_a_training_that_ended_elsewhere_than_its_config_says_is_unfinished(tmp_
 def test_unfinished_runs_get_no_verdict(tmp_path):
     paths = study(tmp_path, ("rigl", 0.5, (0.60, 0.62, 0.61)), upto=40)
     assert by_name(one(*paths))["rigl (training not finished at step 40 of 400)"][7] == (
-        "unfinished: no statement"
+        "unfinished: no verdict"
     )
 
 
@@ -551,10 +551,10 @@ def test_the_page_draws_all_of_it_and_compares_nothing_that_it_may_not(tmp_path)
     assert texts == {"rigl 50 %": verdicts.MORE, "granet_g 50 %": verdicts.ONE_SEED}
     text = " ".join(written.text.split())
     for sentence in (
-        "set 50 % is compared with no dense run",
-        "rigl 50 % (unfinished) is compared with no dense run",
+        "set 50 % has no dense baseline",
+        "rigl 50 % (unfinished) has no dense baseline",
         "not counted: scored on 100 images, 1 conditions",
-        "one seed: no statement",
+        "one seed: no verdict",
     ):
         assert sentence in text, sentence
     page = written.html_path.read_text()

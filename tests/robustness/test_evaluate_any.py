@@ -215,7 +215,7 @@ def test_scores_that_nobody_signed_and_no_answers_can_check_are_refused(dataset,
     for name in ("robustness.json", "robustness.npz"):
         (tmp_path / name).unlink()
     for model in (predict, lambda x: -predict(x)):
-        with pytest.raises(UserError, match="found scores that do not say whose they are"):
+        with pytest.raises(UserError, match="found scores of a model that is not recorded"):
             evaluated(dataset, model, path=tmp_path, max_images=8)
     assert (tmp_path / "robustness.csv").read_bytes() == before
 

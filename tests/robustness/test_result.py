@@ -252,7 +252,7 @@ def test_a_gain_over_more_seeds_is_not_paired():
 @pytest.mark.parametrize(
     ("seeds", "text"),
     [
-        (([0, 1], [0, 1, 2]), "found 2 of ours, which has 3 results; expected one a result"),
+        (([0, 1], [0, 1, 2]), "found 2 of ours, which has 3 results; expected one per result"),
         (([0, 1, 2], [0, 1, 2, 3]), "found 4 of theirs, which has 3 results"),
         (([0, 1, 1], [0, 1, 2]), "found 1 twice in ours; expected each training once"),
         (([0, 1, 2], [5, None, 5]), "found 5 twice in theirs"),
