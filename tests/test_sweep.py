@@ -221,7 +221,10 @@ def test_the_sweeps_of_the_cards_keep_the_names_of_their_runs():
         (["--sweep_index=0"], "--sweep_index: found no sweep; expected --sweep=NAME"),
         (["--mode=plan"], "--mode=plan: found no sweep"),
         (["--launcher=local"], "--launcher: found no sweep"),
-        (["--sweep=demo", "--launcher=local", "--sweep_index=1"], "--sweep_index: found a --laun"),
+        (
+            ["--sweep=demo", "--launcher=local", "--sweep_index=1"],
+            "--sweep_index: found --launcher as well",
+        ),
         (["--sweep=demo", "--launcher_options=jobs=2"], "--launcher_options: found no launcher"),
         (["--sweep=demo", "--launcher=local", "--mode=train"], "--launcher: found --mode=train"),
         (["--sweep=demo", "--sweep_index=9"], "--sweep_index: found 9; expected 0 to 1"),

@@ -138,7 +138,7 @@ def test_divergence_is_told_with_its_step_and_is_never_saved(tmp_path, cache_dir
 
 
 def test_a_failure_is_of_the_last_start_alone(tmp_path, cache_dir):
-    config = runs.small_config(model__name="mlp", model__width=8, train__epochs=0.1)
+    config = runs.small_config(model__name="mlp", model__width=8, train__warmup="0")
     claim(tmp_path, config)
     (tmp_path / "failure.json").write_text('{"step": 1, "reason": "training diverged"}')
     loop.train([config], [tmp_path], None, cache_dir)
