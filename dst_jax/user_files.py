@@ -9,6 +9,7 @@ file, with `--import` or in Python, and errors say which one. Called by `cli`, `
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import shlex
 import sys
@@ -127,8 +128,20 @@ def record(config: Config) -> list[dict[str, str]]:
 
 
 def mark_of_corruption(name: str) -> str:
-    """Eight digits of the file that registered a corruption, so that its scores are told apart."""
-    return digest(registry.REGISTERED_IN.get(name, ""))[:8]
+    """Eight digits of the file that registered a corruption, so that its scores are told apart.
+
+    Where there is no file, as of a notebook's cell, those of its functions' source and constants.
+    """
+    if of_file := digest(registry.REGISTERED_IN.get(name, "")):
+        return of_file[:8]
+    corruption = corruptions.CORRUPTIONS[name]
+    text = repr(registry.ROWS[name])
+    for function in (corruption.apply, corruption.draw):
+        try:
+            text += inspect.getsource(function)
+        except (OSError, TypeError):  # no source to be had: no two of them are taken for one
+            text += repr(function)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def check(workdir: Any, config: Config, *, python: bool = False) -> None:

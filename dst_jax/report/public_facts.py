@@ -13,7 +13,7 @@ from typing import Any
 # Of a start of a training; what else a version may write there is left out.
 _OF_A_START = (
     *("command", "commit", "versions", "hardware", "deterministic_kernels"),
-    *("started", "step"),
+    *("started", "step", "registered"),
 )
 # How a path begins that is absolute, /a, ~/a, ~name/a, gs://bucket/a, C:\\a, or leads up, ../a.
 _START = r"(?:/|\.\./|~[\w.-]*/|[A-Za-z][\w+.-]*:[/\\])"

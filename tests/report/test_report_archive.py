@@ -67,6 +67,9 @@ def study(tmp_path_factory) -> Path:
         "versions": {"jax": "0.10.2"},
         "started": "2026-01-01T00:00:00+00:00",
         "step": 0,
+        "registered": [
+            {"kind": "model", "name": "mine", "file": f"{root}/mine.py", "sha256": "ab"}
+        ],
     }
     for path in root.iterdir():
         facts = {**of_machine, "starts": [of_machine]}
@@ -126,6 +129,12 @@ def test_the_folder_is_drawn_again_out_of_itself_to_the_byte(kept, tmp_path):
 def test_the_same_runs_give_the_same_bytes(study, kept, tmp_path):
     call("archive", study, tmp_path)
     assert contents(tmp_path) == contents(kept[0])
+
+
+def test_which_file_of_the_users_registered_a_thing_is_kept(kept):
+    facts = json.loads(of_zip(kept[0] / "runs.zip")["dense-0.0-0/environment.json"])
+    wanted = {"kind": "model", "name": "mine", "file": "mine.py", "sha256": "ab"}
+    assert facts["starts"][0]["registered"] == [wanted]
 
 
 def test_nothing_of_the_machine_is_in_the_folder(study, kept):
