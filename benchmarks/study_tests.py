@@ -184,7 +184,7 @@ def arms_of(study: Study, runs: Sequence[Run]) -> tuple[dict[Arm, Group], list[s
         arms[arm] = group
     left += [
         f"{run.directory.name}: {comparison.remarks[run.directory].removeprefix('not counted: ')}"
-        for group in comparison.idle
+        for group in comparison.not_counted
         for run in group.runs
     ]
     return arms, left + [note for note in comparison.notes if "is not counted" in note]

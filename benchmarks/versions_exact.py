@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from dst_jax import data, models, sparsity
+from dst_jax import data, models, random_keys, sparsity
 from dst_jax.corruptions import random_arrays
 from dst_jax.data import augmentation, resident
 
@@ -146,7 +146,7 @@ def order() -> Recorded:
     """The order of the examples, what augmentation draws, and augmented images."""
     for epoch in (0, 3):
         yield f"data/order_{epoch}", np.asarray(resident.epoch_order(7, epoch, 1437))
-    keys = augmentation.example_keys(7, 12, jnp.arange(64))
+    keys = random_keys.for_examples(7, 12, jnp.arange(64))
     offsets, flips = jax.jit(augmentation.crop_parameters)(keys)
     yield "data/crop_offsets", np.asarray(offsets)
     yield "data/flips", np.asarray(flips)

@@ -204,7 +204,7 @@ def check_names(config: ConfigDict) -> dict[str, Any]:
 
 
 def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> list[str]:
-    """Sentences on data sets that are not what they are published as, each once.
+    """Sentences on datasets that are not what they are published as, each once.
 
     Args:
       runs: those of a call.

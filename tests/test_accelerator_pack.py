@@ -84,8 +84,8 @@ def test_packing_deletes_nothing(packed, tmp_path, capfd):
     [
         ("imagenet2012", "--data: found imagenet2012, [224, 224, 3]; expected images of 32x32x3"),
         ("cifar10,tiny_imagenet", "--data: found tiny_imagenet, [64, 64, 3]; expected images of"),
-        (",", "--data: found no name; expected names of data sets"),
-        ("digits, digits", "--data: found digits more than once; expected each data set once"),
+        (",", "--data: found no name; expected names of datasets"),
+        ("digits, digits", "--data: found digits more than once; expected each dataset once"),
         ("dice", "--data: found dice; expected one of cifar10, "),
     ],
 )

@@ -15,7 +15,7 @@ PACKAGE = runs.ROOT / "dst_jax"
 # import nothing of each other.
 ORDER = (
     ("errors",),
-    ("statistics", "config", "registration"),
+    ("statistics", "config", "random_keys", "registration"),
     ("sparsity", "corruptions"),  # stand alone: see below
     ("models", "data", "runtime"),
     ("user_files",),

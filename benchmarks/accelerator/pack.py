@@ -1,6 +1,6 @@
 """`--pack=DIR`: the folder to take to a bare machine, which needs nothing else of ours.
 
-It holds our sources, the small packages in pure Python that such a machine lacks, and data sets as
+It holds our sources, the small packages in pure Python that such a machine lacks, and datasets as
 the encoded bytes of their images, compressed without loss (`unpack` reads them). Nothing is ever
 deleted or replaced: the folder must be new or empty. Called by `command`.
 """
@@ -47,7 +47,7 @@ def pack(
 
     Args:
       folder: where; it must not exist, or be an empty directory.
-      names: of data sets; `digits` needs no packing, a run makes them from scikit-learn's.
+      names: of datasets; `digits` needs no packing, a run makes them from scikit-learn's.
       data_dir: where they are prepared; None: TFDS's default.
       frost_dir: photographs of frost to take along; "": none.
 
@@ -55,7 +55,7 @@ def pack(
       What lies in it, with sizes, as text.
 
     Raises:
-      UserError: the folder holds something or lies among our sources, a data set is not there,
+      UserError: the folder holds something or lies among our sources, a dataset is not there,
         named twice or of images that a run refuses, or the folder becomes too large.
     """
     folder = Path(os.path.abspath(folder))
@@ -90,7 +90,7 @@ def pack(
         total = sum(sizes.values())
         if total > LIMIT:
             raise UserError(
-                "--pack", f"{total:,} bytes", f"at most {LIMIT:,}", "Name fewer data sets in --data"
+                "--pack", f"{total:,} bytes", f"at most {LIMIT:,}", "Name fewer datasets in --data"
             )
         try:
             partial.replace(folder)  # the system refuses it where something lies there by now
@@ -108,11 +108,11 @@ def pack(
 
 
 def _checked(names: Sequence[str]) -> list[Dataset]:
-    """The data sets of these names; raises UserError for what the packed folder would refuse."""
+    """The datasets of these names; raises UserError for what the packed folder would refuse."""
     if not names:
-        raise UserError("--data", "no name", "names of data sets with commas between them")
+        raise UserError("--data", "no name", "names of datasets with commas between them")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError("--data", f"{', '.join(twice)} more than once", "each data set once")
+        raise UserError("--data", f"{', '.join(twice)} more than once", "each dataset once")
     return [sources.of_name(name) for name in names]
 
 

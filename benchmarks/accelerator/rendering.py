@@ -1,6 +1,6 @@
 """Stage c, rendering: every common corruption, and an evaluation against its forward passes alone.
 
-At 32 pixels with ResNet-18 on the test images of the data set (on synthetic ones where it has
+At 32 pixels with ResNet-18 on the test images of the dataset (on synthetic ones where it has
 another size), at 224 with ResNet-50 on synthetic images; networks with random weights, on which
 speed does not depend. It runs the programs of `dst_jax.robustness`. Called by `command`.
 """

@@ -132,7 +132,7 @@ def example_keys(seed: int, name: str, severity: Any, image_ids: jax.Array) -> j
       seed: the seed of the whole evaluation.
       name: a name in `CORRUPTIONS`.
       severity: 1..5, may be traced.
-      image_ids: [B] int32, the numbers of the images in their data set.
+      image_ids: [B] int32, the numbers of the images in their dataset.
 
     Returns:
       [B] keys.

@@ -245,7 +245,7 @@ def perturb_batch(
     Args:
       name: a name in `PERTURBATIONS`.
       clips: [B, T, H, W, 3] uint8, RGB.
-      clip_ids: [B] int32, the numbers of the clips in their data set.
+      clip_ids: [B] int32, the numbers of the clips in their dataset.
       severity: 1..5, may be traced.
       seed: the seed of the whole evaluation, may be traced.
 

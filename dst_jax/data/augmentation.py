@@ -1,15 +1,12 @@
 """Augmentation and normalisation as pure JAX functions; they run inside the compiled step.
 
-One key an example, made for the global batch, so that the number of devices changes nothing. Crops
+One key an example (`random_keys`), so that the number of devices changes nothing. Crops
 are gathers of rows and columns with the flip folded into the column index: no scatter, no padding
 copy, and no loop over examples. Called by `train_augmentation`.
 """
 
-import zlib
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
@@ -26,32 +23,6 @@ one for the clip, mirrored with probability 1/2. Those of `ON_HOST` are made in 
 """
 
 _PADDING = 4
-
-
-def purpose_key(seed: jax.Array | int, purpose: str) -> jax.Array:
-    """The key from which all randomness of one purpose, such as `data/order`, is derived."""
-    return jax.random.fold_in(jax.random.key(seed), np.uint32(zlib.crc32(purpose.encode())))
-
-
-def example_keys(
-    seed: jax.Array | int,
-    step: jax.Array | int,
-    positions: jax.Array,
-    purpose: str = "data/augment",
-) -> jax.Array:
-    """One key an example.
-
-    Args:
-      seed: seed of the run.
-      step: completed batches, may be traced.
-      positions: int [B], place of each example in the global batch.
-      purpose: what the keys are for.
-
-    Returns:
-      keys [B], a function of (seed, purpose, step, position) alone.
-    """
-    key = jax.random.fold_in(purpose_key(seed, purpose), step)
-    return jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
 
 
 def check_kind(dataset: Dataset, name: str) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dst_jax import random_keys
 from dst_jax.config import checks
 from dst_jax.data import augmentation
 from dst_jax.data.datasets import Dataset
@@ -23,7 +24,7 @@ from dst_jax.errors import UserError
 @functools.partial(jax.jit, static_argnames="count")
 def epoch_order(seed: jax.Array | int, epoch: jax.Array | int, count: int) -> jax.Array:
     """The permutation int32 [count] in which epoch `epoch` visits the examples."""
-    key = jax.random.fold_in(augmentation.purpose_key(seed, "data/order"), epoch)
+    key = jax.random.fold_in(random_keys.for_purpose(seed, "data/order"), epoch)
     return jax.random.permutation(key, count)
 
 

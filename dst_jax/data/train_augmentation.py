@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dst_jax import random_keys
 from dst_jax.data import augmentation, autoaugment, mixup_cutmix, random_erasing
 from dst_jax.data.datasets import Dataset
 from dst_jax.errors import UserError
@@ -88,7 +89,7 @@ class TrainAugmentation:
             )
 
         def keys(purpose: str) -> jax.Array:
-            return augmentation.example_keys(seed, step, positions, purpose)
+            return random_keys.for_examples(seed, step, positions, purpose)
 
         images = augmentation.augment(images, keys("data/augment"), augment)
         if self.randaugment_layers:
@@ -114,7 +115,7 @@ class TrainAugmentation:
             batch = mixup_cutmix.mix(
                 images,
                 labels,
-                jax.random.fold_in(augmentation.purpose_key(seed, "data/mix"), step),
+                jax.random.fold_in(random_keys.for_purpose(seed, "data/mix"), step),
                 mixup=self.mixup,
                 cutmix=self.cutmix,
                 probability=self.mix_probability,

@@ -80,7 +80,7 @@ def write(
     members = run_directories.with_planned(found, expected)
     comparisons = sorting.compare(members)
     verdicts = judged.judge(comparisons)
-    result_tables = [tables.build(c, place, verdicts) for place, c in enumerate(comparisons)]
+    result_tables = [tables.build(c, index, verdicts) for index, c in enumerate(comparisons)]
     summaries = _summaries(comparisons, verdicts)
     drawings = [*gain_figures.draw(comparisons), *score_figures.draw(comparisons)]
     explained, remarks = analysis_figures.draw(comparisons)
@@ -127,9 +127,9 @@ def _summaries(
     told: set[tuple[str | None, str | None]] = set()
     summaries = []
     for number, comparison in enumerate(comparisons):
-        place = (comparison.dataset, comparison.model)
-        explained = "" if place in told else explanation.paragraph(comparison)
-        told.add(place)
+        key = (comparison.dataset, comparison.model)
+        explained = "" if key in told else explanation.paragraph(comparison)
+        told.add(key)
         texts = {
             "In short": judged.paragraph(comparison, number, verdicts),
             "The explanation": explained,

@@ -12,7 +12,7 @@ from dst_jax.report.groups import (
     SIZE,
     Comparison,
     Group,
-    Place,
+    ImageSource,
     Scope,
     is_smaller,
     parameters,
@@ -28,67 +28,67 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     known = list(dict.fromkeys((r.dataset, r.model) for r in runs if r.dataset or r.model))
     # A run that does not say what it trained belongs to the only candidate, where there is one.
     home = known[0] if len(known) == 1 else (None, None)
-    members: dict[tuple[str | None, str | None], list[Run]] = {place: [] for place in known}
+    members: dict[tuple[str | None, str | None], list[Run]] = {key: [] for key in known}
     for run in runs:
-        place = (run.dataset, run.model) if run.dataset or run.model else home
-        members.setdefault(place, []).append(run)
+        key = (run.dataset, run.model) if run.dataset or run.model else home
+        members.setdefault(key, []).append(run)
     comparisons = []
     for (dataset, model), alike in members.items():
-        run_paths = dict.fromkeys(place_of(result) for run in alike for result in run.results)
+        sources = dict.fromkeys(image_source_of(result) for run in alike for result in run.results)
         own = {benchmark_of(str(r.config.get("eval.suite")), r.dataset or "") for r in alike}
-        ordered: list[Place | None] = [*sorted(run_paths, key=lambda p: p.benchmark not in own)]
+        ordered: list[ImageSource | None] = [*sorted(sources, key=lambda p: p.benchmark not in own)]
         for where in ordered or [None]:
             comparisons.append(_comparison(dataset, model, where, alike))
     return comparisons
 
 
-def place_of(result: Result) -> Place:
+def image_source_of(result: Result) -> ImageSource:
     """Where a result is shown."""
     setting = result.setting
-    return Place(result.benchmark, setting.source, setting.preset, setting.seed)
+    return ImageSource(result.benchmark, setting.source, setting.preset, setting.seed)
 
 
 def _comparison(
-    dataset: str | None, model: str | None, place: Place | None, runs: Sequence[Run]
+    dataset: str | None, model: str | None, image_source: ImageSource | None, runs: Sequence[Run]
 ) -> Comparison:
     notes: list[str] = []
     results: dict[Path, Result] = {}
-    families, repeats = _group_seeds(runs, place)
+    all_groups, repeats = _group_seeds(runs, image_source)
     notes += repeats
     groups: list[Group] = []
-    idle: list[Group] = []
+    not_counted: list[Group] = []
     remarks: dict[Path, str] = {}
     copies: set[Path] = set()
-    for family in families:
-        chosen = _chosen(family, place, runs)
+    for group in all_groups:
+        chosen = _chosen(group, image_source, runs)
         counted: list[Run] = []
-        for run in family.runs:
+        for run in group.runs:
             if chosen is None or run.contradiction:
                 continue
-            result = _within(run, place, chosen)
+            result = _within(run, image_source, chosen)
             if result is not None and not (twin := _twin(run, result, counted, results)):
                 counted.append(run)
                 results[run.directory] = result
-                notes += _others(run, result, _at(run, place))
+                notes += _others(run, result, _at(run, image_source))
             elif result is not None:
                 copies.add(run.directory)
                 remarks[run.directory] = f"not counted: the same training as {twin}"
         if counted:
-            groups.append(_with(family, counted))
-        others = [run for run in family.runs if run not in counted]
+            groups.append(_with(group, counted))
+        others = [run for run in group.runs if run not in counted]
         if others:
-            idle.append(_with(family, others))
+            not_counted.append(_with(group, others))
         for run in others:
-            best = max(_at(run, place), key=_fullness, default=None)
-            remarks.setdefault(run.directory, _remark(run, best, place))
+            best = max(_at(run, image_source), key=_fullness, default=None)
+            remarks.setdefault(run.directory, _remark(run, best, image_source))
     shown = [run for group in groups for run in group.runs]
     comparison = Comparison(
         dataset,
         model,
-        place,
-        families,
+        image_source,
+        all_groups,
         tuple(groups),
-        tuple(idle),
+        tuple(not_counted),
         {run.directory: results[run.directory] for run in shown},
         remarks,
         (),
@@ -113,40 +113,42 @@ def _comparison(
     return Comparison(**{**vars(comparison), "notes": tuple(notes)})
 
 
-def _at(run: Run, place: Place | None) -> list[Result]:
-    """What a run was scored on at a place."""
-    return [r for r in run.results if place is not None and place_of(r) == place]
+def _at(run: Run, image_source: ImageSource | None) -> list[Result]:
+    """What a run was scored on with images of one source."""
+    return [
+        r for r in run.results if image_source is not None and image_source_of(r) == image_source
+    ]
 
 
-def _within(run: Run, place: Place | None, wanted: Scope) -> Result | None:
+def _within(run: Run, image_source: ImageSource | None, wanted: Scope) -> Result | None:
     """A run's score on these images, restricted to these conditions, if it has all of them."""
-    for result in _at(run, place):
+    for result in _at(run, image_source):
         own = scope(result)
         if own[:2] == wanted[:2] and set(wanted.conditions) <= set(own.conditions):
             return result.only(wanted.conditions)
     return None
 
 
-def _chosen(family: Group, place: Place | None, runs: Sequence[Run]) -> Scope | None:
-    """Which scores of a family are shown: complete ones, else those that most runs have.
+def _chosen(group: Group, image_source: ImageSource | None, runs: Sequence[Run]) -> Scope | None:
+    """Which scores of a group are shown: complete ones, else those that most runs have.
 
     A quick look at some seeds, at more conditions or more images, must not displace what all of
     them were scored on.
     """
-    found = {scope(r): r for run in family.runs for r in _at(run, place)}
+    found = {scope(r): r for run in group.runs for r in _at(run, image_source)}
 
     def rank(wanted: Scope) -> tuple[Any, ...]:
         own, everywhere = (
-            sum(_within(run, place, wanted) is not None for run in some)
-            for some in (family.runs, runs)
+            sum(_within(run, image_source, wanted) is not None for run in some)
+            for some in (group.runs, runs)
         )
         conditions = len(wanted.conditions)
         return not found[wanted].lacking, conditions > 0, own, everywhere, wanted.n * conditions
 
     # What the others have counts too: seeds scored on more than they can be shown on less.
     for run in runs:
-        for result in _at(run, place):
-            if any(_within(own, place, scope(result)) for own in family.runs):
+        for result in _at(run, image_source):
+            if any(_within(own, image_source, scope(result)) for own in group.runs):
                 found.setdefault(scope(result), result)
     return max(found, key=rank, default=None)
 
@@ -177,24 +179,26 @@ def _others(run: Run, best: Result, found: Sequence[Result]) -> list[str]:
     ]
 
 
-def _remark(run: Run, result: Result | None, place: Place | None) -> str:
+def _remark(run: Run, result: Result | None, image_source: ImageSource | None) -> str:
     """Why a run is not counted."""
     if run.status:
         return run.status
     if run.contradiction:
         return f"not counted: {run.contradiction}"
     if result is None:
-        return f"not evaluated on {place.text if place else 'anything'}"
+        return f"not evaluated on {image_source.text if image_source else 'anything'}"
     return f"not counted: scored on {result.n:,} images, {len(result.counted)} conditions" + (
         f" ({result.lacking})" if result.lacking else ""
     )
 
 
-def _with(family: Group, runs: Iterable[Run]) -> Group:
-    return Group(family.method, family.algorithm, family.sparsity, tuple(runs))
+def _with(group: Group, runs: Iterable[Run]) -> Group:
+    return Group(group.method, group.algorithm, group.sparsity, tuple(runs))
 
 
-def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group, ...], list[str]]:
+def _group_seeds(
+    runs: Sequence[Run], image_source: ImageSource | None
+) -> tuple[tuple[Group, ...], list[str]]:
     """Groups runs that differ only in seed; dense first, then by sparsity and name.
 
     A second run with the same settings and the same seed is left out: it is no further sample.
@@ -202,16 +206,16 @@ def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group,
     Returns:
       The groups and a note for each run left out.
     """
-    families: dict[str, dict[int | None, Run]] = {}
+    by_key: dict[str, dict[int | None, Run]] = {}
     notes = []
     # Of two alike, the one with the fuller score counts.
     order = sorted(
         runs,
-        key=lambda run: max(map(_fullness, _at(run, place)), default=(False, 0)),
+        key=lambda run: max(map(_fullness, _at(run, image_source)), default=(False, 0)),
         reverse=True,
     )
     for run in order:
-        seeds = families.setdefault(key_of(run), {})
+        seeds = by_key.setdefault(key_of(run), {})
         if run.seed in seeds:
             notes.append(
                 f"{run.directory.name} repeats seed {run.seed} of "
@@ -219,18 +223,18 @@ def _group_seeds(runs: Sequence[Run], place: Place | None) -> tuple[tuple[Group,
             )
         else:
             seeds[run.seed] = run
-    members = [tuple(sorted(f.values(), key=_run_order)) for f in families.values()]
+    members = [tuple(sorted(f.values(), key=_run_order)) for f in by_key.values()]
     members.sort(key=lambda m: (_run_order(m[0]), key_of(m[0])))
     return tuple(_named(m, members) for m in members), notes
 
 
-def _named(runs: tuple[Run, ...], families: Sequence[tuple[Run, ...]]) -> Group:
+def _named(runs: tuple[Run, ...], members: Sequence[tuple[Run, ...]]) -> Group:
     """A group whose method tells it from other groups of the same algorithm and sparsity.
 
     A dense network that is the smaller form of another is called so, with its size.
     """
     run = runs[0]
-    firsts = [other for other, *_ in families]
+    firsts = [other for other, *_ in members]
     larger = [other for other in firsts if is_smaller(run, other)]
     namesakes = [
         settings(other)
@@ -294,7 +298,7 @@ def _sizes(comparison: Comparison) -> list[str]:
 
 
 def _of_data(groups: Sequence[Group]) -> list[str]:
-    """Toy runs, and runs on a part of a published data set: runs alike share a sentence."""
+    """Toy runs, and runs on a part of a published dataset: runs alike share a sentence."""
     found: dict[str, list[str]] = {}
     for group in groups:
         for run in group.runs:

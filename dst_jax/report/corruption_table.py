@@ -18,7 +18,7 @@ def build(comparison: Comparison) -> tuple[list[str], list[list[Datum]]]:
 
     Corruptions with the most high frequencies come first, where they were measured.
     """
-    shares = high_shares(samples(comparison, styles_for(comparison.families)))
+    shares = high_shares(samples(comparison, styles_for(comparison.all_groups)))
     names = sorted(comparison.corruptions, key=lambda name: -shares.get(name, -1.0))
     heads = ["Corruption", "High frequencies, %"]
     for group in comparison.groups:

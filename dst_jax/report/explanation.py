@@ -24,7 +24,7 @@ from dst_jax.report.read_analyses import (
 
 def paragraph(comparison: Comparison) -> str:
     """Sums up what was analysed of a comparison; empty where nothing was."""
-    found = samples(comparison, styles_for(comparison.families))
+    found = samples(comparison, styles_for(comparison.all_groups))
     sentences = [_attenuation(found), _order(comparison, found), _stripes(found)]
     return " ".join(filter(None, sentences))
 

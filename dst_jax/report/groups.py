@@ -82,7 +82,7 @@ class Group:
         return estimate([v for run in self.runs if (v := run.fact(key)) is not None])
 
 
-class Place(NamedTuple):
+class ImageSource(NamedTuple):
     """What the scores of one comparison share, besides dataset and model."""
 
     benchmark: Benchmark
@@ -104,22 +104,22 @@ class Comparison:
     Attributes:
       dataset: its name, None when unknown.
       model: its name, None when unknown.
-      place: benchmark and source of the images, None when no run was evaluated.
-      families: all groups: dense first, then by sparsity and name.
+      image_source: benchmark and source of the images, None when no run was evaluated.
+      all_groups: all groups: dense first, then by sparsity and name.
       groups: those with scores here, each with the runs that share their images and conditions.
-      idle: the groups of the other runs; `remarks` says why each is not counted.
+      not_counted: the groups of the other runs; `remarks` says why each is not counted.
       results: run directory -> the score that is shown.
-      remarks: run directory of an idle run -> why it is not counted.
+      remarks: run directory of a run in `not_counted` -> why it is not counted.
       notes: what restricts the comparison, in sentences.
-      copies: run directories of idle runs that are a counted training once more.
+      copies: run directories of runs in `not_counted` that are a counted training once more.
     """
 
     dataset: str | None
     model: str | None
-    place: Place | None
-    families: tuple[Group, ...]
+    image_source: ImageSource | None
+    all_groups: tuple[Group, ...]
     groups: tuple[Group, ...]
-    idle: tuple[Group, ...]
+    not_counted: tuple[Group, ...]
     results: Mapping[Path, Result]
     remarks: Mapping[Path, str]
     notes: tuple[str, ...]
@@ -132,15 +132,15 @@ class Comparison:
     @property
     def suite(self) -> str:
         """What was scored, in words; "" when nothing was."""
-        return self.place.text if self.place else ""
+        return self.image_source.text if self.image_source else ""
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions of the benchmark that any group has, in its order."""
-        if self.place is None:
+        if self.image_source is None:
             return ()
         there = {c for group in self.groups for c in self.of(group)[0].counted}
-        wanted = (Condition(*condition) for condition in self.place.benchmark.conditions)
+        wanted = (Condition(*condition) for condition in self.image_source.benchmark.conditions)
         return tuple(condition for condition in wanted if condition in there)
 
     @property
@@ -206,7 +206,7 @@ class Comparison:
 
         Of a dense group that is smaller than no other: "".
         """
-        dense = [g for g in self.families if g.is_dense]
+        dense = [g for g in self.all_groups if g.is_dense]
         alike = [g for g in dense if _may_be_compared(group, g)]
         if self.baseline(group) is not None or (group.is_dense and not alike):
             return ""

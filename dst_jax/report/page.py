@@ -130,7 +130,7 @@ def _heading(tables: Sequence[Table]) -> str:
     run_paths = dict.fromkeys(
         " on ".join(filter(None, (t.comparison.model, t.comparison.dataset))) for t in tables
     )
-    named = [place for place in run_paths if place]
+    named = [path for path in run_paths if path]
     return "Robustness report" + (f": {', '.join(named)}" if named else "")
 
 

@@ -52,7 +52,7 @@ class Published(NamedTuple):
 
     @property
     def dataset(self) -> str:
-        """The data set of the training."""
+        """The dataset of the training."""
         return self.list.dataset
 
 
@@ -135,7 +135,7 @@ def shortfall(published: Published, comparison: Comparison, group: Group) -> lis
     images, wanted = comparison.of(group)[0].n, published.list.test_images
     if images > wanted:
         found.append(f"{images:,} test images, not {wanted:,}")
-    source = comparison.place.source if comparison.place else ""
+    source = comparison.image_source.source if comparison.image_source else ""
     files = [f"tfds/{corrupted.tfds_name}" for corrupted in DATASETS[published.dataset].published]
     if not source.startswith("rendered") and source not in files:
         found.append(f"images from {source or 'nobody knows where'}")
@@ -151,13 +151,13 @@ def shortfall(published: Published, comparison: Comparison, group: Group) -> lis
 def _candidates(
     published: Published, comparisons: Sequence[Comparison]
 ) -> list[tuple[Comparison, Group]]:
-    """The groups of a row's network, data set and benchmark."""
+    """The groups of a row's network, dataset and benchmark."""
     return [
         (comparison, group)
         for comparison in comparisons
         if (comparison.dataset, comparison.model) == (published.dataset, published.model)
-        and comparison.place is not None
-        and comparison.place.benchmark.name == published.benchmark
+        and comparison.image_source is not None
+        and comparison.image_source.benchmark.name == published.benchmark
         for group in comparison.groups
     ]
 
@@ -173,9 +173,9 @@ def _ours(
         if not same or robust is None or shortfall(published, comparison, group):
             continue
         text = f"{accuracy_text(robust, 2)} (n = {robust.n})"
-        assert comparison.place is not None
-        files = comparison.place.source.startswith("tfds/")  # `shortfall` knows them
-        images = "published files" if files else f"{comparison.place.source} here"
+        assert comparison.image_source is not None
+        files = comparison.image_source.source.startswith("tfds/")  # `shortfall` knows them
+        images = "published files" if files else f"{comparison.image_source.source} here"
         return text, accuracy_text(clean, 2) if clean else NOT_RUN, images
     return NOT_RUN, NOT_RUN, ""
 

@@ -62,7 +62,7 @@ def samples(comparison: Comparison, styles: dict[str, LineStyle]) -> list[Sample
     """
     groups = [
         replace(group, runs=tuple(run for run in group.runs if comparison.is_sample(run)))
-        for group in comparison.families
+        for group in comparison.all_groups
     ]
     return [
         Sample(group, styles[group.label], tuple(read(run.directory) for run in group.runs))

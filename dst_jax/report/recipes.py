@@ -84,7 +84,7 @@ _NAMED = 6  # so many differing options are named, the others counted
 
 
 def resolved(recipe: Recipe, dataset: str, model: str, algorithm: str, sparsity: float) -> Recipe:
-    """A recipe as a run has it, flat, durations in steps, on the whole published data set."""
+    """A recipe as a run has it, flat, durations in steps, on the whole published dataset."""
     config = config_lib.default()
     given = {
         "data.name": dataset,

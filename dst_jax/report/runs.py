@@ -163,7 +163,7 @@ def read(directory: Path) -> Run:
         problems.append(f"robustness.csv holds {problem}, which are not counted")
         results = []
     if others := sorted({r.dataset for r in results if dataset and r.dataset != dataset}):
-        problems.append(f"scores on {', '.join(others)}, not the run's data set, are not counted")
+        problems.append(f"scores on {', '.join(others)}, not the run's dataset, are not counted")
         results = [r for r in results if r.dataset == dataset]
     # No summary is the ordinary sight of a run that still trains: the status says it.
     ended = (directory / "summary.json").exists()

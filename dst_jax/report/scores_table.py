@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dst_jax.report.comparisons import compare, place_of
+from dst_jax.report.comparisons import compare, image_source_of
 from dst_jax.report.groups import Comparison
 from dst_jax.report.runs import Run
 from dst_jax.robustness import Result
@@ -75,7 +75,7 @@ def _counted(run: Run, result: Result, comparisons: Sequence[Comparison]) -> set
     """The conditions of a result that are behind its run's robust accuracy on the page."""
     for comparison in comparisons:
         shown = comparison.results.get(run.directory)
-        here = comparison.place == place_of(result)
+        here = comparison.image_source == image_source_of(result)
         if here and shown is not None and shown.setting == result.setting:
             return set(shown.counted)
     return set()

@@ -97,18 +97,18 @@ class Table:
     notes: tuple[str, ...]
 
 
-def build(comparison: Comparison, place: int = 0, verdicts: Verdicts | None = None) -> Table:
+def build(comparison: Comparison, index: int = 0, verdicts: Verdicts | None = None) -> Table:
     """Builds the table of a comparison.
 
     Args:
       comparison: of which.
-      place: its place among those of the page, by which its verdicts are found.
+      index: its number among those of the page, from 0, by which its verdicts are found.
       verdicts: those of the page; None: of this comparison alone.
     """
     found = judged.judge([comparison]) if verdicts is None else verdicts
     digits = 2 if comparison.images >= MANY_IMAGES else 1
     rows = [
-        _result_row(comparison, group, digits, judged.of(found, place, group))
+        _result_row(comparison, group, digits, judged.of(found, index, group))
         for group in comparison.groups
     ]
     rows += _idle_rows(comparison)
@@ -116,7 +116,7 @@ def build(comparison: Comparison, place: int = 0, verdicts: Verdicts | None = No
     gains = [gain for group in comparison.groups if (gain := comparison.gain(group))]
     notes = [*comparison.notes]
     images_note = _images_note([gain.over_images for gain in gains])
-    notes += filter(None, [judged.note(comparison, place, found), images_note])
+    notes += filter(None, [judged.note(comparison, index, found), images_note])
     notes.append(SPARSITY_NOTE)
     if any(len(group.runs) > 1 for group in comparison.groups):
         notes.append("± is the sample standard deviation over seeds.")
@@ -209,7 +209,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer.writerow([*place_names, *names, "incomplete", "remark"])
     for table in tables:
         c = table.comparison
-        place = [c.dataset or "", c.model or "", c.suite]
+        compared = [c.dataset or "", c.model or "", c.suite]
         for row in table.rows:
             values: list[object] = []
             for column, cell in zip(COLUMNS, row.cells, strict=True):
@@ -217,7 +217,7 @@ def to_csv(tables: Sequence[Table]) -> str:
                 values.append(cell.text.replace(MISSING, "") if text else _plain(cell.value))
                 if column.key in _SECOND:
                     values.append(_plain(cell.std))
-            writer.writerow([*place, *row.scored, *values, row.lacking, row.remark])
+            writer.writerow([*compared, *row.scored, *values, row.lacking, row.remark])
     return buffer.getvalue()
 
 
@@ -264,7 +264,7 @@ def _result_row(comparison: Comparison, group: Group, digits: int, verdict: Verd
 def _idle_rows(comparison: Comparison) -> list[Row]:
     """Runs without scores here: those alike in method, sparsity and status share a row."""
     alike: dict[tuple[str, float | None, str], list[Run]] = {}
-    for group in comparison.idle:
+    for group in comparison.not_counted:
         for run in group.runs:
             status = comparison.remarks[run.directory]
             told = ("unreadable", "not counted", "left out")

@@ -54,11 +54,11 @@ def judge(comparisons: Sequence[Comparison]) -> dict[tuple[int, Path], Verdict]:
     """Judges every gain of a page; see `of` for how to look one up."""
     found: dict[tuple[int, Path], Verdict] = {}
     tested: list[tuple[tuple[int, Path], Difference]] = []
-    for place, comparison in enumerate(comparisons):
+    for index, comparison in enumerate(comparisons):
         for group in comparison.groups:
             if (gain := comparison.gain(group)) is None:
                 continue
-            key = (place, group.runs[0].directory)
+            key = (index, group.runs[0].directory)
             base = comparison.baseline(group)
             assert base is not None
             if any(toy(comparison, side) for side in (group, base)):
@@ -77,9 +77,9 @@ def judge(comparisons: Sequence[Comparison]) -> dict[tuple[int, Path], Verdict]:
     return found
 
 
-def of(verdicts: Verdicts, place: int, group: Group) -> Verdict | None:
-    """The verdict on a group of the comparison at that place; None where it has no baseline."""
-    return verdicts.get((place, group.runs[0].directory))
+def of(verdicts: Verdicts, index: int, group: Group) -> Verdict | None:
+    """The verdict on a group of the comparison of that index; None where it has no baseline."""
+    return verdicts.get((index, group.runs[0].directory))
 
 
 def toy(comparison: Comparison, group: Group) -> str:
@@ -94,10 +94,10 @@ def toy(comparison: Comparison, group: Group) -> str:
     return "accuracy at chance" if clean.mean <= chance + 3 * error else ""
 
 
-def paragraph(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+def paragraph(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
     """What was run, what it shows, how sure that is: at most three sentences."""
-    sentences = [_scope(comparison), _shown(comparison, place, verdicts)]
-    sentences.append(_certainty(comparison, place, verdicts))
+    sentences = [_scope(comparison), _shown(comparison, index, verdicts)]
+    sentences.append(_certainty(comparison, index, verdicts))
     return " ".join(filter(None, sentences))
 
 
@@ -106,7 +106,7 @@ def _scope(comparison: Comparison) -> str:
     what = " on ".join(filter(None, (comparison.model, comparison.dataset)))
     if not comparison.groups:
         none = f"No run{f' of {what}' if what else ''}"
-        scored = any(run.results for group in comparison.idle for run in group.runs)
+        scored = any(run.results for group in comparison.not_counted for run in group.runs)
         return (
             f"{none} {'is included: the table says why' if scored else 'has been evaluated yet'}."
         )
@@ -121,17 +121,17 @@ def _scope(comparison: Comparison) -> str:
             else ("some of them ")
         )
         text += f", {every}INCOMPLETE ({lacking[0]})"
-    if idle := sum(len(group.runs) for group in comparison.idle):
-        text += f"; {counted(idle, 'run')} not counted, see the table"
+    if others := sum(len(group.runs) for group in comparison.not_counted):
+        text += f"; {counted(others, 'run')} not counted, see the table"
     return text + "."
 
 
-def _shown(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+def _shown(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
     if not comparison.groups:
         return ""
     by_text: dict[str, list[str]] = {}
     for group in comparison.groups:
-        if (verdict := of(verdicts, place, group)) is not None:
+        if (verdict := of(verdicts, index, group)) is not None:
             gain = comparison.gain(group)
             assert gain is not None
             size = f" ({100 * gain.absolute:+.1f} pp)" if verdict.p is not None else ""
@@ -143,18 +143,18 @@ def _shown(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
             if text in by_text
         ]
         return f"{_capital('; '.join(parts))}."
-    if not any(group.is_dense for group in comparison.families):
+    if not any(group.is_dense for group in comparison.all_groups):
         return "There is no dense run to compare with, so no gain is given."
     if all(group.is_dense for group in comparison.groups):
         return "There is no sparse run to compare with dense."
     return "No sparse run has a dense baseline: the notes say which options differ."
 
 
-def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+def _certainty(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
     if not comparison.groups:
         return ""
     parts = []
-    mine = [verdict for g in comparison.groups if (verdict := of(verdicts, place, g))]
+    mine = [verdict for g in comparison.groups if (verdict := of(verdicts, index, g))]
     kinds = {verdict.paired for verdict in mine if verdict.p is not None}
     if kinds:
         tested = sum(verdict.p is not None for verdict in verdicts.values())
@@ -166,23 +166,23 @@ def _certainty(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
         )
     elif mine:
         parts.append("no difference can be told from chance")
-    parts.append(_claim(comparison, place, verdicts))
+    parts.append(_claim(comparison, index, verdicts))
     return f"{_capital('; '.join(parts))}."
 
 
-def _claim(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
-    """What it says of the paper's claim: of complete benchmarks of its data sets, with seeds."""
+def _claim(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
+    """What it says of the paper's claim: of complete benchmarks of its datasets, with seeds."""
     claim = "dynamic sparsity of 10 to 50 % is more robust than dense"
     if comparison.dataset not in {row.dataset for row in published.PUBLISHED}:
         return (
-            "the data set is none of those of Wu et al. 2025, so nothing here is about their "
+            "the dataset is none of those of Wu et al. 2025, so nothing here is about their "
             f"claim that {claim}"
         )
     claim = f"the claim of Wu et al. 2025 that {claim}"
     words = {MORE: "supported by", LESS: "contradicted by", OPEN: "not resolved for"}
     found: dict[str, list[str]] = {}
     for group in comparison.groups:
-        verdict = of(verdicts, place, group)
+        verdict = of(verdicts, index, group)
         if _is_tested(comparison, group) and verdict is not None and verdict.p is not None:
             found.setdefault(words[verdict.text], []).append(group.name)
     if not found:
@@ -192,7 +192,7 @@ def _claim(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
 
 
 def _is_tested(comparison: Comparison, group: Group) -> bool:
-    if comparison.place is None or not comparison.place.benchmark.source:
+    if comparison.image_source is None or not comparison.image_source.benchmark.source:
         return False
     share = group.sparsity
     within = share is not None and LOW - 1e-9 <= share <= HIGH + 1e-9
@@ -200,11 +200,11 @@ def _is_tested(comparison: Comparison, group: Group) -> bool:
     return group.algorithm in METHODS and within and whole and not group.unfinished
 
 
-def note(comparison: Comparison, place: int, verdicts: Verdicts) -> str:
+def note(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
     """What the verdicts of the table are, for under it; empty without any."""
     names: dict[bool | None, list[str]] = {}
     for group in comparison.groups:
-        verdict = of(verdicts, place, group)
+        verdict = of(verdicts, index, group)
         if verdict is not None and verdict.p is not None:
             names.setdefault(verdict.paired, []).append(group.name)
     if not names:

@@ -28,8 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dst_jax import sparsity
-from dst_jax.data.augmentation import purpose_key
+from dst_jax import random_keys, sparsity
 from dst_jax.runtime.devices import Axis
 from dst_jax.training import ema, gradient_accumulation
 from dst_jax.training.train_metrics import TrainMetrics
@@ -167,7 +166,7 @@ def train_step(
 
 def _gradients(state: TrainState, batch: Tree, recipe: Recipe, axis: Axis) -> tuple[Any, ...]:
     """Mean loss, correct classes, new batch statistics and dense gradient (part 1)."""
-    dropout = jax.random.fold_in(purpose_key(recipe.seed, "train/dropout"), state.step)
+    dropout = jax.random.fold_in(random_keys.for_purpose(recipe.seed, "train/dropout"), state.step)
     dropout = jax.random.fold_in(dropout, axis.shard[0])  # devices under pmap draw their own
     # The count of the state stands at the latest mask update; a forward pass belongs to its step.
     now = state.sparse._replace(count=state.step)

@@ -1,4 +1,4 @@
-"""Every corruption against the recorded outputs of the scripts that made the published data sets.
+"""Every corruption against the recorded outputs of the scripts that made the published datasets.
 
 `apply` runs on the recorded random draws; float32 may differ from their float64 by one grey level
 where a value lies on the edge between two. Impulse noise has no recorded draws: `test_noise.py`

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from dst_jax.data import augmentation, autoaugment, image_operations
+from dst_jax import random_keys
+from dst_jax.data import autoaugment, image_operations
 
 FILL = (124, 116, 104)
 COUNT = 24
@@ -96,7 +97,7 @@ def test_an_image_that_drew_none_stays_as_it_is(images, ours):
     np.testing.assert_array_equal(ours(images, -1, np.full(COUNT, 3.0, np.float32)), images)
 
 
-KEYS = augmentation.example_keys(0, 0, jnp.arange(20_000))
+KEYS = random_keys.for_examples(0, 0, jnp.arange(20_000))
 
 
 def within_five_sigma(found, probability, count):

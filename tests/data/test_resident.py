@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dst_jax import data
+from dst_jax import data, random_keys
 from dst_jax.data import augmentation
 from dst_jax.errors import UserError
 
@@ -47,7 +47,7 @@ def test_images_are_normalised_examples():
 
 @pytest.mark.parametrize("augment", ["crop", "crop_flip", "reflect_crop_flip"])
 def test_augmentation_equals_numpy(augment):
-    keys = augmentation.example_keys(0, 7, jnp.arange(N))
+    keys = random_keys.for_examples(0, 7, jnp.arange(N))
     offsets, flips = (np.asarray(value) for value in augmentation.crop_parameters(keys))
     got = np.asarray(data.augment(jnp.asarray(IMAGES), keys, augment))
     mode = "reflect" if augment == "reflect_crop_flip" else "constant"
@@ -60,7 +60,7 @@ def test_augmentation_equals_numpy(augment):
 
 
 def test_augmentation_draws_all_offsets_and_half_the_flips():
-    keys = augmentation.example_keys(0, 0, jnp.arange(20_000))
+    keys = random_keys.for_examples(0, 0, jnp.arange(20_000))
     offsets, flips = (np.asarray(value) for value in augmentation.crop_parameters(keys))
     for column in offsets.T:
         counts = np.bincount(column, minlength=9)

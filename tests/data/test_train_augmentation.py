@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dst_jax import data
+from dst_jax import data, random_keys
 from dst_jax.config.options import OPTIONS
-from dst_jax.data import augmentation, mixup_cutmix, random_erasing
+from dst_jax.data import mixup_cutmix, random_erasing
 from dst_jax.errors import UserError
 
-KEYS = augmentation.example_keys(0, 0, jnp.arange(5_000))
+KEYS = random_keys.for_examples(0, 0, jnp.arange(5_000))
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(8, 12, 16, 3)).astype(np.float32)
 LABELS = np.arange(8, dtype=np.int32)

@@ -14,7 +14,7 @@ from dst_jax.runtime.run_dir import write_arrays
 RANDOM = np.random.default_rng(0)
 CORRUPTIONS = ("gaussian_noise", "fog")
 SEVERITIES = (1, 2)
-# Of no data set, and small enough to compute by hand.
+# Of no dataset, and small enough to compute by hand.
 benchmarks.BENCHMARKS += (benchmarks.Benchmark("Test-C", CORRUPTIONS, SEVERITIES),)
 
 

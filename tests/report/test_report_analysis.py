@@ -85,7 +85,7 @@ def test_a_heat_map_is_mirrored(directories):
 def test_seeds_become_a_band(directories, tmp_path):
     more = analysed(make(tmp_path, "dense", 0.0, 1, conditions(0.9, 0.5)), 0.7)
     (comparison,) = comparisons.compare([runs.read(directories[0]), runs.read(more)])
-    found = samples(comparison, drawing.styles_for(comparison.families))
+    found = samples(comparison, drawing.styles_for(comparison.all_groups))
     ((_, curve),) = spectral.curves(found, "attenuation", "radii", "high")
     np.testing.assert_allclose(curve["mean"], 0.6)
     np.testing.assert_allclose(curve["std"], 0.1 * np.sqrt(2))

@@ -239,7 +239,7 @@ def test_a_toy_run_gets_no_verdict(tmp_path, reason):
 
 def test_nothing_is_said_of_the_papers_claim_on_other_data(tmp_path):
     text = paragraph(one(*study(tmp_path, ("rigl", 0.5, (0.60, 0.62, 0.61)))))
-    assert "the data set is none of those of Wu et al. 2025" in text
+    assert "the dataset is none of those of Wu et al. 2025" in text
 
 
 def signed(path, seed, weights, images=40):
@@ -285,7 +285,7 @@ def test_scores_on_another_data_set_are_left_out_and_the_rest_is_drawn(tmp_path)
     facts["results"][0]["dataset"] = "cifar10"
     (paths[0] / "robustness.json").write_text(json.dumps(facts))
     text = " ".join(report.write(paths, tmp_path / "out").text.split())
-    assert "scores on cifar10, not the run's data set, are not counted" in text
+    assert "scores on cifar10, not the run's dataset, are not counted" in text
 
 
 def test_a_sparsity_that_config_and_network_contradict_is_not_counted(tmp_path):
@@ -351,7 +351,7 @@ def test_the_runs_own_suite_comes_first(tmp_path):
     lines = ["suite,corruption,severity,n,accuracy"]
     lines += [",".join(map(str, row)) for row in [*other, *conditions(0.9, 0.5)]]
     (path / "robustness.csv").write_text("\n".join(lines) + "\n")
-    names = [comparison.place.benchmark.name for comparison in compared(path)]
+    names = [comparison.image_source.benchmark.name for comparison in compared(path)]
     assert names == ["Test-C", "gaussian_noise+fog"]
 
 
@@ -539,7 +539,7 @@ def confounded(root):
 def test_the_page_draws_all_of_it_and_compares_nothing_that_it_may_not(tmp_path):
     paths = confounded(tmp_path / "runs")
     written = report.write(paths, tmp_path / "out")
-    comparison = next(c for c in compared(*paths) if c.place.benchmark.name == "Test-C")
+    comparison = next(c for c in compared(*paths) if c.image_source.benchmark.name == "Test-C")
     gains = {g.name: comparison.gain(g) for g in comparison.groups if comparison.gain(g)}
     assert {name: round(gain.absolute, 6) for name, gain in gains.items()} == {
         "rigl 50 %": 0.10,  # 61 - 51, of three seeds each

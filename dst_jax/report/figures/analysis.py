@@ -31,7 +31,7 @@ def draw(comparisons: Sequence[Comparison]) -> tuple[list[Drawing], list[str]]:
     """
     import matplotlib
 
-    styles = styles_for([group for comparison in comparisons for group in comparison.families])
+    styles = styles_for([group for comparison in comparisons for group in comparison.all_groups])
     run_paths = {(c.dataset, c.model): c for c in comparisons if c.dataset or c.model}
     drawings: list[Drawing] = []
     notes: list[str] = []

@@ -32,7 +32,7 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
     """Draws the gains and, where there are several sparsities, accuracy against sparsity."""
     import matplotlib
 
-    styles = styles_for([group for comparison in comparisons for group in comparison.families])
+    styles = styles_for([group for comparison in comparisons for group in comparison.all_groups])
     scored = [c for c in comparisons if c.groups and c.conditions]
     drawings = []
     with matplotlib.rc_context(STYLE):
@@ -141,22 +141,22 @@ def _line(c: Comparison, group: Group) -> str:
     return json.dumps([own, scope(c.of(group)[0])[:2]], sort_keys=True, default=str)
 
 
-def _title(groups: Sequence[Group], families: Mapping[tuple[str, str], Sequence[Group]]) -> str:
+def _title(groups: Sequence[Group], lines: Mapping[tuple[str, str], Sequence[Group]]) -> str:
     """The algorithm; of several recipes of one, the method as the table has it."""
     algorithm = groups[0].algorithm
-    alone = sum(name == algorithm for name, _ in families) == 1
+    alone = sum(name == algorithm for name, _ in lines) == 1
     return algorithm if alone else groups[0].method
 
 
 def _sparsities(c: Comparison, styles: dict[str, LineStyle], suffix: str) -> Drawing | None:
     """Robust and clean accuracy against sparsity, seeds as bands (figure 2)."""
-    families: dict[tuple[str, str], list[Group]] = {}
+    lines: dict[tuple[str, str], list[Group]] = {}
     for group in c.groups:
         if not group.is_dense and group.sparsity is not None and not group.unfinished:
-            families.setdefault((group.algorithm, _line(c, group)), []).append(group)
-    if max((len({g.sparsity for g in groups}) for groups in families.values()), default=0) < 2:
+            lines.setdefault((group.algorithm, _line(c, group)), []).append(group)
+    if max((len({g.sparsity for g in groups}) for groups in lines.values()), default=0) < 2:
         return None
-    bases = [c.baseline(group) for groups in families.values() for group in groups]
+    bases = [c.baseline(group) for groups in lines.values() for group in groups]
     dense = list({group.name: group for group in bases if group is not None}.values())
     figure = new_figure(9.6, 3.6)
     panels = figure.subplots(1, 2, sharex=True)
@@ -164,16 +164,14 @@ def _sparsities(c: Comparison, styles: dict[str, LineStyle], suffix: str) -> Dra
         (panels[0], "robust accuracy, %", list(c.conditions)),
         (panels[1], "clean accuracy, %", [CLEAN]),
     ):
-        for groups in families.values():
+        for groups in lines.values():
             style = styles[groups[0].label]
             points = [(g.sparsity, v) for g in groups if (v := c.accuracy(g, conditions))]
             points.sort(key=lambda point: point[0] or 0.0)
             x = np.array([100 * (sparsity or 0.0) for sparsity, _ in points])
             mean = np.array([100 * value.mean for _, value in points])
             std = np.array([100 * (value.std or 0.0) for _, value in points])
-            ax.plot(
-                x, mean, color=style.colour, marker=style.marker, label=_title(groups, families)
-            )
+            ax.plot(x, mean, color=style.colour, marker=style.marker, label=_title(groups, lines))
             if std.any():
                 ax.fill_between(x, mean - std, mean + std, color=style.colour, alpha=0.2, lw=0)
         for group in dense:
@@ -191,7 +189,7 @@ def _sparsities(c: Comparison, styles: dict[str, LineStyle], suffix: str) -> Dra
         ax.set_xlabel("sparsity, %")
         ax.set_ylabel(label)
     add_legend(figure, panels[0])
-    tried = sorted({g.sparsity or 0.0 for groups in families.values() for g in groups})
+    tried = sorted({g.sparsity or 0.0 for groups in lines.values() for g in groups})
     name = "sparsity" + suffix
     return Drawing(
         name=name,

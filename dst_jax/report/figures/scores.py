@@ -31,11 +31,11 @@ def draw(comparisons: Sequence[Comparison]) -> list[Drawing]:
     """Draws all figures: two for each comparison with scores, training curves for each model."""
     import matplotlib
 
-    styles = styles_for([group for comparison in comparisons for group in comparison.families])
+    styles = styles_for([group for comparison in comparisons for group in comparison.all_groups])
     scored = [c for c in comparisons if c.groups and c.conditions]
     # Comparisons of one dataset and model on several suites are of the same trainings.
-    trained = {(c.dataset, c.model): [g for g in c.families if _logged(g)] for c in comparisons}
-    trained = {place: groups for place, groups in trained.items() if groups}
+    trained = {(c.dataset, c.model): [g for g in c.all_groups if _logged(g)] for c in comparisons}
+    trained = {key: groups for key, groups in trained.items() if groups}
     drawings = []
     with matplotlib.rc_context(STYLE):
         for c in scored:
