@@ -197,7 +197,8 @@ def test_a_digits_run_never_imports_tensorflow(tmp_path, cache_dir):
 
 @pytest.mark.slow
 def test_a_sweep_keeps_finished_runs_and_reports_over_all(tmp_path, cache_dir):
-    arguments = runs.command(tmp_path, cache_dir, "--sweep=demo", train__epochs=0.5)
+    small = {"model__name": "mlp", "model__width": 32, "train__epochs": 0.5}
+    arguments = runs.command(tmp_path, cache_dir, "--sweep=demo", **small)
     done = runs.run(arguments)
     assert done.returncode == 0, done.stderr
     for name in ("dense", "rigl"):
