@@ -1,7 +1,7 @@
 """Trains, evaluates and reports: `dst-jax --config=digits_rigl`, or `python run.py` in a checkout.
 
-Two more commands, with flags of their own (`dst-jax corrupt --help`): `dst-jax corrupt IN OUT` writes
-corrupted images to disk, `dst-jax compare A B` compares two results.
+Two more commands have flags of their own (`dst-jax corrupt --help`): `dst-jax corrupt IN OUT`
+writes corrupted images to disk, `dst-jax compare A B` compares two results.
 
 Command-line flags in, one call into `dst_jax.experiment`, one line and an exit code out (0 done,
 1 the run failed, 2 a usage error, 130/143 interrupted and saved).

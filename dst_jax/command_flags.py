@@ -1,7 +1,7 @@
 """What the flags of all commands share: those of options, lists, and one line for what is wrong.
 
-The flags themselves are in `cli`, those of `dst-jax corrupt` and `dst-jax compare` in `subcommands`.
-Called by `cli` and `subcommands`.
+Called by `cli`, which has the flags of runs, and `subcommands`, which has those of `corrupt` and
+`compare`.
 """
 
 import re

@@ -137,11 +137,16 @@ def _folder(path: Path, resize: int, crop: int, pool: Executor) -> Inputs:
 def relative_paths(folder: Path) -> list[str]:
     """The images of a folder as texts with `/`, sorted: the place of each is its number."""
     found = []
-    for directory, _, files in os.walk(folder, followlinks=True):
+    for directory, below, files in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if not _hidden(name)]
         for name in files:
-            if name.lower().endswith(ENDINGS) and not name.startswith("."):
+            if name.lower().endswith(ENDINGS) and not _hidden(name):
                 found.append((Path(directory) / name).relative_to(folder).as_posix())
     return sorted(found)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
 
 
 def _classes(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
