@@ -8,13 +8,18 @@ of them and written as it comes (`result_writer`). Our own runs take the same wa
 
 import contextlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import images, suites
-from dst_jax.robustness.engine import Engine, Predict, Predictions, check_predict
+from dst_jax.robustness.engine import Engine, Predictions
+from dst_jax.robustness.networks import OUTPUTS
+from dst_jax.robustness.predict_functions import Checked, Predict, check_predict
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.result_writer import ResultWriter
@@ -43,6 +48,8 @@ def evaluate(
     cache_dir: str | os.PathLike | None = None,
     name: str = "",
     path: str | os.PathLike | None = None,
+    outputs: str = "logits",
+    on_host: bool | None = None,
     devices: Devices | None = None,
     quiet: bool = False,
     prefix: str = "",
@@ -55,9 +62,10 @@ def evaluate(
     same for any batch size too; rendered grey levels then differ by compiled rounding at most.
 
     Args:
-      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]; pure JAX. It normalises by
-        itself. As `jax.tree_util.Partial(function, variables)` its weights are arguments of the
-        compiled program; otherwise they may be constants in it.
+      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]; it normalises by itself. A
+        function of JAX is compiled: as `jax.tree_util.Partial(function, variables)` its weights
+        are arguments of the program; otherwise they may be constants in it. Any other function
+        runs on the host, NumPy in and NumPy out, see `HostFunction` and `adapters`.
       dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or arrays (images uint8
         [N, H, W, 3], labels [N]); or an iterable of batches, see `images.open_source`.
       suite: a benchmark of the dataset, such as "CIFAR10-C"; a key of `SUITES`; names of
@@ -80,6 +88,10 @@ def evaluate(
       path: a directory for `robustness.csv`, `.npz` and `.json`, written every few seconds; the
         same call resumes from there. It may hold other scores, which are kept (another suite,
         source, preset, seed or set of images is another score), but of one model only.
+      outputs: "logits", or "probabilities", whose largest is then the confidence. Rows that are
+        not negative and sum to 1 on all clean images are refused as logits.
+      on_host: whether `predict` runs on the host; None: if JAX cannot trace it. There it gets
+        `batch_size` images for each device at once.
       devices: None: all.
       quiet: show no progress.
       prefix: what stands before an argument's name in the text of an error.
@@ -107,6 +119,8 @@ def evaluate(
         cache_dir=cache_dir,
         name=name,
         path=path,
+        outputs=outputs,
+        on_host=on_host,
         devices=devices,
         quiet=quiet,
         prefix=prefix,
@@ -132,6 +146,8 @@ def evaluate_models(
     cache_dir: str | os.PathLike | None = None,
     name: str = "",
     path: str | os.PathLike | None = None,
+    outputs: str = "logits",
+    on_host: bool | None = None,
     devices: Devices | None = None,
     quiet: bool = False,
     prefix: str = "",
@@ -159,6 +175,8 @@ def evaluate_models(
       data_dir: see `evaluate`.
       cache_dir: see `evaluate`.
       name: see `evaluate`.
+      outputs: see `evaluate`; of all of them.
+      on_host: see `evaluate`; of all of them.
       devices: see `evaluate`.
       quiet: see `evaluate`.
       prefix: see `evaluate`.
@@ -172,6 +190,8 @@ def evaluate_models(
     """
     if batch_size < 1:
         raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
+    if outputs not in OUTPUTS:
+        raise UserError(f"{prefix}outputs", outputs, " or ".join(OUTPUTS))
     _check_names(predicts, prefix)
     opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
     if not (preset or opened.preset):
@@ -193,12 +213,17 @@ def evaluate_models(
     )
     devices = devices or Devices()
     size = min(batch_size, opened.total or batch_size)
-    classes = {
-        model: _checked(predict, opened, size, _argument(prefix, model))
+    quiet = quiet or not is_main_process()
+    checked = {
+        model: _checked(predict, opened, size, _argument(prefix, model), on_host, devices.count)
         for model, predict in predicts.items()
     }
+    for predict in checked.values():
+        if predict.why and not quiet:
+            told = f"{predict.where}: runs on the host, as JAX cannot trace it ({predict.why})"
+            print(told, file=sys.stderr)
     engine = Engine(plan, devices)
-    networks = {model: engine.network(predict) for model, predict in predicts.items()}
+    networks = {model: engine.network(checked[model], outputs) for model in predicts}
     scorer = Scorer(engine, plan, opened, devices, size, prefix)
     with contextlib.ExitStack() as stack:
         interrupt = None
@@ -216,14 +241,16 @@ def evaluate_models(
         outcomes = dict(zip(networks, scorer.clean([*networks.values()]), strict=True))
         failed: dict[str, str] = {}
         for model, outcome in outcomes.items():
-            if problem := _nan(model, CLEAN, outcome):
-                failed[model] = problem
+            if np.isnan(outcome.confidence).any():
+                failed[model] = _problem(model, CLEAN, outcome)
                 continue
-            if outcome.label.max() >= classes[model] or outcome.label.min() < 0:
+            scorer.check_outputs(networks[model], checked[model], outcome, outputs)
+            classes = checked[model].classes
+            if outcome.label.max() >= classes or outcome.label.min() < 0:
                 found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
                 raise UserError(
                     _argument(prefix, model),
-                    f"logits of {classes[model]} classes for {found}",
+                    f"logits of {classes} classes for {found}",
                     "as many logits at least",
                 )
             writers[model].begin(outcome, scorer.pixels)
@@ -235,13 +262,13 @@ def evaluate_models(
         }
         done = sum(not any(c in left for left in missing.values()) for c in plan.conditions)
         total = len(plan.conditions)
-        progress = Progress(total, done, quiet=quiet or not is_main_process())
+        progress = Progress(total, done, quiet=quiet)
         progress.show(done, f"clean  {_accuracies(outcomes)}", now=True)
         for condition, outcomes in scorer.conditions(networks, missing, data_dir, cache_dir):
             for model, outcome in outcomes.items():
                 if model in failed:
                     continue
-                if problem := _nan(model, condition, outcome):
+                if problem := _problem(model, condition, outcome):
                     failed[model] = problem  # the others do not wait for it
                 else:
                     writers[model].add(condition, outcome)
@@ -280,25 +307,31 @@ def _argument(prefix: str, model: str) -> str:
     return f"{prefix}predict" + (f" of {model}" if model else "")
 
 
-def _checked(predict: Predict, source: images.Source, size: int, argument: str) -> int:
-    """The number of classes of a predict function, which fit the images."""
-    classes = check_predict(predict, (size, *source.side, 3), argument)
-    if source.dataset and classes < source.dataset.num_classes:
+def _checked(
+    predict: Predict,
+    source: images.Source,
+    size: int,
+    argument: str,
+    on_host: bool | None,
+    devices: int,
+) -> Checked:
+    """A predict function whose kind is known, with classes that fit the images."""
+    checked = check_predict(predict, (size, *source.side, 3), argument, on_host, devices)
+    if source.dataset and checked.classes < source.dataset.num_classes:
         raise UserError(
             argument,
-            f"logits of {classes} classes",
+            f"logits of {checked.classes} classes",
             f"at least {source.dataset.num_classes}, those of {source.name}",
         )
-    return classes
+    return checked
 
 
-def _nan(model: str, condition: Condition, outcome: Predictions) -> str:
-    """Says that a network gives NaN; "" where it does not."""
-    if not outcome.num_nan:
+def _problem(model: str, condition: Condition, outcome: Predictions) -> str:
+    """Says that a network gives what cannot be scored; "" where it does not."""
+    if not outcome.problem:
         return ""
-    lost = f"{outcome.num_nan} of {len(outcome.id)} images"
     where = f"{condition.corruption} {condition.severity}"
-    return f"{_argument('', model)} gives NaN for {lost} of {where}"
+    return f"{_argument('', model)} gives {outcome.problem} of {where}"
 
 
 def _accuracies(outcomes: Mapping[str, Predictions]) -> str:

@@ -11,7 +11,9 @@ import numpy as np
 
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import images
-from dst_jax.robustness.engine import Engine, Network, Predictions
+from dst_jax.robustness.engine import Engine, Predictions
+from dst_jax.robustness.networks import Network, highest_confidence_of_probabilities
+from dst_jax.robustness.predict_functions import Checked
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.suites import Plan
 from dst_jax.runtime.devices import Devices
@@ -39,6 +41,40 @@ class Scorer:
         outcomes = self._engine.score(networks, self._clean(), [CLEAN])[CLEAN]
         self._count, self._labels = len(outcomes[0].id), outcomes[0].label
         return outcomes
+
+    def check_outputs(
+        self, network: Network, checked: Checked, clean: Predictions, outputs: str
+    ) -> None:
+        """Refuses probabilities that are taken for logits, and what is declared to be some.
+
+        Args:
+          network: which.
+          checked: its function.
+          clean: its outcome of all clean images.
+          outputs: one of `networks.OUTPUTS`, what it shall give.
+
+        Raises:
+          UserError: it gives the other.
+        """
+        option = "--outputs=probabilities" if self._prefix == "--" else 'outputs="probabilities"'
+        if (clean.confidence < 0).any():
+            found = f"{clean.problem} of the clean ones"
+            raise UserError(checked.where, found, f"probabilities, as {option} says, or logits")
+        if outputs == "logits" and self._gives_probabilities(network, clean, checked.classes):
+            found = "rows without a negative number and with the sum 1, probabilities,"
+            found = f"{found} for all {len(clean.id):,} clean images"
+            raise UserError(checked.where, found, f"logits, or {option}")
+
+    def _gives_probabilities(self, network: Network, clean: Predictions, classes: int) -> bool:
+        if clean.confidence.max() > highest_confidence_of_probabilities(classes):
+            return False  # probabilities that are taken for logits are never so sure
+        highest = 0
+        for batch in self._clean():
+            kinds = network.kinds(batch.rows["image"])[batch.real]
+            if kinds.size and not kinds.min():
+                return False  # as a rule in the first batch
+            highest = max(highest, *kinds.tolist())
+        return highest == 2
 
     @property
     def pixels(self) -> int:
