@@ -100,6 +100,7 @@ def evaluate_runs(
             frost_dir=options["frost_dir"],
             batch_size=options["batch_size"],
             max_images=options["max_images"],
+            keep=options["keep"],
             data_dir=data_dir,
             cache_dir=cache_dir,
             path=missing[0].workdir if alone else missing[0].workdir.parent,
@@ -132,6 +133,7 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     """
     wanted = plan(config, data_dir)
     name, limit = config["data"]["name"], config["eval"]["max_images"]
+    keep = config["eval"]["keep"]
     source = images.open_source(name, "", limit, data_dir, cache_dir, PREFIX)
     setting = (wanted.suite, wanted.source, wanted.preset, wanted.seed, source.total)
     stored = storage.read(workdir)
@@ -147,7 +149,9 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     found = [
         result.only(wanted.conditions)
         for result in stored.results
-        if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits)
+        if result.setting[:5] == setting
+        and set(wanted.conditions) <= set(result.hits)
+        and result.keeps(keep, wanted.conditions)
     ]
     if found and (source.by_pixels or len(found) > 1):
         own = images.identity(source)

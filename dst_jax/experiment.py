@@ -68,9 +68,10 @@ def run(
       image_records: in mode `archive`, see `report.archive.write`.
 
     Returns:
-      The report's table and where its page is, as text; in mode `evaluate`, the table of each run;
-      without either, where the run is; in mode `describe`, the network's layers and counts; in mode
-      `plan`, how far the sweep is and what it takes; "" in all processes but the first.
+      The report's table and where its page is, as text; in mode `evaluate`, the table of each run
+      after its directory; without either, where the run is; in mode `describe`, the network's
+      layers and counts; in mode `plan`, how far the sweep is and what it takes; "" in all processes
+      but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `loop.train` and `evaluate.evaluate`.
@@ -118,8 +119,8 @@ def run(
         tables = _DO.get(mode, _train)(parts, run_paths, mode, len(runs) > 1, left_out)
     if not main:
         return ""
-    if mode != "all":
-        return "\n\n".join([*tables, f"run directory: {run_paths.workdir}"])
+    if mode != "all":  # an evaluation ends with its tables, each under its directory
+        return "\n\n".join(tables or [f"run directory: {run_paths.workdir}"])
     if sweep.index is not None:
         states = _states(resolved, run_paths)
         if left := sum(not run.finished for group in states for run in group.values()):
@@ -273,7 +274,7 @@ def evaluate_function(
       evaluation: options of the section `eval`, by their names; the rest have their defaults.
 
     Returns:
-      The table of scores and where the files are; "" in all processes but the first.
+      Where the files are, and the table of scores; "" in all processes but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `robustness.evaluate`.

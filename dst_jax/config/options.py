@@ -27,7 +27,7 @@ class Option:
         if self.duration:
             return DURATION
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return "one of " + ", ".join(choice or '""' for choice in self.choices)
         kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         text = kind.get(type(self.default), "a tuple")
         if self.low is not None and self.high is not None:
@@ -287,6 +287,12 @@ OPTIONS: dict[str, Option] = {
         "", "constants of the rendered corruptions; empty: those that fit the dataset's images"
     ),
     "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
+    "eval.keep": Option(
+        "",
+        "what is kept of each prediction besides whether it is right: top5 (for top-5 accuracy, "
+        "confusion, likelihood, Brier score, reliability), logits (all of them), or nothing",
+        choices=("", "top5", "logits"),
+    ),
     "analysis.parts": Option(
         (),
         "what mode `all` analyses after the evaluation, among " + ", ".join(ANALYSES) + "; mode "

@@ -39,7 +39,7 @@ def run(
       **options: further arguments of `evaluate`.
 
     Returns:
-      The table and where the files are.
+      Where the files are, and the table.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `evaluate`.
@@ -64,7 +64,7 @@ def run(
     if is_main_process():
         _draw(result, figure)
     files = f"{workdir / storage.CSV}, {storage.NPZ}, {storage.JSON}"
-    return f"{result.table()}\nscores: {files}\nfigure: {figure}"
+    return f"scores: {files}\nfigure: {figure}\n\n{result.table()}"
 
 
 def load_predict(text: str) -> Callable:

@@ -51,12 +51,14 @@ class Predictions(NamedTuple):
       confidence: float32 [N], the largest softmax probability.
       id: int32 [N].
       label: int32 [N].
+      logits: float32 [N, classes] where they are kept, else None.
     """
 
     predicted: np.ndarray
     confidence: np.ndarray
     id: np.ndarray
     label: np.ndarray
+    logits: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:
@@ -81,15 +83,19 @@ class Engine:
     Args:
       plan: how images are rendered.
       devices: on which.
+      keep: whether the logits are part of what networks answer.
 
     Attributes:
       outcome: the program `(network, {"image"}) -> (class, confidence)`, of all networks.
     """
 
-    def __init__(self, plan: Plan, devices: Devices):
-        self._plan, self._devices = plan, devices
-        self.outcome = devices.map_rows(outcome_of_logits, everywhere=True)
-        self._of_probabilities = devices.map_rows(outcome_of_probabilities, everywhere=True)
+    def __init__(self, plan: Plan, devices: Devices, keep: bool = False):
+        self._plan, self._devices, self._keep = plan, devices, keep
+        programs = (outcome_of_logits, outcome_of_probabilities)
+        self.outcome, self._of_probabilities = (
+            devices.map_rows(functools.partial(program, keep=keep), everywhere=True)
+            for program in programs
+        )
         self._kinds = devices.map_rows(row_kinds, everywhere=True)
         self._renderers: dict[str, Callable] = {}
 
@@ -106,7 +112,7 @@ class Engine:
         """
         function = predict.predict if isinstance(predict, Checked) else predict
         if isinstance(predict, Checked) and isinstance(function, HostFunction):
-            return HostNetwork(predict, outputs, self._devices)
+            return HostNetwork(predict, outputs, self._devices, self._keep)
         if isinstance(function, jax.tree_util.Partial):
             partial = jax.tree_util.Partial(
                 _Same(function.func), *function.args, **function.keywords
@@ -168,8 +174,8 @@ class Engine:
             condition, batch, outcomes = waiting.popleft()
             numbers = (batch.id[batch.real], batch.label[batch.real])
             for parts, outcome in zip(found[condition], outcomes, strict=True):
-                predicted, confidence = (np.asarray(array)[batch.real] for array in outcome())
-                parts.append((predicted, confidence, *numbers))
+                arrays = [np.asarray(array)[batch.real] for array in outcome()]
+                parts.append((*arrays[:2], *numbers, *arrays[2:]))
 
         for batch in batches:
             for condition in wanted:
@@ -222,4 +228,4 @@ def _in_order(parts: list[tuple]) -> Predictions:
     if len(np.unique(outcome.id)) != len(outcome.id):
         raise UserError("dataset", "images with the same id", "a number of its own for each")
     order = np.argsort(outcome.id)
-    return Predictions(*(part[order] for part in outcome))
+    return Predictions(*(part[order] for part in outcome if part is not None))

@@ -18,6 +18,7 @@ import numpy as np
 from dst_jax.errors import RunError, UserError
 from dst_jax.robustness import images, suites
 from dst_jax.robustness.engine import Engine, Predictions
+from dst_jax.robustness.kept import KEEP
 from dst_jax.robustness.networks import OUTPUTS
 from dst_jax.robustness.predict_functions import Checked, Predict, check_predict
 from dst_jax.robustness.records import CLEAN, Condition
@@ -50,6 +51,7 @@ def evaluate(
     path: str | os.PathLike | None = None,
     outputs: str = "logits",
     on_host: bool | None = None,
+    keep: str = "",
     devices: Devices | None = None,
     quiet: bool = False,
     prefix: str = "",
@@ -92,6 +94,8 @@ def evaluate(
         not negative and sum to 1 on all clean images are refused as logits.
       on_host: whether `predict` runs on the host; None: if JAX cannot trace it. There it gets
         `batch_size` images for each device at once.
+      keep: what is kept of each prediction besides whether it is right: "top5" or "logits", of
+        which `Result` makes top-5 accuracy, confusion, likelihood and others; "": nothing.
       devices: None: all.
       quiet: show no progress.
       prefix: what stands before an argument's name in the text of an error.
@@ -121,6 +125,7 @@ def evaluate(
         path=path,
         outputs=outputs,
         on_host=on_host,
+        keep=keep,
         devices=devices,
         quiet=quiet,
         prefix=prefix,
@@ -148,6 +153,7 @@ def evaluate_models(
     path: str | os.PathLike | None = None,
     outputs: str = "logits",
     on_host: bool | None = None,
+    keep: str = "",
     devices: Devices | None = None,
     quiet: bool = False,
     prefix: str = "",
@@ -177,6 +183,7 @@ def evaluate_models(
       name: see `evaluate`.
       outputs: see `evaluate`; of all of them.
       on_host: see `evaluate`; of all of them.
+      keep: see `evaluate`; of all of them.
       devices: see `evaluate`.
       quiet: see `evaluate`.
       prefix: see `evaluate`.
@@ -192,6 +199,8 @@ def evaluate_models(
         raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
     if outputs not in OUTPUTS:
         raise UserError(f"{prefix}outputs", outputs, " or ".join(OUTPUTS))
+    if keep not in KEEP:
+        raise UserError(f"{prefix}keep", keep, "top5 or logits")
     _check_names(predicts, prefix)
     opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
     if not (preset or opened.preset):
@@ -222,7 +231,7 @@ def evaluate_models(
         if predict.why and not quiet:
             told = f"{predict.where}: runs on the host, as JAX cannot trace it ({predict.why})"
             print(told, file=sys.stderr)
-    engine = Engine(plan, devices)
+    engine = Engine(plan, devices, bool(keep))
     networks = {model: engine.network(checked[model], outputs) for model in predicts}
     scorer = Scorer(engine, plan, opened, devices, size, prefix)
     with contextlib.ExitStack() as stack:
@@ -236,7 +245,7 @@ def evaluate_models(
                     make(where)
                     stack.enter_context(locked(where, ".evaluation.lock"))
             fingerprint = network.fingerprint((*opened.side, 3), size * devices.count)
-            writers[model] = ResultWriter(opened.name, plan, where, fingerprint)
+            writers[model] = ResultWriter(opened.name, plan, where, fingerprint, keep)
             stack.callback(writers[model].save)  # whatever ends this
         outcomes = dict(zip(networks, scorer.clean([*networks.values()]), strict=True))
         failed: dict[str, str] = {}

@@ -25,7 +25,8 @@ from dst_jax.robustness.records import Fingerprint
 from dst_jax.runtime.devices import Devices
 from dst_jax.user_files import line_of
 
-Outcome = tuple[Any, Any]  # class int32 [B], confidence float32 [B]
+# Class int32 [B] and confidence float32 [B]; where they are kept, also logits float32 [B, classes].
+Outcome = tuple[Any, ...]
 OUTPUTS = ("logits", "probabilities")
 # How far from 1 the sum of a row of probabilities may lie: bfloat16 has three digits.
 _ROUNDING = 0.01
@@ -77,7 +78,7 @@ class Network:
             empty = np.zeros(batch_size, np.int32)
             host = dict.fromkeys(("label", "id", "weight"), empty) | {"image": images}
             placed = put(host, self._devices).rows["image"]
-            found.append([np.asarray(array)[: len(part)] for array in self.predict(placed)])
+            found.append([np.asarray(array)[: len(part)] for array in self.predict(placed)[:2]])
         classes, confidence = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
         return Fingerprint(self._weights, classes, np.nan_to_num(confidence))
 
@@ -123,12 +124,14 @@ class HostNetwork(Network):
       checked: the function.
       outputs: one of `OUTPUTS`, what it gives.
       devices: see `Network`.
+      keep: whether its logits are part of the outcome.
     """
 
-    def __init__(self, checked: Checked, outputs: str, devices: Devices):
+    def __init__(self, checked: Checked, outputs: str, devices: Devices, keep: bool = False):
         assert isinstance(checked.predict, HostFunction)
         self._function: HostFunction = checked.predict
         self._classes, self._where, self._outputs = checked.classes, checked.where, outputs
+        self._keep = keep
         weights = self._function.weights
         super().__init__(digest(weights()) if weights else "", devices)
 
@@ -140,7 +143,12 @@ class HostNetwork(Network):
 
     def predict(self, images: jax.Array) -> Outcome:
         """See `Network`."""
-        return self._read(self._logits(images), self._outputs)
+        logits = self._logits(images)
+        outcome = self._read(logits, self._outputs)
+        if not self._keep:
+            return outcome
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (*outcome, np.log(logits) if self._outputs == "probabilities" else logits)
 
     def kinds(self, images: jax.Array) -> np.ndarray:
         """See `Network`."""
@@ -170,23 +178,27 @@ class HostNetwork(Network):
         return logits.argmax(-1).astype(np.int32), confidence
 
 
-def outcome_of_logits(predict: Predict, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """(class int32 [B], confidence float32 [B]) where `predict` gives logits; pure."""
+def outcome_of_logits(
+    predict: Predict, rows: dict[str, jax.Array], *, keep: bool = False
+) -> Outcome:
+    """The outcome, with the logits if `keep`, where `predict` gives logits; pure."""
     logits = predict(rows["image"]).astype(jnp.float32)
     confidence = jnp.max(jax.nn.softmax(logits, axis=-1), -1)
     # Said outright: XLA:CPU's fast maximum may lose a NaN.
     confidence = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, confidence)
-    return jnp.argmax(logits, -1).astype(jnp.int32), confidence
+    outcome = jnp.argmax(logits, -1).astype(jnp.int32), confidence
+    return (*outcome, logits) if keep else outcome
 
 
 def outcome_of_probabilities(
-    predict: Predict, rows: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+    predict: Predict, rows: dict[str, jax.Array], *, keep: bool = False
+) -> Outcome:
     """The same where `predict` gives probabilities: -1 for rows that are none."""
     shares = predict(rows["image"]).astype(jnp.float32)
     confidence = jnp.where(_may_be_probabilities(shares), shares.max(-1), _NO_PROBABILITIES)
     confidence = jnp.where(jnp.isnan(shares).any(-1), jnp.nan, confidence)
-    return jnp.argmax(shares, -1).astype(jnp.int32), confidence
+    outcome = jnp.argmax(shares, -1).astype(jnp.int32), confidence
+    return (*outcome, jnp.log(shares)) if keep else outcome
 
 
 def row_kinds(predict: Predict, rows: dict[str, jax.Array]) -> jax.Array:

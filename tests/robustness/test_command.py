@@ -109,7 +109,7 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
         *(("contrast", s) for s in (1, 5)),
     )
     assert result.dataset == "digits"
-    assert result.table() in done.stdout
+    assert done.stdout.endswith(f"{result.table()}\n")
     assert "mCE is not defined: the dataset is digits" in done.stdout
     (figure,) = (tmp_path / "scores" / "figures").glob("*.svg")
     assert str(figure) in done.stdout
