@@ -122,7 +122,7 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
 
 
 def test_the_python_of_the_documentation(tmp_path, cache_dir, monkeypatch):
-    (block,) = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
+    block, *_ = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
     (tmp_path / "my_module.py").write_text(example())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
