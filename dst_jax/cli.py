@@ -94,10 +94,18 @@ _PREDICT = flags.DEFINE_string(
     "predict",
     "",
     "With --mode=evaluate: scores a function of yours instead of a run. MODULE:ATTRIBUTE, or "
-    "FILE.py:ATTRIBUTE; the attribute is predict(images uint8 [B, H, W, 3]) -> logits, or takes no "
-    "argument and gives it. The scores go to --workdir, default runs/evaluate/...",
+    "FILE.py:ATTRIBUTE; the attribute is predict(images uint8 [B, H, W, 3]) -> logits, of JAX or "
+    "any other framework, or takes no argument and gives it. The scores go to --workdir, default "
+    "runs/evaluate/...",
 )
 _DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
+_OUTPUTS = flags.DEFINE_enum(
+    "outputs",
+    None,
+    ("logits", "probabilities"),
+    "With --predict: what the function gives; default logits. Of probabilities the largest is the "
+    "confidence.",
+)
 # Flags of options of `eval` whose own name would be taken for the training's.
 _LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
 _BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Renamed: use --eval_batch_size.")
@@ -193,7 +201,7 @@ def _call(arguments: list[str]) -> str:
     from dst_jax.data import default_cache_dir
 
     cache_dir = Path(_CACHE_DIR.value or default_cache_dir())
-    if _PREDICT.value or _DATASET.value:
+    if _PREDICT.value or _DATASET.value or _OUTPUTS.value:
         function = _function(card)
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
         run_paths = paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
@@ -233,7 +241,7 @@ def _function(card: str) -> experiment.Function:
         raise UserError("--mode", _MODE.value, "evaluate, with --predict")
     if card or _SWEEP.value:
         raise UserError("--predict", "--config or --sweep as well", "a function or a run, not both")
-    return experiment.Function(_PREDICT.value, _DATASET.value)
+    return experiment.Function(_PREDICT.value, _DATASET.value, _OUTPUTS.value or "logits")
 
 
 def _evaluation() -> dict[str, Any]:

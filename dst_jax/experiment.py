@@ -34,10 +34,12 @@ class Function:
     Attributes:
       predict: "MODULE:ATTRIBUTE"; see `robustness.command.load_predict`.
       dataset: a name in `data.DATASETS`.
+      outputs: "logits" or "probabilities", what it gives.
     """
 
     predict: str
     dataset: str
+    outputs: str = "logits"
 
 
 def default_scores_dir(function: Function) -> Path:
@@ -294,6 +296,7 @@ def evaluate_function(
             run_paths.data_dir,
             run_paths.cache_dir,
             suite=names if len(names) > 1 else names[0],
+            outputs=function.outputs,
             **options,
         )
     return text if main else ""

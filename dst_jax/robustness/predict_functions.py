@@ -118,8 +118,8 @@ def check_predict(
     except (UserError, RunError):
         raise
     except Exception as found:
-        on_the_host = f"{line_of(found)} on the host, with a NumPy array {list(images.shape)}"
-        both = f"{reason}; and {on_the_host}" if reason else on_the_host
+        on_the_host = f"on the host, with a NumPy array, {line_of(found)}"
+        both = f"{reason} (traced by JAX); {on_the_host}" if reason else on_the_host
         raise UserError(where, both, _EXPECTED, _hint(predict)) from found
     check_logits(logits, len(images), where)
     return Checked(function, logits.shape[1], where, line_of(error) if error else "")
