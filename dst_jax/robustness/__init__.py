@@ -31,6 +31,7 @@ from dst_jax.statistics import Interval, bootstrap
 
 if TYPE_CHECKING:
     from dst_jax.robustness.evaluation import evaluate, evaluate_models
+    from dst_jax.robustness.folders import folder, pil_images
 
 __all__ = [
     "ALEXNET_CLEAN_ERROR",
@@ -49,11 +50,13 @@ __all__ = [
     "evaluate",
     "evaluate_models",
     "expected_calibration_error",
+    "folder",
     "gain",
     "load",
     "load_all",
     "mean_corruption_error",
     "over_seeds",
+    "pil_images",
     "relative_mean_corruption_error",
     "save",
 ]
@@ -64,4 +67,8 @@ def __getattr__(name: str) -> Any:  # what needs JAX, when it is first asked for
         from dst_jax.robustness import evaluation
 
         return getattr(evaluation, name)
+    if name in ("folder", "pil_images"):
+        from dst_jax.robustness import folders
+
+        return getattr(folders, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
