@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from dst_jax import experiment, paths
+from dst_jax import dataset_flags, experiment, paths
 from dst_jax.config import cards
 from dst_jax.config.options import OPTIONS, Option
 from dst_jax.errors import PROGRAMS, RunError, UserError
@@ -94,7 +94,13 @@ _PREDICT = flags.DEFINE_string(
     "FILE.py:ATTRIBUTE; the attribute is predict(images uint8 [B, H, W, 3]) -> logits, or takes no "
     "argument and gives it. The scores go to --workdir, default runs/evaluate/...",
 )
-_DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    "",
+    "With --predict: the dataset, such as cifar10; or folder:PATH, with a folder of images per "
+    "class; or arrays:IMAGES.npy,LABELS.npy, or arrays:FILE.npz.",
+)
+flags.adopt_module_key_flags(dataset_flags)
 # Flags of options of `eval` whose own name would be taken for the training's.
 _LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
 _BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Renamed: use --eval_batch_size.")
@@ -204,6 +210,8 @@ def _call(arguments: list[str]) -> str:
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
         run_paths = paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
         return experiment.evaluate_function(function, run_paths, _evaluation())
+    if lone := dataset_flags.used():
+        raise UserError(f"--{lone}", "no --predict", "--predict and --dataset with it")
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
@@ -239,7 +247,9 @@ def _function(card: str) -> experiment.Function:
         raise UserError("--mode", _MODE.value, "evaluate, with --predict")
     if card or _SWEEP.value:
         raise UserError("--predict", "--config or --sweep as well", "a function or a run, not both")
-    return experiment.Function(_PREDICT.value, _DATASET.value)
+    return experiment.Function(
+        _PREDICT.value, _DATASET.value, dataset_flags.reading(), dataset_flags.meaning()
+    )
 
 
 def _evaluation() -> dict[str, Any]:

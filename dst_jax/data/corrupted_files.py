@@ -8,6 +8,7 @@ Each image is found by its identity, the name of its file or the number of its r
 order of the files. Called by `robustness.suites` and `robustness.corrupted_images`.
 """
 
+import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ _LABELS = "labels.npy"
 _FOLDERS = "CORRUPTION/SEVERITY/CLASS/IMAGE as of ImageNet-C"
 _LAYOUTS = f"{_FOLDERS}, or the .npy files of CIFAR-10-C"
 _SEVERITIES = "12345"
+_MANIFEST = "manifest.json"
 
 
 class CorruptedFiles:
@@ -204,13 +206,16 @@ class _Arrays(CorruptedFiles):
     def __init__(self, path: Path, folder: Path):
         self.path, self._folder = path, folder
         self._labels = _load(folder / _LABELS)
-        if self._labels.ndim != 1 or self._labels.dtype.kind not in "iu" or len(self._labels) % 5:
-            found = f"{self._labels.dtype} {list(self._labels.shape)}"
-            expected = "whole numbers [5 N], the labels of five severities"
-            raise UserError(str(folder / _LABELS), found, expected)
-        self._count = len(self._labels) // 5
         names = sorted(file.stem for file in folder.glob("*.npy") if file.name != _LABELS)
-        self.conditions = tuple((name, int(s)) for name in names for s in _SEVERITIES)
+        self._levels = _levels(folder / _MANIFEST)
+        blocks = len(self._levels)
+        rows = self._labels.shape[0] if self._labels.ndim == 1 else 1
+        if self._labels.dtype.kind not in "iu" or rows % blocks:
+            found = f"{self._labels.dtype} {list(self._labels.shape)}"
+            expected = f"whole numbers [{blocks} N], the labels of {blocks} severities"
+            raise UserError(str(folder / _LABELS), found, expected)
+        self._count = rows // blocks
+        self.conditions = tuple((name, level) for name in names for level in self._levels)
         if not names:
             raise UserError(str(path), f"{_LABELS} alone", _LAYOUTS)
 
@@ -225,7 +230,7 @@ class _Arrays(CorruptedFiles):
         return images
 
     def _first(self, corruption: str, severity: int) -> bytes:
-        return self._open(corruption)[(severity - 1) * self._count].tobytes()
+        return self._open(corruption)[self._levels.index(severity) * self._count].tobytes()
 
     def batches(
         self,
@@ -243,13 +248,24 @@ class _Arrays(CorruptedFiles):
             raise UserError(path, found, f"{list(side)}, as the clean images")
         outside = [name for name in names if not name.isdecimal() or int(name) >= self._count]
         if outside:
-            found = f"{self._count} images of a severity, none for the clean image {outside[0]}"
+            found = f"{self._count} images per severity, none for the clean image {outside[0]}"
             raise UserError(path, found, "a row for each, by its number in the published test set")
-        rows = np.array([int(name) for name in names]) + (condition[1] - 1) * self._count
+        start = self._levels.index(condition[1]) * self._count
+        rows = np.array([int(name) for name in names]) + start
         check_labels(labels, self._labels[rows], path)
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             yield padded(images[rows[part]], labels[part], ids[part], size)
+
+
+def _levels(manifest: Path) -> tuple[int, ...]:
+    """The severities of the blocks: 1 to 5, or what a manifest of `dst-jax corrupt` says."""
+    try:
+        found = json.loads(manifest.read_text())
+        (levels,) = {tuple(each["severities"]) for each in found["corruptions"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return tuple(map(int, _SEVERITIES))
+    return levels
 
 
 def matching_rows(wanted: Sequence[str], there: Sequence[str], where: str) -> list[int]:

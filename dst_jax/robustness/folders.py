@@ -1,7 +1,7 @@
 """Images that are no arrays: a folder of image files, or examples with a Pillow image each.
 
 `evaluate` takes what these give as its dataset; both are read as a stream. Called by users, and by
-`images` for `folder:PATH`.
+`dataset_text` for `folder:PATH`.
 """
 
 import itertools
@@ -14,7 +14,6 @@ import numpy as np
 from dst_jax.data.image_files import CROP, RESIZE, ImageFiles, cropped, find_images
 from dst_jax.errors import UserError
 
-PREFIX = "folder:"
 _CHUNK = 64
 
 

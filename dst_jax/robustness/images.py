@@ -18,7 +18,7 @@ from dst_jax.data import array_files, image_names
 from dst_jax.data.evaluation import padded
 from dst_jax.data.image_files import ImageFiles
 from dst_jax.errors import UserError
-from dst_jax.robustness import folders, selection
+from dst_jax.robustness import dataset_text, selection
 from dst_jax.robustness.array_batches import EXPECTED, HostBatch, parts_of, rebatch
 from dst_jax.robustness.records import checksum
 from dst_jax.runtime.devices import Devices
@@ -95,7 +95,8 @@ def open_source(
     """Opens clean images.
 
     Args:
-      dataset: a name in `data.DATASETS`; "folder:PATH", or what `folders.folder` gives; arrays
+      dataset: a name in `data.DATASETS`; "folder:PATH" or "arrays:FILES", see `dataset_text`, or
+        what `folders.folder` gives; arrays
         (images, labels [N]); or an iterable of batches of any sizes, each (images, labels) or
         {"image", "label"} with an optional "id" (whole numbers; by default images are numbered
         from 0). Images are uint8 [N, H, W, 3], grey [N, H, W] or [N, H, W, 1], or floats.
@@ -112,8 +113,8 @@ def open_source(
       UserError: it is none of these.
     """
     wanted = selection.Wanted(max_images or None, image_ids, labels, f"{prefix}image_ids")
-    if isinstance(dataset, str) and dataset.startswith(folders.PREFIX):
-        dataset = folders.folder(dataset.removeprefix(folders.PREFIX))
+    if isinstance(dataset, str):
+        dataset = dataset_text.opened(dataset, f"{prefix}dataset")
     if isinstance(dataset, str | ImageFiles) and scale:
         raise UserError(f"{prefix}scale", scale, "nothing: files hold whole levels")
     if isinstance(dataset, str):
