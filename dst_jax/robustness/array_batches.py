@@ -107,7 +107,7 @@ def as_rgb(images: np.ndarray, scale: str = "") -> np.ndarray:
             expected, hint = 'floats [N, H, W, 3] in [0, 1], as scale="unit" says', ""
         raise UserError("dataset", found, f"images {expected}", hint)
     if scale:
-        low, high = images.min(initial=1.0), images.max(initial=0.0)
+        low, high = (images.min(), images.max()) if images.size else (0.0, 0.0)
         if not (low >= 0 and high <= 1):  # NaN is neither
             raise UserError("dataset", f"floats from {low:g} to {high:g}", "those of [0, 1]")
         images = np.rint(images.astype(np.float32) * np.float32(255)).astype(np.uint8)

@@ -116,13 +116,13 @@ def chosen_rows(
         rows = np.array(corrupted_files.matching_rows(wanted, known.names.tolist(), where))
     else:
         numbers = known.numbers if known is not None else np.arange(count)
+        if isinstance(image_ids, str) and image_ids == ROBUSTBENCH:
+            _check_imagenet(labels, numbers, where)
         row_of = dict(zip(numbers.tolist(), range(count), strict=True))
         missing = [number for number in entries if number not in row_of]
         if missing:
             raise UserError(where, f"image {missing[0]}", f"numbers from 0 to {count - 1}")
         rows = np.array([row_of[number] for number in entries])
-        if image_ids == ROBUSTBENCH:
-            _check_imagenet(labels, numbers, where)
     return np.sort(rows)
 
 
@@ -148,7 +148,7 @@ def entries_of(image_ids: ImageIds, where: str) -> list[int] | list[str]:
         lines = image_files.lines_of(Path(image_ids).expanduser())
         given: list[Any] = [line for _, line in lines]
     else:
-        given = np.asarray(image_ids).tolist() if not isinstance(image_ids, str) else []
+        given = [each.item() if isinstance(each, np.generic) else each for each in image_ids]
     if all(isinstance(entry, str) and entry.isdecimal() for entry in given):
         given = [int(entry) for entry in given]
     kinds = {type(entry) for entry in given}
