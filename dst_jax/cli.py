@@ -22,7 +22,7 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from dst_jax import command_flags, experiment, paths, subcommands
+from dst_jax import command_flags, dataset_flags, experiment, paths, subcommands
 from dst_jax.config import cards
 from dst_jax.config.options import OPTIONS
 from dst_jax.errors import PROGRAMS, RunError, UserError
@@ -98,7 +98,12 @@ _PREDICT = flags.DEFINE_string(
     "any other framework, or takes no argument and gives it. The scores go to --workdir, default "
     "runs/evaluate/...",
 )
-_DATASET = flags.DEFINE_string("dataset", "", "With --predict: the dataset, such as cifar10.")
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    "",
+    "With --predict: the dataset, such as cifar10; or folder:PATH, with a folder of images per "
+    "class; or arrays:IMAGES.npy,LABELS.npy, or arrays:FILE.npz.",
+)
 _OUTPUTS = flags.DEFINE_enum(
     "outputs",
     None,
@@ -106,6 +111,7 @@ _OUTPUTS = flags.DEFINE_enum(
     "With --predict: what the function gives; default logits. Of probabilities the largest is the "
     "confidence.",
 )
+flags.adopt_module_key_flags(dataset_flags)
 # Flags of options of `eval` whose own name would be taken for the training's.
 _LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
 _BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Renamed: use --eval_batch_size.")
@@ -206,6 +212,8 @@ def _call(arguments: list[str]) -> str:
         workdir = Path(_WORKDIR.value or experiment.default_scores_dir(function))
         run_paths = paths.RunPaths(workdir, _DATA_DIR.value, cache_dir, _MULTIHOST.value)
         return experiment.evaluate_function(function, run_paths, _evaluation())
+    if lone := dataset_flags.used():
+        raise UserError(f"--{lone}", "no --predict", "--predict and --dataset with it")
     if config is None and _WORKDIR.value is None:
         raise UserError("--config", "nothing", "an experiment card", "Try --config=digits_rigl")
     _check_sweep_flags()
@@ -241,7 +249,12 @@ def _function(card: str) -> experiment.Function:
         raise UserError("--mode", _MODE.value, "evaluate, with --predict")
     if card or _SWEEP.value:
         raise UserError("--predict", "--config or --sweep as well", "a function or a run, not both")
-    return experiment.Function(_PREDICT.value, _DATASET.value, _OUTPUTS.value or "logits")
+    return experiment.Function(
+        _PREDICT.value,
+        _DATASET.value,
+        dataset_flags.reading(),
+        {**dataset_flags.meaning(), "outputs": _OUTPUTS.value or "logits"},
+    )
 
 
 def _evaluation() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from `stages`; the report is drawn over all runs of the call. Called by `cli`, t
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,22 @@ class Function:
 
     Attributes:
       predict: "MODULE:ATTRIBUTE"; see `robustness.command.load_predict`.
-      dataset: a name in `data.DATASETS`.
-      outputs: "logits" or "probabilities", what it gives.
+      dataset: a name in `data.DATASETS`, or see `robustness.dataset_text`.
+      reading: how the images of a folder are read: arguments of `robustness.folder`.
+      meaning: what images and logits are: arguments of `robustness.evaluate`.
     """
 
     predict: str
     dataset: str
-    outputs: str = "logits"
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def default_scores_dir(function: Function) -> Path:
     """`runs/evaluate/FUNCTION-DATASET`, where the scores of a function go."""
     name = function.predict.removeprefix("./").replace("/", ".").replace(":", ".")
-    return Path("runs/evaluate") / f"{name}-{function.dataset}"
+    dataset = re.sub(r"[^\w.]+", "-", function.dataset).strip("-")
+    return Path("runs/evaluate") / f"{name}-{dataset}"
 
 
 def run(
@@ -282,7 +286,7 @@ def evaluate_function(
       UserError, RunError, InterruptedRunError: see `robustness.evaluate`.
     """
     prepare_jax(run_paths)
-    from dst_jax.robustness import command
+    from dst_jax.robustness import command, dataset_text
 
     options = config_lib.evaluation_options(evaluation or {}, "--")
     names = options.pop("suite").split(",")
@@ -291,12 +295,12 @@ def evaluate_function(
     with run_dir.locked(run_paths.workdir) if main else contextlib.nullcontext():
         text = command.run(
             function.predict,
-            function.dataset,
+            dataset_text.opened(function.dataset, "--dataset", **function.reading),
             run_paths.workdir,
             run_paths.data_dir,
             run_paths.cache_dir,
             suite=names if len(names) > 1 else names[0],
-            outputs=function.outputs,
+            **function.meaning,
             **options,
         )
     return text if main else ""

@@ -272,11 +272,16 @@ OPTIONS: dict[str, Option] = {
     ),
     "eval.batch_size": Option(500, "batch size per device", low=1),
     "eval.max_images": Option(0, "use the first N test images; 0: all", low=0),
+    "eval.image_ids": Option(
+        "",
+        "these test images only: a file with numbers or file names, one a line; or robustbench, "
+        "the 5,000 of ImageNet; empty: all",
+    ),
     "eval.source": Option(
         "auto",
         "rendered: corrupted here, on the device; the name of a prepared corrupted dataset, as "
-        "imagenet_c; auto: the first such dataset, published files before TFDS's own, that is "
-        "prepared with every condition asked for, else rendered",
+        "imagenet_c; the folder of a published one; auto: the first prepared dataset, published "
+        "files before TFDS's own, that has every condition asked for, else rendered",
     ),
     "eval.corruptions": Option(
         (), "corruptions of the suite; empty: all, frost only if its photographs are there"

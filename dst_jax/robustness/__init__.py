@@ -35,6 +35,7 @@ from dst_jax.statistics import Interval, bootstrap
 if TYPE_CHECKING:
     from dst_jax.robustness.adapters import onnx_predict, torch_predict
     from dst_jax.robustness.evaluation import evaluate, evaluate_models
+    from dst_jax.robustness.folders import folder, pil_images
     from dst_jax.robustness.predict_functions import HostFunction
 
 __all__ = [
@@ -55,12 +56,14 @@ __all__ = [
     "evaluate",
     "evaluate_models",
     "expected_calibration_error",
+    "folder",
     "gain",
     "load",
     "load_all",
     "mean_corruption_error",
     "onnx_predict",
     "over_seeds",
+    "pil_images",
     "relative_mean_corruption_error",
     "save",
     "torch_predict",
@@ -71,7 +74,9 @@ _LAZY = {
     "HostFunction": "predict_functions",
     "evaluate": "evaluation",
     "evaluate_models": "evaluation",
+    "folder": "folders",
     "onnx_predict": "adapters",
+    "pil_images": "folders",
     "torch_predict": "adapters",
 }
 

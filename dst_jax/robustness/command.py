@@ -26,13 +26,13 @@ _EXPECTED = (
 
 
 def run(
-    predict: str, dataset: str, workdir: Path, data_dir: str | None, cache_dir: Path, **options: Any
+    predict: str, dataset: Any, workdir: Path, data_dir: str | None, cache_dir: Path, **options: Any
 ) -> str:
     """Scores the function and draws its figure.
 
     Args:
       predict: "MODULE:ATTRIBUTE", see `load_predict`.
-      dataset: a name in `dst_jax.data.DATASETS`.
+      dataset: as `evaluate` takes it.
       workdir: where the files go; a second call with the same function goes on there.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.

@@ -19,6 +19,7 @@ from dst_jax import corruptions
 from dst_jax.corruptions import video
 from dst_jax.data import VIDEO
 from dst_jax.errors import UserError
+from dst_jax.robustness import grey
 from dst_jax.robustness.images import Batch
 from dst_jax.robustness.networks import (
     DeviceNetwork,
@@ -218,6 +219,8 @@ def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
         images = corruptions.corrupt(
             name, rows["image"], keys, severity, plan.preset, frost_dir=plan.frost_dir
         )
+        if plan.grey:
+            images = grey.as_grey(name, images)
         return corruptions.jpeg85(images) if plan.is_saved(name) else images
 
     return program

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.robustness import images, suites
+from dst_jax.robustness import class_map, images, selection, suites
 from dst_jax.robustness.engine import Engine, Predictions
 from dst_jax.robustness.kept import KEEP
 from dst_jax.robustness.networks import OUTPUTS
@@ -48,6 +48,9 @@ def evaluate(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     name: str = "",
+    image_ids: selection.ImageIds = (),
+    classes: class_map.Classes | None = None,
+    scale: str = "",
     path: str | os.PathLike | None = None,
     outputs: str = "logits",
     on_host: bool | None = None,
@@ -68,12 +71,14 @@ def evaluate(
         function of JAX is compiled: as `jax.tree_util.Partial(function, variables)` its weights
         are arguments of the program; otherwise they may be constants in it. Any other function
         runs on the host, NumPy in and NumPy out, see `HostFunction` and `adapters`.
-      dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or arrays (images uint8
-        [N, H, W, 3], labels [N]); or an iterable of batches, see `images.open_source`.
+      dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or "folder:PATH", or
+        what `folder` and `pil_images` give; or arrays (images uint8 [N, H, W, 3], labels [N]); or
+        an iterable of batches, see `images.open_source`.
       suite: a benchmark of the dataset, such as "CIFAR10-C"; a key of `SUITES`; names of
         corruptions, one or a list; or a prepared corrupted set, such as "cifar10_corrupted".
-      source: "rendered"; a prepared corrupted set; or "auto", the default of the command too: a
-        prepared set if it holds every condition asked for, else rendered; see `suites.plan`.
+      source: "rendered"; a prepared corrupted set; the folder of a published one, as ImageNet-C
+        or CIFAR-10-C lie after unpacking; or "auto", the default of the command too: a prepared
+        set if it holds every condition asked for, else rendered; see `suites.plan`.
       corruptions: the suite restricted to these; empty: all.
       severities: among 1..5; empty: those of the benchmark.
       preset: constants of the corruptions, one of `dst_jax.corruptions.PRESETS`; "": what fits the
@@ -87,6 +92,11 @@ def evaluate(
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
       name: what images without a name are, such as "imagenet2012", without which there is no mCE.
+      image_ids: these images only: numbers from 0 in the published order, or names of files, or a
+        file with one a line, or "robustbench", the 5,000 of ImageNet; see `selection`.
+      classes: which logits of `predict` stand for which labels, where they are not the same
+        numbers: the logit of each label, or {label: logit}, see `class_map.ClassMap`.
+      scale: "unit": the arrays are floats in [0, 1]; "": uint8.
       path: a directory for `robustness.csv`, `.npz` and `.json`, written every few seconds; the
         same call resumes from there. It may hold other scores, which are kept (another suite,
         source, preset, seed or set of images is another score), but of one model only.
@@ -122,6 +132,9 @@ def evaluate(
         data_dir=data_dir,
         cache_dir=cache_dir,
         name=name,
+        image_ids=image_ids,
+        classes=classes,
+        scale=scale,
         path=path,
         outputs=outputs,
         on_host=on_host,
@@ -150,6 +163,9 @@ def evaluate_models(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     name: str = "",
+    image_ids: selection.ImageIds = (),
+    classes: class_map.Classes | None = None,
+    scale: str = "",
     path: str | os.PathLike | None = None,
     outputs: str = "logits",
     on_host: bool | None = None,
@@ -181,6 +197,9 @@ def evaluate_models(
       data_dir: see `evaluate`.
       cache_dir: see `evaluate`.
       name: see `evaluate`.
+      image_ids: see `evaluate`.
+      classes: see `evaluate`; of all of them.
+      scale: see `evaluate`.
       outputs: see `evaluate`; of all of them.
       on_host: see `evaluate`; of all of them.
       keep: see `evaluate`; of all of them.
@@ -202,7 +221,16 @@ def evaluate_models(
     if keep not in KEEP:
         raise UserError(f"{prefix}keep", keep, "top5 or logits")
     _check_names(predicts, prefix)
-    opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
+    mapping = None if classes is None else class_map.ClassMap(classes, prefix)
+    opened = images.open_source(
+        *(dataset, name, max_images, data_dir, cache_dir, prefix),
+        image_ids=image_ids,
+        labels=mapping.labels if mapping else None,
+        scale=scale,
+    )
+    if mapping:
+        width = opened.dataset.num_classes if opened.dataset else 0
+        predicts = {model: mapping.applied(predict, width) for model, predict in predicts.items()}
     if not (preset or opened.preset):
         side = "x".join(map(str, opened.side))
         raise UserError(f"{prefix}preset", f"nothing, for images of {side}", "a preset's name")
@@ -219,6 +247,8 @@ def evaluate_models(
         data_dir=data_dir,
         name=opened.name,
         prefix=prefix,
+        grey=opened.grey,
+        classes=mapping.mark if mapping else "",
     )
     devices = devices or Devices()
     size = min(batch_size, opened.total or batch_size)
@@ -254,12 +284,12 @@ def evaluate_models(
                 failed[model] = _problem(model, CLEAN, outcome)
                 continue
             scorer.check_outputs(networks[model], checked[model], outcome, outputs)
-            classes = checked[model].classes
-            if outcome.label.max() >= classes or outcome.label.min() < 0:
+            count = checked[model].classes
+            if outcome.label.max() >= count or outcome.label.min() < 0:
                 found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
                 raise UserError(
                     _argument(prefix, model),
-                    f"logits of {classes} classes for {found}",
+                    f"logits of {count} classes for {found}",
                     "as many logits at least",
                 )
             writers[model].begin(outcome, scorer.pixels)
