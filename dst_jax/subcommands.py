@@ -46,16 +46,20 @@ _FROST_DIR = command_flags.of_option(
     "Directory of ImageNet-C's photographs of frost, without which frost is left out of a list.",
     _CORRUPT,
 )
-_RESIZE = flags.DEFINE_integer(
-    "resize",
+_SIDE = flags.DEFINE_integer(
+    "side",
     0,
-    "Shorter side in pixels that a folder's images get before, bilinear. 0: as they are. Those of "
-    "ImageNet are prepared with --resize=256 --crop=224.",
+    "Height and width in pixels that a folder's images get before: the shorter side is resized to "
+    "it, bilinear, and the central square taken. 0: each keeps its own size.",
     0,
     flag_values=_CORRUPT,
 )
-_CROP = flags.DEFINE_integer(
-    "crop", 0, "Side of the square that is cut from their middle. 0: none.", 0, flag_values=_CORRUPT
+_RESIZE = flags.DEFINE_integer(
+    "resize",
+    0,
+    "The shorter side before the crop, if it is not --side. ImageNet: --side=224 --resize=256.",
+    0,
+    flag_values=_CORRUPT,
 )
 _LABELS = flags.DEFINE_string(
     "labels",
@@ -118,8 +122,8 @@ def _corrupt(source: str, out: str) -> str:
         seed=_SEED.value or 0,
         frost_dir=_FROST_DIR.value or None,
         format=_FORMAT.value,
+        side=_SIDE.value,
         resize=_RESIZE.value,
-        crop=_CROP.value,
         labels=_LABELS.value,
         batch_size=_BATCH_SIZE.value,
         workers=workers,

@@ -1,6 +1,6 @@
 """`dst-jax corrupt`: a folder or an array in, corrupted files out; their scores, what resumes.
 
-The readers of written files here are this file's own: Pillow and NumPy.
+Written files are read with Pillow and NumPy here, and once by `evaluate` itself.
 """
 
 import csv
@@ -107,6 +107,25 @@ def test_the_written_folder_scores_what_rendering_on_the_fly_does(photos, writte
     means = [found.mean() for found in hits.values()]
     assert result.robust_accuracy == pytest.approx(np.mean(means), abs=1e-12)
     assert result.hits[CLEAN].images  # the images are on record
+
+
+def test_evaluate_reads_what_was_written(photos, written, tmp_path):
+    """Files that `evaluate` reads score what it renders itself, image by image."""
+    folder = robustness.folder(photos, side=32)
+    options = {"severities": SEVERITIES, "quiet": True}
+    fresh = robustness.evaluate(predict, folder, CORRUPTIONS, seed=3, jpeg85=False, **options)
+    rendering.write_corrupted(
+        photos, tmp_path / "C", CORRUPTIONS, SEVERITIES, seed=3, format="npy", quiet=True
+    )
+    images, labels, _ = read_folder(photos)
+    for clean, source in ((folder, written), ((images, labels), tmp_path / "C")):
+        read = robustness.evaluate(predict, clean, CORRUPTIONS, source=str(source), **options)
+        assert read.setting.source.startswith("files/")
+        assert read.hits.keys() == fresh.hits.keys()
+        for condition, record in fresh.hits.items():
+            assert np.array_equal(record.bits, read.hits[condition].bits)
+        ours, theirs = ([row.accuracy for row in r.scores] for r in (read, fresh))
+        assert ours == theirs
 
 
 def test_the_array_layout_holds_the_same_images(photos, written, tmp_path):
@@ -262,7 +281,7 @@ def test_other_images_or_another_way_are_refused_with_what_differs(photos, writt
         ({"form": "jpeg:85"}, r"manifest.json: format: found png; expected jpeg:85"),
         ({"preset": "tiny64"}, r"manifest.json: preset: found cifar32; expected tiny64"),
         ({"batch_size": 7}, r"manifest.json: batch_size: found 128; expected 7"),
-        ({"resize": 40}, r"inputs.sizes: found as they are.*; expected shorter side to 40"),
+        ({"side": 30}, r"inputs.sizes: found as they are.*; expected shorter side to 30"),
     ):
         with pytest.raises(UserError, match=field):
             again(photos, written, **{"preset": "cifar32", **options})
@@ -275,6 +294,9 @@ def test_other_images_or_another_way_are_refused_with_what_differs(photos, writt
     again(changed, tmp_path / "out", "npy")
     with pytest.raises(UserError, match=r"noise.severities: found \[1, 4\]; expected \[1, 5\]"):
         again(changed, tmp_path / "out", "npy", severities=(1, 5))
+    with pytest.raises(UserError, match=r"pixelate.severities: found \[1, 4\]; expected \[1\]"):
+        again(changed, tmp_path / "out", "npy", corruptions="pixelate", severities=(1,))
+    again(changed, tmp_path / "out", "npy", corruptions="pixelate", severities=(4, 1))
     Image.fromarray(read_folder(photos)[0][7]).save(changed / "1.png")
     with pytest.raises(
         UserError, match=r"inputs.sha256: found [0-9a-f]{64}; expected [0-9a-f]{64}"
@@ -305,7 +327,8 @@ def test_usage_errors_are_one_line_and_write_nothing(photos, tmp_path):
         (tmp_path / "broken", out, {}, "a.png: found an unreadable image"),
         (clash, out, {"preset": "cifar32"}, "as which a.jpg and a.png are a.png and a.png"),
         (folder, out, {}, "preset: found nothing, for images of 20 x 16 to 20 x 24 pixels; exp"),
-        (folder, out, {"crop": 24}, "--crop: found 24, but "),
+        (folder, out, {"resize": 24}, "--resize: found 24 with --side=0; expected at least a s"),
+        (folder, out, {"side": 32, "resize": 24}, "--resize: found 24 with --side=32; expected"),
         (folder, out, {"preset": "cifar32", "form": "npy"}, "images of 2 sizes, as (20, 16) and"),
         (
             folder,
@@ -327,20 +350,23 @@ def test_usage_errors_are_one_line_and_write_nothing(photos, tmp_path):
     assert "C" not in {path.name for path in photos.iterdir()}
 
 
-@pytest.mark.parametrize(("given", "resized", "corner"), SIZES)
-def test_images_are_sized_as_those_of_imagenet(given, resized, corner, tmp_path):
+def test_images_are_sized_as_those_of_imagenet(tmp_path):
     """The shorter side to 256 and the central 224 x 224, with torchvision's rounding."""
-    image = smooth(np.random.default_rng(0), max(given))[: given[0], : given[1]]
-    (tmp_path / "in").mkdir()
-    Image.fromarray(image).save(tmp_path / "in" / "a.png")
-    whole = Image.fromarray(image)
-    if resized != given:
-        whole = whole.resize(resized[::-1], Image.Resampling.BILINEAR)
-    top, left = corner
+    folder = tmp_path / "in"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index, (given, _, _) in enumerate(SIZES):
+        image = np.kron(smooth(random, 64), np.ones((-(-max(given) // 64),) * 2 + (1,), np.uint8))
+        Image.fromarray(image[: given[0], : given[1]]).save(folder / f"{index}.png")
     with ThreadPoolExecutor() as pool:
-        found = inputs.open_inputs(tmp_path / "in", "", 256, 224, pool)
-    assert found.sizes == ((224, 224),)
-    assert np.array_equal(found.read(0), np.asarray(whole)[top : top + 224, left : left + 224])
+        found = inputs.open_inputs(folder, "", 224, 256, pool)
+    assert found.sizes == ((224, 224),) * len(SIZES)
+    for index, (given, (height, width), (top, left)) in enumerate(SIZES):
+        whole = Image.open(folder / f"{index}.png")
+        if (height, width) != given:
+            whole = whole.resize((width, height), Image.Resampling.BILINEAR)
+        wanted = np.asarray(whole)[top : top + 224, left : left + 224]
+        assert np.array_equal(found.read(index), wanted)
 
 
 def test_a_grey_image_becomes_rgb(tmp_path):

@@ -2,7 +2,7 @@
 
     from dst_jax import rendering
 
-    rendering.write_corrupted("photos", "photos-C", ["fog", "snow"], resize=256, crop=224)
+    rendering.write_corrupted("photos", "photos-C", ["fog", "snow"], side=224, resize=256)
 
 `inputs` reads, `outputs` writes, `manifest` says what a directory holds, `render` goes through the
 conditions. What is rendered is what `robustness.evaluate` renders for the same image number, so the

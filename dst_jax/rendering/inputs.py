@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from dst_jax.data.image_files import ENDINGS, cropped, image_names, opened
 from dst_jax.errors import UserError
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class Inputs(NamedTuple):
@@ -44,16 +42,16 @@ class Inputs(NamedTuple):
 
 
 def open_inputs(
-    source: str | os.PathLike, labels: str, resize: int, crop: int, pool: Executor
+    source: str | os.PathLike, labels: str, side: int, resize: int, pool: Executor
 ) -> Inputs:
     """Opens a folder of images or an array file, and looks at every file once.
 
     Args:
       source: a folder, or a `.npy` of uint8 [N, H, W, 3].
       labels: a `.npy` of whole numbers [N], for an array; "": none.
-      resize: the shorter side of a folder's images in pixels, bilinear, as ImageNet's are prepared;
-        0: as they are.
-      crop: side of the square that is cut from the middle; 0: all of the image.
+      side: height and width that a folder's images get, see `data.image_files.cropped`; 0: as they
+        are, each in its own size.
+      resize: the shorter side before the central square is taken; 0: `side`.
       pool: reads files side by side.
 
     Raises:
@@ -61,18 +59,18 @@ def open_inputs(
     """
     path = Path(source)
     if path.suffix == ".npy":
-        if resize or crop:
-            flag = "--resize" if resize else "--crop"
-            raise UserError(
-                flag, "an array file", "a folder of images, which have sizes of their own"
-            )
+        if side or resize:
+            flag = "--side" if side else "--resize"
+            raise UserError(flag, "an array file", "a folder, whose images have sizes of their own")
         return _array(path, labels)
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise UserError(str(path), found, "a folder of images, or a .npy of uint8 [N, H, W, 3]")
     if labels:
         raise UserError("--labels", "a folder of images", "no labels: its folders are the classes")
-    return _folder(path, resize, crop, pool)
+    if resize and not 0 < side <= resize:
+        raise UserError("--resize", f"{resize} with --side={side}", "at least a side that is given")
+    return _folder(path, side, resize or side, pool)
 
 
 def _array(path: Path, labels_path: str) -> Inputs:
@@ -103,7 +101,7 @@ def _load(path: Path) -> np.ndarray:
         raise UserError(str(path), f"an unreadable file ({error})", "a .npy file") from None
 
 
-def _folder(path: Path, resize: int, crop: int, pool: Executor) -> Inputs:
+def _folder(path: Path, side: int, resize: int, pool: Executor) -> Inputs:
     names = relative_paths(path)
     if not names:
         raise UserError(str(path), "no image", "files *" + ", *".join(ENDINGS) + ", in any tree")
@@ -112,41 +110,26 @@ def _folder(path: Path, resize: int, crop: int, pool: Executor) -> Inputs:
         try:
             with Image.open(path / name) as file:
                 width, height = file.size
-        except _UNREADABLE as error:
-            raise _unreadable(path / name, error) from None
-        height, width = _resized(height, width, resize)
-        if crop and min(height, width) < crop:
-            found = f"{crop}, but {path / name} has {height} x {width} pixels"
-            hint = "--resize makes its shorter side longer"
-            raise UserError("--crop", found, "at most the shorter side of each image", hint)
-        return (crop, crop) if crop else (height, width), _digest_of_file(path / name)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            opened(path / name)  # which tells what it is
+            raise
+        return (side, side) if side else (height, width), _digest_of_file(path / name)
+
+    def read(index: int) -> np.ndarray:
+        image = opened(path / names[index])
+        return cropped(image, side, resize) if side else np.asarray(image)
 
     sizes, digests = zip(*pool.map(look, names), strict=True)
     labels, classes = _classes(names)
+    lines = (f"{name}\n{digest}\n" for name, digest in zip(names, digests, strict=True))
     return Inputs(
-        "folder",
-        tuple(names),
-        labels,
-        classes,
-        tuple(sizes),
-        _digest_of_text(f"{name}\n{digest}\n" for name, digest in zip(names, digests, strict=True)),
-        lambda index: _decode(path / names[index], resize, crop),
+        "folder", tuple(names), labels, classes, tuple(sizes), _digest_of_text(lines), read
     )
 
 
 def relative_paths(folder: Path) -> list[str]:
     """The images of a folder as texts with `/`, sorted: the place of each is its number."""
-    found = []
-    for directory, below, files in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if not _hidden(name)]
-        for name in files:
-            if name.lower().endswith(ENDINGS) and not _hidden(name):
-                found.append((Path(directory) / name).relative_to(folder).as_posix())
-    return sorted(found)
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    return sorted(image_names(folder, ["."]))
 
 
 def _classes(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -157,33 +140,6 @@ def _classes(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
     classes = sorted(set(folders))
     number = {name: index for index, name in enumerate(classes)}
     return np.array([number[name] for name in folders], np.int64), tuple(classes)
-
-
-def _resized(height: int, width: int, resize: int) -> tuple[int, int]:
-    """Height and width once the shorter side is `resize`; the longer one is rounded down."""
-    shorter = min(height, width)
-    if not resize or shorter == resize:
-        return height, width
-    return tuple(resize if n == shorter else resize * n // shorter for n in (height, width))  # type: ignore[return-value]
-
-
-def _decode(path: Path, resize: int, crop: int) -> np.ndarray:
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from None
-    height, width = _resized(image.height, image.width, resize)
-    if (height, width) != (image.height, image.width):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if crop:
-        top, left = round((height - crop) / 2), round((width - crop) / 2)
-        image = image.crop((left, top, left + crop, top + crop))
-    return np.asarray(image)
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(str(path), f"an unreadable image ({error})", "an image file")
 
 
 def _digest_of_file(path: Path) -> str:

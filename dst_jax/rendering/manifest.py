@@ -51,8 +51,8 @@ def describe(
     seed: int,
     preset: str,
     form: Format,
+    side: int,
     resize: int,
-    crop: int,
     batch_size: int,
 ) -> dict[str, Any]:
     """What a call renders, as `manifest.json` has it.
@@ -65,16 +65,16 @@ def describe(
       seed: of the random numbers.
       preset: whose constants.
       form: how images are written.
-      resize: of the inputs, see `inputs.open_inputs`.
-      crop: likewise.
+      side: of the inputs, see `inputs.open_inputs`.
+      resize: likewise.
       batch_size: images per device in one program.
     """
     if inputs.kind == "array":
         sizes = "as they are"
+    elif side:
+        sizes = f"shorter side to {resize or side} pixels, bilinear, central {side} x {side}"
     else:
-        parts = [f"shorter side to {resize} pixels, bilinear"] if resize else []
-        parts += [f"central square of {crop} pixels"] if crop else []
-        sizes = ", ".join(parts) or "as they are, each image in its own size"
+        sizes = "as they are, each image in its own size"
     return {
         "what": "corrupted images",
         "seed": seed,
@@ -138,11 +138,13 @@ def claim(out: Path, wanted: dict[str, Any]) -> None:
     there = found.get("corruptions")
     there = there if isinstance(there, dict) else {}
     before, now = dict(_flat(found)), dict(_flat(wanted))
-    blocks = wanted["format"] == "npy"
+    # Blocks of severities are the same in all array files, as labels.npy has them once.
+    blocks = [entry["severities"] for entry in there.values()] if wanted["format"] == "npy" else []
     for field, value in now.items():
         part = field.split(".")
-        added = part[0] == "corruptions" and part[1] not in there
-        if added or (part[-1] == "severities" and not blocks):
+        if part[-1] == "severities":
+            before[field] = blocks[0] if blocks else value
+        elif part[0] == "corruptions" and part[1] not in there:
             continue
         if before.get(field) != value:
             raise UserError(

@@ -158,7 +158,7 @@ class ArrayFiles:
         self._parts: dict[str, np.memmap] = {}
         if len(found := sorted(set(inputs.sizes))) > 1:
             sizes = f"images of {len(found)} sizes, as {found[0]} and {found[-1]}"
-            hint = "--resize=256 --crop=224 gives them one"
+            hint = "--side=224 --resize=256 gives them one"
             raise UserError("--format=npy", sizes, "images of one size", hint)
         self._side, self._labels = inputs.sizes[0], inputs.labels
 

@@ -61,8 +61,8 @@ def write_corrupted(
     seed: int = 0,
     frost_dir: str | os.PathLike | None = None,
     format: str = "png",
+    side: int = 0,
     resize: int = 0,
-    crop: int = 0,
     labels: str = "",
     batch_size: int = 0,
     workers: int = 0,
@@ -82,8 +82,9 @@ def write_corrupted(
       frost_dir: directory of the photographs of frost; without it a suite leaves frost out.
       format: "png"; "jpeg:85" (or another quality), as the files of ImageNet-C are; or "npy", a
         file per corruption in the layout of CIFAR-10-C.
-      resize: shorter side of a folder's images in pixels; 0: as they are. ImageNet: 256.
-      crop: side of the central square that is cut from them; 0: none. ImageNet: 224.
+      side: height and width that a folder's images get, in pixels: the central square after the
+        shorter side is resized, bilinear; 0: as they are, each in its own size. ImageNet: 224.
+      resize: the shorter side before that; 0: `side`. ImageNet: 256.
       labels: a `.npy` of whole numbers [N] for an array file; a folder's labels are its folders.
       batch_size: images per device; 0: 128 up to 64 pixels, 32 above.
       workers: threads that read and write files; 0: one per core.
@@ -97,7 +98,7 @@ def write_corrupted(
       InterruptedRunError: SIGTERM or Ctrl-C; what is written is whole.
     """
     form, out = parse_format(format), Path(out)
-    for flag, value in (("resize", resize), ("crop", crop), ("batch_size", batch_size)):
+    for flag, value in (("side", side), ("resize", resize), ("batch_size", batch_size)):
         if value < 0:
             raise UserError(f"{prefix}{flag}", value, "at least 0")
     apart = out.resolve()
@@ -105,14 +106,14 @@ def write_corrupted(
         raise UserError(str(out), "the folder of the images or one in it", "a directory beside it")
     devices = devices or Devices()
     with ThreadPoolExecutor(workers or cores()) as pool:
-        inputs = open_inputs(source, labels, resize, crop, pool)
+        inputs = open_inputs(source, labels, side, resize, pool)
         preset = preset or _preset(inputs, prefix)
         found = suites.plan(
             corruptions,
             None,
             preset,
             source="rendered",
-            severities=severities,
+            severities=sorted(set(severities), key=str),
             seed=seed,
             jpeg85=False,
             frost_dir=frost_dir,
@@ -136,8 +137,8 @@ def write_corrupted(
             seed=seed,
             preset=preset,
             form=form,
+            side=side,
             resize=resize,
-            crop=crop,
             batch_size=size,
         )
         run_dir.make(out, "OUT")
@@ -171,7 +172,7 @@ def _preset(inputs: Inputs, prefix: str) -> str:
         f"{prefix}preset",
         f"nothing, for images of {shown} pixels",
         "one of " + ", ".join(PRESET_SIZES),
-        f"Or {prefix}resize=256 {prefix}crop=224 as for ImageNet",
+        f"Or {prefix}side=224 {prefix}resize=256 as for ImageNet",
     )
 
 

@@ -18,7 +18,7 @@ named on the command line.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dst_jax.data.benchmarks import BENCHMARKS, SUITES, Benchmark
+from dst_jax.data.benchmarks import BENCHMARKS, SUITES, Benchmark, register_suite
 from dst_jax.robustness.gains import Gain, gain, over_seeds
 from dst_jax.robustness.metrics import (
     ALEXNET_CLEAN_ERROR,
@@ -64,6 +64,7 @@ __all__ = [
     "onnx_predict",
     "over_seeds",
     "pil_images",
+    "register_suite",
     "relative_mean_corruption_error",
     "save",
     "torch_predict",

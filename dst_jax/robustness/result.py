@@ -33,7 +33,8 @@ class Result(KeptNumbers):
       hits: condition -> which images were right; may lack conditions whose record is lost.
       notes: what was left out and why, in sentences.
       kept: condition -> its predictions, where an evaluation was asked to keep them (`keep=`).
-      listed: the list of a suite that a user registered (`register_suite`), as it was scored.
+      listed: the list of a suite that a user registered, as the file of the scores has it, for
+        where the user's file is not imported.
     """
 
     dataset: str
@@ -88,7 +89,9 @@ class Result(KeptNumbers):
     @cached_property
     def benchmark(self) -> benchmarks.Benchmark:
         """The named list that `robust_accuracy` is the mean over; see `data.benchmarks.of`."""
-        return self.listed or datasets.benchmark_of(self.setting.suite, self.dataset)
+        if self.listed and self.setting.suite not in benchmarks.REGISTERED:
+            return self.listed
+        return datasets.benchmark_of(self.setting.suite, self.dataset)
 
     @cached_property
     def counted(self) -> tuple[Condition, ...]:

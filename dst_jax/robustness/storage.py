@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dst_jax.data.benchmarks import Benchmark
 from dst_jax.errors import UserError
 from dst_jax.robustness import kept_files
 from dst_jax.robustness.files import (
@@ -31,6 +32,7 @@ from dst_jax.robustness.files import (
 )
 from dst_jax.robustness.records import CorrectBits, Fingerprint, Score, Setting
 from dst_jax.robustness.result import Result
+from dst_jax.robustness.text import LISTED
 from dst_jax.runtime.run_dir import write_bytes, write_json, write_text
 
 
@@ -234,9 +236,23 @@ def _results(
                 scores=tuple(row for row, _ in pairs),
                 hits={row.condition: record for row, record in pairs if record},
                 notes=tuple(fact.get("notes", ())),
+                listed=_listed(setting.suite, fact),
             )
         )
     return results, contradicted
+
+
+def _listed(suite: str, fact: Mapping[str, Any]) -> Benchmark | None:
+    """The list of a suite that a user registered, as the JSON has it."""
+    found = fact.get(LISTED)
+    if not isinstance(found, dict):
+        return None
+    for part, kind in (("corruptions", str), ("severities", int)):
+        listed = found.get(part)
+        if not isinstance(listed, list) or not all(isinstance(each, kind) for each in listed):
+            return None
+    names, levels = tuple(found["corruptions"]), tuple(found["severities"])
+    return Benchmark(suite, names, levels, fact.get("dataset", "")) if names and levels else None
 
 
 def _same_means(result: Result, fact: Mapping[str, Any]) -> bool:

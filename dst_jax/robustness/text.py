@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from dst_jax.data import benchmarks, datasets
 from dst_jax.robustness.records import CLEAN, Condition
 
+LISTED = "suite_lists"  # in the summary: the corruptions and severities of a user's own suite
+
 if TYPE_CHECKING:
     from dst_jax.robustness.result import Result
 
@@ -59,6 +61,7 @@ def summary(result: "Result") -> dict[str, Any]:
         **result.setting._asdict(),
         "benchmark": result.benchmark.name,
         "lacking": result.lacking,
+        **_listed(result),
         "severities": list(result.severities),
         "corruptions": list(result.corruptions),
         "clean_accuracy": result.clean_accuracy,
@@ -74,6 +77,15 @@ def summary(result: "Result") -> dict[str, Any]:
         "by_severity": {str(severity): mean for severity, mean in result.by_severity.items()},
         "notes": list(result.notes),
     }
+
+
+def _listed(result: "Result") -> dict[str, Any]:
+    """The list of a suite that a user registered, which the name alone does not tell."""
+    suite = result.setting.suite
+    if suite not in benchmarks.REGISTERED and result.listed is None:
+        return {}
+    own = result.benchmark
+    return {LISTED: {"corruptions": list(own.corruptions), "severities": list(own.severities)}}
 
 
 def lacking(result: "Result") -> str:
