@@ -100,6 +100,8 @@ def evaluate_runs(
             frost_dir=options["frost_dir"],
             batch_size=options["batch_size"],
             max_images=options["max_images"],
+            image_ids=options["image_ids"],
+            keep=options["keep"],
             data_dir=data_dir,
             cache_dir=cache_dir,
             path=missing[0].workdir if alone else missing[0].workdir.parent,
@@ -132,7 +134,8 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     """
     wanted = plan(config, data_dir)
     name, limit = config["data"]["name"], config["eval"]["max_images"]
-    source = images.open_source(name, "", limit, data_dir, cache_dir, PREFIX)
+    ids, keep = config["eval"]["image_ids"], config["eval"]["keep"]
+    source = images.open_source(name, "", limit, data_dir, cache_dir, PREFIX, image_ids=ids)
     setting = (wanted.suite, wanted.source, wanted.preset, wanted.seed, source.total)
     stored = storage.read(workdir)
     if problem := storage.of_another_run(stored.model, _facts(workdir)):
@@ -147,9 +150,11 @@ def complete(config: Config, workdir: Path, data_dir: str | None, cache_dir: Pat
     found = [
         result.only(wanted.conditions)
         for result in stored.results
-        if result.setting[:5] == setting and set(wanted.conditions) <= set(result.hits)
+        if result.setting[:5] == setting
+        and set(wanted.conditions) <= set(result.hits)
+        and result.keeps(keep, wanted.conditions)
     ]
-    if found and (source.by_pixels or len(found) > 1):
+    if found and (source.by_pixels or ids or len(found) > 1):
         own = images.identity(source)
         found = [result for result in found if result.setting.images == own]
     return found[0] if found else None

@@ -7,6 +7,7 @@ from `stages`; the report is drawn over all runs of the call. Called by `cli`, t
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,22 @@ class Function:
 
     Attributes:
       predict: "MODULE:ATTRIBUTE"; see `robustness.command.load_predict`.
-      dataset: a name in `data.DATASETS`.
+      dataset: a name in `data.DATASETS`, or see `robustness.dataset_text`.
+      reading: how the images of a folder are read: arguments of `robustness.folder`.
+      meaning: what images and logits are: arguments of `robustness.evaluate`.
     """
 
     predict: str
     dataset: str
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    meaning: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def default_scores_dir(function: Function) -> Path:
     """`runs/evaluate/FUNCTION-DATASET`, where the scores of a function go."""
     name = function.predict.removeprefix("./").replace("/", ".").replace(":", ".")
-    return Path("runs/evaluate") / f"{name}-{function.dataset}"
+    dataset = re.sub(r"[^\w.]+", "-", function.dataset).strip("-")
+    return Path("runs/evaluate") / f"{name}-{dataset}"
 
 
 def run(
@@ -68,9 +74,10 @@ def run(
       image_records: in mode `archive`, see `report.archive.write`.
 
     Returns:
-      The report's table and where its page is, as text; in mode `evaluate`, the table of each run;
-      without either, where the run is; in mode `describe`, the network's layers and counts; in mode
-      `plan`, how far the sweep is and what it takes; "" in all processes but the first.
+      The report's table and where its page is, as text; in mode `evaluate`, the table of each run
+      after its directory; without either, where the run is; in mode `describe`, the network's
+      layers and counts; in mode `plan`, how far the sweep is and what it takes; "" in all processes
+      but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `loop.train` and `evaluate.evaluate`.
@@ -118,8 +125,8 @@ def run(
         tables = _DO.get(mode, _train)(parts, run_paths, mode, len(runs) > 1, left_out)
     if not main:
         return ""
-    if mode != "all":
-        return "\n\n".join([*tables, f"run directory: {run_paths.workdir}"])
+    if mode != "all":  # an evaluation ends with its tables, each under its directory
+        return "\n\n".join(tables or [f"run directory: {run_paths.workdir}"])
     if sweep.index is not None:
         states = _states(resolved, run_paths)
         if left := sum(not run.finished for group in states for run in group.values()):
@@ -273,13 +280,13 @@ def evaluate_function(
       evaluation: options of the section `eval`, by their names; the rest have their defaults.
 
     Returns:
-      The table of scores and where the files are; "" in all processes but the first.
+      Where the files are, and the table of scores; "" in all processes but the first.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `robustness.evaluate`.
     """
     prepare_jax(run_paths)
-    from dst_jax.robustness import command
+    from dst_jax.robustness import command, dataset_text
 
     options = config_lib.evaluation_options(evaluation or {}, "--")
     names = options.pop("suite").split(",")
@@ -288,11 +295,12 @@ def evaluate_function(
     with run_dir.locked(run_paths.workdir) if main else contextlib.nullcontext():
         text = command.run(
             function.predict,
-            function.dataset,
+            dataset_text.opened(function.dataset, "--dataset", **function.reading),
             run_paths.workdir,
             run_paths.data_dir,
             run_paths.cache_dir,
             suite=names if len(names) > 1 else names[0],
+            **function.meaning,
             **options,
         )
     return text if main else ""

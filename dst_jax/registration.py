@@ -1,7 +1,8 @@
 """Which file registered a name of the user's: so that no name is given twice.
 
-Called by `models.register_model` and `data.register_dataset`. `sparsity` and `corruptions` stand
-alone and do the same themselves. What a run writes down of these files is in `user_files`.
+Called by `models`, `data.datasets` and `data.benchmarks`, by what registers there. `sparsity` and
+`corruptions` stand alone and do the same themselves. What a run writes down of these files is in
+`user_files`.
 """
 
 import os
@@ -18,7 +19,7 @@ def claim(kind: str, name: str, taken: Collection[str], files: MutableMapping[st
     A file may register its names again, as a card does that is read twice; so may a notebook.
 
     Args:
-      kind: "model" or "dataset".
+      kind: "model", "dataset" or "suite".
       name: the name.
       taken: all names that are registered already, those of the package too.
       files: name -> file of what users registered; the new name is added.

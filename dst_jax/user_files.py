@@ -1,6 +1,6 @@
 """The user's own files: importing them, and what a run remembers of those that it needs.
 
-A run writes down which file registered its model, dataset, algorithm or corruptions, and the file's
+A run writes down which file registered its model, dataset, algorithm, suite or corruptions, and its
 digest (`environment.json`). Nothing that a run directory names is executed: the user imports the
 file, with `--import` or in Python, and errors say which one. Called by `cli`, `run_configs`,
 `stages`, `saved_run` and `robustness`.
@@ -20,7 +20,7 @@ from typing import Any
 
 from dst_jax import corruptions, data, models, sparsity
 from dst_jax.corruptions import registry
-from dst_jax.data import datasets
+from dst_jax.data import benchmarks, datasets
 from dst_jax.errors import PROGRAMS, RunError, UserError
 from dst_jax.runtime import environment
 from dst_jax.runtime.interrupt import InterruptedRunError
@@ -33,6 +33,7 @@ _OPTIONS = {
     "dataset": "data.name",
     "algorithm": "sparsity.algorithm",
     "corruption": "eval.suite",
+    "suite": "eval.suite",
 }
 
 
@@ -84,6 +85,7 @@ def _kinds() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:
         "dataset": (data.DATASETS, datasets.REGISTERED_IN),
         "algorithm": (sparsity.ALGORITHM_REGISTRY, sparsity.api.REGISTERED_IN),
         "corruption": (corruptions.CORRUPTIONS, registry.REGISTERED_IN),
+        "suite": (benchmarks.SUITES, benchmarks.REGISTERED_IN),
     }
 
 
@@ -93,7 +95,10 @@ def _used(config: Config) -> Iterator[tuple[str, str]]:
     yield "dataset", config["data"]["name"]
     yield "algorithm", config["sparsity"]["algorithm"]
     options = config.get("eval", {"suite": "", "corruptions": ()})
-    for name in dict.fromkeys((*options["suite"].split(","), *options["corruptions"])):
+    suite = options["suite"]
+    yield "suite", suite
+    listed = benchmarks.SUITES.get(suite, suite.split(","))
+    for name in dict.fromkeys((*listed, *options["corruptions"])):
         yield "corruption", name
 
 
@@ -160,7 +165,7 @@ def check(workdir: Any, config: Config, *, python: bool = False) -> None:
     for kind, name in _used(config):
         known = _kinds()[kind][0]
         file = recorded.get((kind, name))
-        if name in known or (kind == "corruption" and file is None):
+        if name in known or (kind in ("corruption", "suite") and file is None):
             continue  # what else names of corruptions may be is known to `robustness.suites`
         listed = ", ".join(known)
         raise UserError(

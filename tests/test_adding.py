@@ -16,15 +16,17 @@ import pytest
 import runs
 from PIL import Image
 
-from dst_jax import corruptions, data, load_run, models, sparsity
+from dst_jax import corruptions, data, load_run, models, robustness, sparsity
 from dst_jax.corruptions import registry
 from dst_jax.corruptions.constants import ROWS
-from dst_jax.data import datasets
+from dst_jax.data import benchmarks, datasets
 from dst_jax.errors import UserError
+from dst_jax.robustness import storage, suites
 
 PAGE = (runs.ROOT / "docs" / "adding.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-RECIPES = ("A model", "A dataset", "An image folder", "A corruption", "An algorithm", "A card")
+CORRUPTION = "A corruption, and a suite"
+RECIPES = ("A model", "A dataset", "An image folder", CORRUPTION, "An algorithm", "A card")
 PROGRAM = "import sys; from dst_jax.cli import main; sys.argv[0] = 'dst-jax'; sys.exit(main())"
 
 
@@ -176,18 +178,28 @@ def test_an_image_folder(tmp_path, cache_dir):
 
 
 def test_a_corruption(tmp_path, cache_dir):
-    printed = follow("A corruption", tmp_path, cache_dir)
-    assert registered(tmp_path) == [("corruption", "dead_columns")]
+    printed = follow(CORRUPTION, tmp_path, cache_dir)
+    assert set(registered(tmp_path)) == {("corruption", "dead_columns"), ("suite", "sensor")}
     assert "dead_columns" in printed[1]
+    # This process, as a report, has not imported the file: the scores themselves have the list.
+    (found,) = (
+        r for r in storage.load_all(tmp_path / "runs" / "mine") if r.setting.suite == "sensor"
+    )
+    assert found.benchmark.corruptions == ("dead_columns", "shot_noise", "contrast")
+    assert (found.benchmark.severities, found.lacking) == ((1, 3), "64 of 360 images")
     rows = {(row["suite"], row["corruption"], row["severity"]): row for row in scored(tmp_path)}
-    first = rows["dead_columns+contrast", "dead_columns", "1"]
+    assert {key[1:] for key in rows if key[0] == "sensor"} == {
+        ("clean", "0"),
+        *((name, s) for name in found.benchmark.corruptions for s in "13"),
+    }
+    first = rows["sensor", "dead_columns", "1"]
     assert re.fullmatch(r"rendered\+dead_columns-[0-9a-f]{8}", first["source"])
     alone = [row for row in scored(tmp_path) if row["suite"] == "dead_columns"]
     assert {row["severity"] for row in alone} == {"0", "1", "2", "3", "4", "5"}
     # Changed code gives other scores, beside the old ones.
     file = tmp_path / "my_corruption.py"
     file.write_text(file.read_text().replace("0.3)", "0.9)"))
-    command = blocks("A corruption")[1][1]
+    command = blocks(CORRUPTION)[1][1]
     assert call(tmp_path, cache_dir, command).returncode == 0
     again = [row for row in scored(tmp_path) if row["suite"] == "dead_columns"]
     assert len(again) == 2 * len(alone)
@@ -212,10 +224,17 @@ REGISTER = {
     "model": "models.register_model(name, object)",
     "dataset": "data.register_dataset(dataclasses.replace(data.get('digits'), name=name))",
     "algorithm": "sparsity.register_algorithm(name, sparsity.RigL)",
+    "suite": "robustness.register_suite(name, ['fog', 'snow'], (2,))",
     "corruption": "corruptions.register_corruption(dataclasses.replace("
     "corruptions.CORRUPTIONS['contrast'], name=name), rows=(1, 2, 3, 4, 5))",
 }
-OURS = {"model": "mlp", "dataset": "digits", "algorithm": "set", "corruption": "fog"}
+OURS = {
+    "model": "mlp",
+    "dataset": "digits",
+    "algorithm": "set",
+    "corruption": "fog",
+    "suite": "common",
+}
 
 
 @pytest.fixture
@@ -226,13 +245,19 @@ def registries(monkeypatch):
         *((datasets, name) for name in ("DATASETS", "REGISTERED_IN")),
         *((sparsity.api, name) for name in ("ALGORITHM_REGISTRY", "REGISTERED_IN")),
         *((registry, name) for name in ("CORRUPTIONS", "REGISTERED_IN")),
+        *((benchmarks, name) for name in ("REGISTERED", "REGISTERED_IN")),
     ):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
+    lists = dict(benchmarks.SUITES)
+    for module in (benchmarks, suites):
+        monkeypatch.setattr(module, "SUITES", lists)
     monkeypatch.setattr(registry, "ROWS", dict(ROWS))
 
 
 def register(kind, name, file):
-    line = "import dataclasses\nfrom dst_jax import corruptions, data, models, sparsity\n"
+    line = (
+        "import dataclasses\nfrom dst_jax import corruptions, data, models, robustness, sparsity\n"
+    )
     exec(compile(line + REGISTER[kind], str(file), "exec"), {"name": name})
 
 
@@ -260,6 +285,40 @@ def test_a_corruption_needs_five_rows(registries):
                 ),
                 rows,
             )
+
+
+def test_a_suite_is_its_list_with_its_severities(registries):
+    robustness.register_suite("mine", ["snow", "fog"], severities=(4, 2))
+    plan = suites.plan("mine", data.get("cifar10"), "cifar32", source="rendered")
+    assert plan.suite == "mine"
+    assert plan.conditions[1:] == (("snow", 2), ("snow", 4), ("fog", 2), ("fog", 4))
+    assert data.benchmark_of("mine", "cifar10").conditions == plan.conditions[1:]
+    only = suites.plan("mine", data.get("cifar10"), "cifar32", source="rendered", severities=(5,))
+    assert only.conditions[1:] == (("snow", 5), ("fog", 5))
+    # The same corruptions without the name are no suite of anybody's.
+    listed = suites.plan(["fog", "snow"], data.get("cifar10"), "cifar32", source="rendered")
+    assert (listed.suite, len(listed.conditions)) == ("fog+snow", 11)
+    # All of a published benchmark under another name is still a list of one's own.
+    robustness.register_suite("all", robustness.SUITES["common"])
+    assert data.benchmark_of("all", "cifar10").name == "all"
+    for arguments, text in (
+        (
+            ("fog", ["snow"]),
+            "register_suite: found fog, a corruption; expected a name that is free",
+        ),
+        (("cifar10-c", ["snow"]), "register_suite: found cifar10-c, a benchmark; expected a name"),
+        (
+            ("x", ["snow", "fogg"]),
+            "register_suite x: found fogg; expected names of corruptions. One",
+        ),
+        (("x", "snow"), "register_suite x: found 'snow'; expected a list of corruptions"),
+        (("x", []), "register_suite x: found []; expected a list of corruptions, at least one"),
+        (("x", ["snow"], (0, 1)), "register_suite x: found severities [0, 1]; expected severities"),
+        (("a b", ["snow"]), "register_suite: found 'a b'; expected a name of letters, digits"),
+    ):
+        with pytest.raises(UserError, match=re.escape(text)):
+            robustness.register_suite(*arguments)
+    assert "x" not in benchmarks.REGISTERED
 
 
 @pytest.mark.parametrize(

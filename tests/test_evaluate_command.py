@@ -83,6 +83,17 @@ def test_flags_of_one_call_are_not_the_runs_own(copy, monkeypatch):
     assert (copy.workdir / "config.json").read_bytes() == before
 
 
+def test_predictions_of_a_scored_run_are_kept_afterwards(copy):
+    before = (copy.workdir / "robustness.csv").read_bytes()
+    text = experiment.run(None, copy, mode="evaluate", evaluation={"keep": "top5"})
+    assert "top-5 " in text
+    (result,) = storage.load_all(copy.workdir)
+    assert result.top_k(1) == pytest.approx(result.robust_accuracy)
+    assert result.confusion().sum() == result.n * len(result.conditions)
+    assert (copy.workdir / "robustness.csv").read_bytes() == before
+    assert experiment.run(None, copy, mode="evaluate", evaluation={"keep": "top5"}) == text
+
+
 @pytest.mark.parametrize("suite", ["c_bar_cifar", "common"])
 def test_a_suite_that_is_named_is_meant_whole(trained, suite):
     run_paths, _ = trained
@@ -114,7 +125,7 @@ def test_an_evaluation_ends_with_the_table_of_each_run(trained, tmp_path):
     run_paths, text = trained
     assert f"{run_paths.workdir}\n" in text
     (table,) = storage.load_all(run_paths.workdir)
-    assert table.table() in text
+    assert text.endswith(table.table())
     for name in ("one", "two"):
         shutil.copytree(run_paths.workdir, tmp_path / name)
     several = experiment.run(None, RunPaths(tmp_path, None, run_paths.cache_dir), mode="evaluate")

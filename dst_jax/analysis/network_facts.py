@@ -16,7 +16,7 @@ from dst_jax import data, models
 from dst_jax.analysis import flops
 from dst_jax.analysis.training_cost import training_flops_ratio
 from dst_jax.models.leaf_paths import by_path, natural_order
-from dst_jax.robustness.engine import digest
+from dst_jax.robustness.predict_functions import digest
 from dst_jax.runtime.run_dir import write_json
 from dst_jax.saved_run import Run
 from dst_jax.sparsity import sparsity_distributions

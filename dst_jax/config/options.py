@@ -27,7 +27,7 @@ class Option:
         if self.duration:
             return DURATION
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return "one of " + ", ".join(choice or '""' for choice in self.choices)
         kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
         text = kind.get(type(self.default), "a tuple")
         if self.low is not None and self.high is not None:
@@ -272,11 +272,16 @@ OPTIONS: dict[str, Option] = {
     ),
     "eval.batch_size": Option(500, "batch size per device", low=1),
     "eval.max_images": Option(0, "use the first N test images; 0: all", low=0),
+    "eval.image_ids": Option(
+        "",
+        "these test images only: a file with numbers or file names, one a line; or robustbench, "
+        "the 5,000 of ImageNet; empty: all",
+    ),
     "eval.source": Option(
         "auto",
         "rendered: corrupted here, on the device; the name of a prepared corrupted dataset, as "
-        "imagenet_c; auto: the first such dataset, published files before TFDS's own, that is "
-        "prepared with every condition asked for, else rendered",
+        "imagenet_c; the folder of a published one; auto: the first prepared dataset, published "
+        "files before TFDS's own, that has every condition asked for, else rendered",
     ),
     "eval.corruptions": Option(
         (), "corruptions of the suite; empty: all, frost only if its photographs are there"
@@ -287,6 +292,12 @@ OPTIONS: dict[str, Option] = {
         "", "constants of the rendered corruptions; empty: those that fit the dataset's images"
     ),
     "eval.seed": Option(0, "seed of the rendered corruptions", low=0),
+    "eval.keep": Option(
+        "",
+        "what is kept of each prediction besides whether it is right: top5 (for top-5 accuracy, "
+        "confusion, likelihood, Brier score, reliability), logits (all of them), or nothing",
+        choices=("", "top5", "logits"),
+    ),
     "analysis.parts": Option(
         (),
         "what mode `all` analyses after the evaluation, among " + ", ".join(ANALYSES) + "; mode "

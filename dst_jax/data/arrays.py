@@ -124,7 +124,7 @@ def cached_arrays(
     }
     folder = cache_dir / "arrays"
     config = builder.builder_config.name if builder.builder_config else "default"
-    stem = f"{builder.name}-{config}-{builder.version}-{split}-{_fingerprint(builder, split)}"
+    stem = f"{builder.name}-{config}-{builder.version}-{split}-{fingerprint(builder, split)}"
     paths = {name: folder / f"{stem}.{name}.npy" for name in expected}
     found = {name: _open_valid(paths[name], *expected[name]) for name in expected}
     if any(array is None for array in found.values()):
@@ -138,7 +138,7 @@ def cached_arrays(
     return found["images"], found["labels"]
 
 
-def _fingerprint(builder: Any, split: str) -> str:
+def fingerprint(builder: Any, split: str) -> str:
     """Changes with the place and the files of the prepared dataset: no stale cache is ever used."""
     info = builder.info.splits[split]
     facts: list[Any] = [os.fspath(builder.data_path), list(info.shard_lengths)]

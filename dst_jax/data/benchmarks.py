@@ -2,11 +2,15 @@
 
 Robust accuracy belongs to a benchmark: a mean over another list is another number, and a mean over
 a part of the list is incomplete (`robustness.Result.lacking`). Facts only, no JAX: the registries
-of `dst_jax.corruptions` render them, and tests hold both lists against each other. Called by
-`datasets`, `robustness` and `report`.
+of `dst_jax.corruptions` render them, and tests hold both lists against each other. Suites that a
+user registers are here too. Called by `datasets`, `robustness`, `user_files` and `report`.
 """
 
 import dataclasses
+from collections.abc import Sequence
+
+from dst_jax import registration
+from dst_jax.errors import UserError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -144,6 +148,47 @@ BENCHMARKS: tuple[Benchmark, ...] = (
 )
 
 
+REGISTERED: dict[str, Benchmark] = {}  # the suites that users registered
+REGISTERED_IN: dict[str, str] = {}  # name -> file, of the same
+
+
+def register_suite(
+    name: str, corruptions: Sequence[str], severities: Sequence[int] = SEVERITIES
+) -> None:
+    """Makes a list of corruptions available under a name, in `--suite`, cards and `evaluate`.
+
+    Its robust accuracy is the mean over the whole list, and is labelled incomplete where some of it
+    is missing. A file may register its names again, as a card does that is read twice.
+
+    Args:
+      name: letters, digits, `_`, `.` and `-`.
+      corruptions: names of dst_jax, or of yours that are registered before.
+      severities: among 1..5.
+
+    Raises:
+      UserError: the name is taken, or one of the others is none.
+    """
+    from dst_jax.corruptions import CORRUPTIONS, video
+    from dst_jax.corruptions.threed import FROM_FILES
+
+    known = {**CORRUPTIONS, **dict.fromkeys(FROM_FILES), **video.PERTURBATIONS}
+    listed, levels = tuple(dict.fromkeys(corruptions)), tuple(sorted(set(severities)))
+    where = f"register_suite {name}"
+    if isinstance(corruptions, str) or not listed:
+        raise UserError(where, repr(corruptions), "a list of corruptions, at least one")
+    for corruption in listed:
+        if corruption not in known:
+            hint = "One of your own is registered before the suite"
+            raise UserError(where, corruption, "names of corruptions", hint)
+    if not levels or not set(levels) <= set(SEVERITIES):
+        raise UserError(where, f"severities {list(severities)}", "severities from 1 to 5")
+    if name in known or named(name):
+        what = "a corruption" if name in known else "a benchmark"
+        raise UserError("register_suite", f"{name}, {what}", "a name that is free")
+    registration.claim("suite", name, SUITES, REGISTERED_IN)
+    SUITES[name], REGISTERED[name] = listed, Benchmark(name, listed, levels)
+
+
 def named(name: str) -> Benchmark | None:
     """The benchmark of that name, whatever the case of its letters; None: there is none."""
     return next((b for b in BENCHMARKS if b.name.lower() == name.lower()), None)
@@ -165,6 +210,8 @@ def of(suite: str, dataset: str, corruptions: tuple[str, ...] = ()) -> Benchmark
     """
     if (found := named(suite)) is not None:
         return found
+    if suite in REGISTERED:
+        return dataclasses.replace(REGISTERED[suite], dataset=dataset)
     asked = SUITES.get(suite) or corruptions or tuple(suite.split("+"))
     published = [b for b in BENCHMARKS if b.source and b.dataset == dataset]
     inside = [b for b in published if {*b.corruptions} <= {*asked}]

@@ -7,13 +7,14 @@ Each corruption and severity is a config of its own, `fog_3`; the default config
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from dst_jax.data import arrays, evaluation, prepared
+from dst_jax.data import arrays, corrupted_files, evaluation, image_names, prepared
 from dst_jax.data.datasets import CorruptedSet, Dataset, corrupted_set
+from dst_jax.errors import UserError
 
 
 def prepared_conditions(
@@ -101,6 +102,70 @@ def corrupted_batches(
     """
     corrupted, builder = _find(dataset, corruption, severity, data_dir, suite)
     return evaluation.stream_builder(dataset, builder, corrupted.split, batch_size, limit)
+
+
+def matched_batches(
+    dataset: Dataset,
+    condition: tuple[str, int],
+    names: Sequence[str],
+    labels: np.ndarray,
+    ids: np.ndarray,
+    size: int,
+    data_dir: os.PathLike | str | None = None,
+    cache_dir: os.PathLike | str | None = None,
+    *,
+    suite: str | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The images of a condition that belong to some clean ones, found by name or number.
+
+    Args:
+      dataset: the clean dataset.
+      condition: (corruption, severity).
+      names: str [N], what `image_names` calls the clean images.
+      labels: int [N], theirs.
+      ids: int [N], theirs, which the batches have too.
+      size: images in a batch.
+      data_dir: TFDS directory; None: TFDS's default.
+      cache_dir: where decoded arrays are kept; None: `default_cache_dir()`.
+      suite: the corrupted set; None: the first.
+
+    Raises:
+      UserError: the set does not tell which image is which, or lacks one, or labels differ.
+    """
+    corrupted, builder = _find(dataset, *condition, data_dir, suite)
+    where = f"{builder.name} {condition[0]} {condition[1]}"
+    cache = pathlib.Path(cache_dir) if cache_dir else prepared.default_cache_dir()
+    if not dataset.resident:
+        stems = [image_names.stem(name) for name in names]
+        named = dict(zip(stems, ids.tolist(), strict=True))
+        label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
+        stream = evaluation.stream_builder(
+            dataset, builder, corrupted.split, size, None, named=named
+        )
+        return _with_labels(stream, label_of, where)
+    found = image_names.of_split(builder, corrupted.split, cache)
+    if found is None:
+        raise UserError(where, "images without names", "all images of the clean set (max_images=0)")
+    row_of = dict(zip(found.names.tolist(), range(len(found.names)), strict=True))
+    missing = [name for name in names if name not in row_of]
+    if missing:
+        total = f"{len(names) - len(missing)} of {len(names)} images, not {missing[0]}"
+        raise UserError(where, total, "the counterpart of every clean image, by its number or name")
+    rows = np.array([row_of[name] for name in names])
+    images, their_labels = arrays.cached_arrays(builder, corrupted.split, cache)
+    corrupted_files.check_labels(labels, their_labels[rows], where)
+    parts = (slice(start, start + size) for start in range(0, len(rows), size))
+    return (evaluation.padded(images[rows[part]], labels[part], ids[part], size) for part in parts)
+
+
+def _with_labels(
+    stream: Iterator[dict[str, np.ndarray]], label_of: dict[int, int], where: str
+) -> Iterator[dict[str, np.ndarray]]:
+    for batch in stream:
+        real = batch["weight"] > 0
+        clean = [label_of[number] for number in batch["id"][real].tolist()]
+        corrupted_files.check_labels(np.array(clean), batch["label"][real], where)
+        yield batch
 
 
 def _find(

@@ -41,12 +41,14 @@ class CorruptedSet:
       split: its only split.
       corruptions: all that it has, in our names; each at severities 1 to 5.
       synonyms: TFDS's name of a corruption -> the name in `dst_jax.corruptions`, where they differ.
+      own_images: whether it was made from other images than those of the clean test set.
     """
 
     tfds_name: str
     split: str
     corruptions: tuple[str, ...] = COMMON
     synonyms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    own_images: bool = False
 
     def config(self, corruption: str, severity: int) -> str:
         """TFDS's name of the config of a condition."""
@@ -191,7 +193,9 @@ DATASETS: dict[str, Dataset] = {
             preset="tiny64",
             augment="crop_flip",
             resident=True,
-            corrupted_sets=(CorruptedSet("tiny_imagenet_corrupted", "validation"),),
+            corrupted_sets=(
+                CorruptedSet("tiny_imagenet_corrupted", "validation", own_images=True),
+            ),
             tfds_name="tiny_imagenet/64x64",
         ),
         Dataset(

@@ -5,7 +5,7 @@ whoever scores a model.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def eval_batches(
     total = len(labels)
     for start in range(0, total, batch_size):
         stop = min(start + batch_size, total)
-        yield _padded(images[start:stop], labels[start:stop], start, batch_size)
+        yield padded(images[start:stop], labels[start:stop], np.arange(start, stop), batch_size)
 
 
 def stream_eval_batches(
@@ -42,6 +42,7 @@ def stream_eval_batches(
     *,
     split: str | None = None,
     limit: int | None = None,
+    rows: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of a dataset that is too large for memory; the format is that of `eval_batches`.
 
@@ -55,35 +56,68 @@ def stream_eval_batches(
       batch_size: B.
       split: a TFDS split, or a part of one; None: the test split.
       limit: number of examples, at most; None: all.
+      rows: the numbers of the examples to read, int [M], ascending; None: all. Theirs are the ids.
 
     Raises:
       UserError: the dataset is not prepared, damaged, or TensorFlow is missing.
     """
     builder = prepared.find_clean(dataset, data_dir)
-    return stream_builder(dataset, builder, split or dataset.test_split, batch_size, limit)
+    return stream_builder(dataset, builder, split or dataset.test_split, batch_size, limit, rows)
 
 
 def stream_builder(
-    dataset: Dataset, builder: Any, split: str, batch_size: int, limit: int | None
+    dataset: Dataset,
+    builder: Any,
+    split: str,
+    batch_size: int,
+    limit: int | None,
+    rows: np.ndarray | None = None,
+    named: Mapping[str, int] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of `stream_eval_batches` from the builder of the dataset or a corrupted one."""
+    """The batches of `stream_eval_batches` from the builder of the dataset or a corrupted one.
+
+    With `named`, only the images of these names are read, in the order of the files: name without
+    folder and ending -> id.
+    """
     total = prepared.check_split(builder, split)
     total = total if limit is None else min(limit, total)
-    tf, records = prepared.open_records(builder, split)
+    tf, records = prepared.open_records(builder, split, names=named is not None)
     clip, size = dataset.clip, dataset.image_shape[-2]
     shape = None if clip else builder.info.features["image"].shape
 
-    def decode(record: Any) -> tuple[Any, Any]:
+    def decode(record: Any, number: Any) -> tuple[Any, Any, Any]:
         if clip:
-            return tf_clips.central(tf, record["image"], clip), record["label"]
+            return tf_clips.central(tf, record["image"], clip), record["label"], number
         image = tf_images.decode(tf, record["image"])
         if shape != (size, size, 3):
             image = tf_images.central_crop(tf, image, size)
-        return tf.ensure_shape(image, [size, size, 3]), record["label"]
+        return tf.ensure_shape(image, [size, size, 3]), record["label"], number
 
-    examples = records.take(total).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    if named is not None:
+        examples, total = _named(tf, records, named), len(named)
+    else:
+        numbered = records.take(total).enumerate()
+        if rows is not None:
+            wanted = tf.constant(np.isin(np.arange(total), rows))
+            numbered = numbered.filter(lambda number, record: wanted[number])
+            total = len(rows)
+        examples = numbered.map(lambda number, record: (record, number))
+    examples = examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     batches = examples.batch(batch_size).prefetch(2).as_numpy_iterator()
     return _numbered(tf, builder, batches, batch_size, total)
+
+
+def _named(tf: Any, records: Any, named: Mapping[str, int]) -> Any:
+    """(record, id) of the records whose file has one of the names."""
+    keys = tf.constant(list(named), tf.string)
+    values = tf.constant(list(named.values()), tf.int64)
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), -1)
+
+    def with_id(record: Any) -> tuple[Any, Any]:
+        name = tf.strings.regex_replace(record["file_name"], r"^.*/|\.[A-Za-z]+$", "")
+        return record, table.lookup(name)
+
+    return records.map(with_id).filter(lambda record, number: number >= 0)
 
 
 def _numbered(
@@ -91,8 +125,8 @@ def _numbered(
 ) -> Iterator[dict[str, np.ndarray]]:
     start = 0
     try:
-        for images, labels in batches:
-            yield _padded(images, labels, start, batch_size)
+        for images, labels, ids in batches:
+            yield padded(images, labels, ids, batch_size)
             start += len(labels)
     except tf.errors.OpError as error:
         raise prepared.unreadable(builder, error) from error
@@ -105,17 +139,26 @@ def _numbered(
         )
 
 
-def _padded(
-    images: np.ndarray, labels: np.ndarray, start: int, batch_size: int
+def padded(
+    images: np.ndarray, labels: np.ndarray, ids: np.ndarray, batch_size: int
 ) -> dict[str, np.ndarray]:
+    """One batch in the format of `eval_batches`; the ids of padding follow the largest one.
+
+    Args:
+      images: uint8 [n, H, W, 3], n <= B.
+      labels: int [n].
+      ids: int [n].
+      batch_size: B.
+    """
     count = len(labels)
     missing = batch_size - count
     if missing:
         images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
         labels = np.concatenate([labels, np.zeros(missing, labels.dtype)])
+        ids = np.concatenate([ids, np.max(ids, initial=-1) + 1 + np.arange(missing)])
     return {
         "image": np.asarray(images),
         "label": np.asarray(labels, np.int32),
-        "id": np.arange(start, start + batch_size, dtype=np.int32),
+        "id": np.asarray(ids, np.int32),
         "weight": (np.arange(batch_size) < count).astype(np.float32),
     }

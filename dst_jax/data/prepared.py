@@ -142,13 +142,16 @@ def tensorflow(purpose: str) -> Any:
     return tf
 
 
-def open_records(builder: Any, split: str, file_seed: int | None = None) -> tuple[Any, Any]:
+def open_records(
+    builder: Any, split: str, file_seed: int | None = None, *, names: bool = False
+) -> tuple[Any, Any]:
     """Opens a split as a `tf.data.Dataset` of undecoded records.
 
     Args:
       builder: of a prepared dataset.
       split: a TFDS split.
       file_seed: shuffles the files and reads 16 of them in turn; None: all records in file order.
+      names: records have "file_name" too, a string; only where the dataset has it.
 
     Returns:
       (TensorFlow, dataset of {"image": encoded string, "label": int64}), in a repeatable order. The
@@ -175,7 +178,8 @@ def open_records(builder: Any, split: str, file_seed: int | None = None) -> tupl
         split=split,
         shuffle_files=not ordered,
         decoders=tfds.decode.PartialDecoding(
-            {key: True, "label": True}, decoders={key: tfds.decode.SkipDecoding()}
+            {key: True, "label": True, **({"file_name": True} if names else {})},
+            decoders={key: tfds.decode.SkipDecoding()},
         ),
         read_config=tfds.ReadConfig(
             options=options,

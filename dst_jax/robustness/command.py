@@ -26,20 +26,20 @@ _EXPECTED = (
 
 
 def run(
-    predict: str, dataset: str, workdir: Path, data_dir: str | None, cache_dir: Path, **options: Any
+    predict: str, dataset: Any, workdir: Path, data_dir: str | None, cache_dir: Path, **options: Any
 ) -> str:
     """Scores the function and draws its figure.
 
     Args:
       predict: "MODULE:ATTRIBUTE", see `load_predict`.
-      dataset: a name in `dst_jax.data.DATASETS`.
+      dataset: as `evaluate` takes it.
       workdir: where the files go; a second call with the same function goes on there.
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached.
       **options: further arguments of `evaluate`.
 
     Returns:
-      The table and where the files are.
+      Where the files are, and the table.
 
     Raises:
       UserError, RunError, InterruptedRunError: see `evaluate`.
@@ -64,7 +64,7 @@ def run(
     if is_main_process():
         _draw(result, figure)
     files = f"{workdir / storage.CSV}, {storage.NPZ}, {storage.JSON}"
-    return f"{result.table()}\nscores: {files}\nfigure: {figure}"
+    return f"scores: {files}\nfigure: {figure}\n\n{result.table()}"
 
 
 def load_predict(text: str) -> Callable:

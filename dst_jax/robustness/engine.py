@@ -9,25 +9,39 @@ order and number of devices change nothing. Called by `evaluation`.
 
 import collections
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dst_jax import corruptions
 from dst_jax.corruptions import video
 from dst_jax.data import VIDEO
 from dst_jax.errors import UserError
-from dst_jax.robustness.images import Batch, put
-from dst_jax.robustness.records import CLEAN, Condition, Fingerprint
+from dst_jax.robustness import grey
+from dst_jax.robustness.images import Batch
+from dst_jax.robustness.networks import (
+    DeviceNetwork,
+    HostNetwork,
+    Network,
+    outcome_of_logits,
+    outcome_of_probabilities,
+    row_kinds,
+)
+from dst_jax.robustness.predict_functions import (
+    Checked,
+    HostFunction,
+    Predict,
+    digest,
+    digest_of_module,
+)
+from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.suites import Plan
 from dst_jax.runtime.devices import Devices
 
-Predict = Callable[[jax.Array], jax.Array]
-_AHEAD = 2  # batches that the host prepares while the devices are busy
+# Batches that the devices are given ahead of the one whose outcome the host waits for, or works on.
+_AHEAD = 2
 
 
 class Predictions(NamedTuple):
@@ -38,12 +52,14 @@ class Predictions(NamedTuple):
       confidence: float32 [N], the largest softmax probability.
       id: int32 [N].
       label: int32 [N].
+      logits: float32 [N, classes] where they are kept, else None.
     """
 
     predicted: np.ndarray
     confidence: np.ndarray
     id: np.ndarray
     label: np.ndarray
+    logits: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:
@@ -51,9 +67,15 @@ class Predictions(NamedTuple):
         return self.predicted == self.label
 
     @property
-    def num_nan(self) -> int:
-        """For how many images the network gives NaN."""
-        return int(np.isnan(self.confidence).sum())
+    def problem(self) -> str:
+        """What of it cannot be scored, as "NaN for 3 of 8 images"; "" where nothing is."""
+        for lost, what in (
+            (np.isnan(self.confidence), "NaN"),
+            (self.confidence < 0, "what is negative or does not sum to 1, no probabilities,"),
+        ):
+            if lost.any():
+                return f"{what} for {lost.sum()} of {len(self.id)} images"
+        return ""
 
 
 class Engine:
@@ -62,31 +84,52 @@ class Engine:
     Args:
       plan: how images are rendered.
       devices: on which.
+      keep: whether the logits are part of what networks answer.
 
     Attributes:
       outcome: the program `(network, {"image"}) -> (class, confidence)`, of all networks.
     """
 
-    def __init__(self, plan: Plan, devices: Devices):
-        self._plan, self._devices = plan, devices
-        self.outcome = devices.map_rows(_outcome, everywhere=True)
+    def __init__(self, plan: Plan, devices: Devices, keep: bool = False):
+        self._plan, self._devices, self._keep = plan, devices, keep
+        programs = (outcome_of_logits, outcome_of_probabilities)
+        self.outcome, self._of_probabilities = (
+            devices.map_rows(functools.partial(program, keep=keep), everywhere=True)
+            for program in programs
+        )
+        self._kinds = devices.map_rows(row_kinds, everywhere=True)
         self._renderers: dict[str, Callable] = {}
 
-    def network(self, predict: Predict) -> "Network":
-        """Puts a network on the devices.
+    def network(self, predict: Predict | Checked, outputs: str = "logits") -> Network:
+        """Makes a network of a predict function, and puts it on the devices where it is JAX's.
 
         Args:
-          predict: maps images uint8 [B, H, W, 3] to logits [B, classes]. If it is a pytree (for
-            example `jax.tree_util.Partial(function, variables)`), its weights are arguments of the
-            program and not constants in it, and networks of one and the same function share the
-            program; functions that only compare equal do not.
+          predict: maps images uint8 [B, H, W, 3] to logits [B, classes], and is JAX's, or what
+            `check_predict` gives. If it is a pytree (for example
+            `jax.tree_util.Partial(function, variables)`), its weights are arguments of the program
+            and not constants in it, and networks of one and the same function share the program;
+            functions that only compare equal do not.
+          outputs: "logits" or "probabilities", what it gives.
         """
-        if isinstance(predict, jax.tree_util.Partial):
-            predict = jax.tree_util.Partial(_Same(predict.func), *predict.args, **predict.keywords)
+        function = predict.predict if isinstance(predict, Checked) else predict
+        if isinstance(predict, Checked) and isinstance(function, HostFunction):
+            return HostNetwork(predict, outputs, self._devices, self._keep)
+        if isinstance(function, jax.tree_util.Partial):
+            partial = jax.tree_util.Partial(
+                _Same(function.func), *function.args, **function.keywords
+            )
+            weights = digest(partial)
         else:
-            predict = jax.tree_util.Partial(_Same(predict))
-        placed = self._devices.replicate_global(predict)
-        return Network(digest(predict), functools.partial(self.outcome, placed), self._devices)
+            partial = jax.tree_util.Partial(_Same(function))
+            weights = digest_of_module(function)
+        placed = self._devices.replicate_global(partial)
+        program = self.outcome if outputs == "logits" else self._of_probabilities
+        return DeviceNetwork(
+            weights,
+            self._devices,
+            functools.partial(program, placed),
+            functools.partial(self._kinds, placed),
+        )
 
     def render(self, condition: Condition, batch: Batch) -> jax.Array:
         """The images of a batch under a condition: uint8 [B, H, W, 3]."""
@@ -111,9 +154,11 @@ class Engine:
         return self._renderers[name]
 
     def score(
-        self, networks: Sequence["Network"], batches: Iterable[Batch], wanted: Sequence[Condition]
+        self, networks: Sequence[Network], batches: Iterable[Batch], wanted: Sequence[Condition]
     ) -> dict[Condition, list[Predictions]]:
         """Scores conditions in one pass over clean images, or over images as they are for `CLEAN`.
+
+        The devices render the next batches while a network on the host works on the last.
 
         Args:
           networks: all look at the same rendered images.
@@ -130,62 +175,19 @@ class Engine:
             condition, batch, outcomes = waiting.popleft()
             numbers = (batch.id[batch.real], batch.label[batch.real])
             for parts, outcome in zip(found[condition], outcomes, strict=True):
-                predicted, confidence = (np.asarray(array)[batch.real] for array in outcome)
-                parts.append((predicted, confidence, *numbers))
+                arrays = [np.asarray(array)[batch.real] for array in outcome()]
+                parts.append((*arrays[:2], *numbers, *arrays[2:]))
 
         for batch in batches:
             for condition in wanted:
                 images = self.render(condition, batch)
-                outcomes = [network.predict(images) for network in networks]
+                outcomes = [network.start(images) for network in networks]
                 waiting.append((condition, batch, outcomes))
                 while len(waiting) > _AHEAD:
                     collect()
         while waiting:
             collect()
         return {c: [_in_order(parts) for parts in each] for c, each in found.items()}
-
-
-class Network:
-    """A network on the devices; made by `Engine.network`.
-
-    Args:
-      weights: digest of what it holds.
-      outcome: {"image": uint8 [B, H, W, 3]} -> (class, confidence).
-      devices: where it lies.
-    """
-
-    def __init__(
-        self,
-        weights: str,
-        outcome: Callable[[dict[str, jax.Array]], tuple[jax.Array, jax.Array]],
-        devices: Devices,
-    ):
-        self._weights, self._outcome, self._devices = weights, outcome, devices
-
-    def predict(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(class int32 [B], confidence float32 [B]) of images uint8 [B, H, W, 3]."""
-        return self._outcome({"image": images})
-
-    def fingerprint(self, shape: tuple[int, ...], batch_size: int) -> Fingerprint:
-        """What identifies the model: its weights, and what it says of synthetic images.
-
-        Args:
-          shape: [H, W, 3] of an image, [T, H, W, 3] of a clip.
-          batch_size: images in a batch over all devices, as in the evaluation, so that no further
-            program is compiled.
-        """
-        probes = synthetic_images(shape)
-        found: list[list[np.ndarray]] = []
-        for start in range(0, len(probes), batch_size):
-            images = np.zeros((batch_size, *shape), np.uint8)
-            part = probes[start : start + batch_size]
-            images[: len(part)] = part
-            empty = np.zeros(batch_size, np.int32)
-            host = dict.fromkeys(("label", "id", "weight"), empty) | {"image": images}
-            placed = put(host, self._devices).rows["image"]
-            found.append([np.asarray(array)[: len(part)] for array in self.predict(placed)])
-        classes, confidence = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-        return Fingerprint(self._weights, classes, np.nan_to_num(confidence))
 
 
 class _Same:
@@ -217,60 +219,11 @@ def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
         images = corruptions.corrupt(
             name, rows["image"], keys, severity, plan.preset, frost_dir=plan.frost_dir
         )
+        if plan.grey:
+            images = grey.as_grey(name, images)
         return corruptions.jpeg85(images) if plan.is_saved(name) else images
 
     return program
-
-
-def _outcome(predict: Predict, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    logits = predict(rows["image"]).astype(jnp.float32)
-    confidence = jnp.max(jax.nn.softmax(logits, axis=-1), -1)
-    # Said outright: XLA:CPU's fast maximum may lose a NaN.
-    confidence = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, confidence)
-    return jnp.argmax(logits, -1).astype(jnp.int32), confidence
-
-
-def digest(predict: Any) -> str:
-    """SHA-256 of the arrays and numbers that a pytree holds, in order; "" where it holds none."""
-    kinds = (np.ndarray, np.generic, jax.Array, bool, int, float, complex)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(predict) if isinstance(leaf, kinds)]
-    if not leaves:
-        return ""
-    content = hashlib.sha256()
-    for leaf in leaves:
-        content.update(f"{leaf.dtype}{leaf.shape}".encode())
-        content.update(np.ascontiguousarray(leaf).tobytes())
-    return content.hexdigest()
-
-
-_PROBES = 20
-
-
-def synthetic_images(shape: tuple[int, ...]) -> np.ndarray:
-    """Twenty fixed images on which two models will not agree by accident: uint8 [20, *shape].
-
-    Smooth colour patterns of many scales and contrasts, with noise on half of them: pure noise
-    would be one class to most networks.
-    """
-    generator = np.random.default_rng(0)
-    *_, height, width, channels = shape
-    y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    images = []
-    for index in range(_PROBES):
-        waves = np.zeros((height, width, channels))
-        for _ in range(4):
-            frequency = generator.uniform(-4, 4, 2)
-            phase, amplitude = generator.uniform(0, 2 * np.pi), generator.normal(size=channels)
-            wave = np.sin(2 * np.pi * (frequency[0] * y + frequency[1] * x) + phase)
-            waves += wave[..., None] * amplitude
-        contrast = generator.uniform(20, 90)
-        noise = generator.normal(0, 30 if index % 2 else 0, waves.shape)
-        images.append(np.clip(128 + contrast * waves / 2 + noise, 0, 255).astype(np.uint8))
-    pictures = np.stack(images)
-    return np.broadcast_to(
-        pictures.reshape(_PROBES, *[1] * (len(shape) - 3), height, width, channels),
-        (_PROBES, *shape),
-    )
 
 
 def _in_order(parts: list[tuple]) -> Predictions:
@@ -278,44 +231,4 @@ def _in_order(parts: list[tuple]) -> Predictions:
     if len(np.unique(outcome.id)) != len(outcome.id):
         raise UserError("dataset", "images with the same id", "a number of its own for each")
     order = np.argsort(outcome.id)
-    return Predictions(*(part[order] for part in outcome))
-
-
-def check_predict(predict: Any, shape: tuple[int, ...], where: str = "predict") -> int:
-    """Checks that `predict` is a function of images that gives logits, without running it.
-
-    Args:
-      predict: what shall be scored.
-      shape: [B, H, W, 3] of images, [B, T, H, W, 3] of clips.
-      where: what an error calls it.
-
-    Returns:
-      The number of classes.
-
-    Raises:
-      UserError: it is no such function.
-    """
-    expected = "a function of images uint8 [B, H, W, 3] -> logits"
-    if not callable(predict):
-        raise UserError(where, f"an object of type {type(predict).__name__}", expected)
-    try:
-        logits = jax.eval_shape(
-            lambda images: predict(images), jax.ShapeDtypeStruct(shape, jnp.uint8)
-        )
-    except UserError:
-        raise
-    except Exception as error:  # whatever a user-supplied function raises
-        reason = (str(error).strip().splitlines() or [""])[0][:300]
-        raise UserError(
-            where, f"{type(error).__name__} when called with {list(shape)}: {reason}", expected
-        ) from error
-    found = jax.tree.map(lambda leaf: f"{leaf.dtype} {list(leaf.shape)}", logits)
-    if (
-        not isinstance(logits, jax.ShapeDtypeStruct)
-        or logits.ndim != 2
-        or logits.shape[0] != shape[0]
-    ):
-        raise UserError(where, f"{found} for {shape[0]} images", "logits [B, classes]")
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise UserError(where, f"{found} for {shape[0]} images", "logits, floating-point numbers")
-    return logits.shape[1]
+    return Predictions(*(part[order] for part in outcome if part is not None))

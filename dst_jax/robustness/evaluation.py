@@ -8,13 +8,19 @@ of them and written as it comes (`result_writer`). Our own runs take the same wa
 
 import contextlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dst_jax.errors import RunError, UserError
-from dst_jax.robustness import images, suites
-from dst_jax.robustness.engine import Engine, Predict, Predictions, check_predict
+from dst_jax.robustness import class_map, images, selection, suites
+from dst_jax.robustness.engine import Engine, Predictions
+from dst_jax.robustness.kept import KEEP
+from dst_jax.robustness.networks import OUTPUTS
+from dst_jax.robustness.predict_functions import Checked, Predict, check_predict
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.result import Result
 from dst_jax.robustness.result_writer import ResultWriter
@@ -42,7 +48,13 @@ def evaluate(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     name: str = "",
+    image_ids: selection.ImageIds = (),
+    classes: class_map.Classes | None = None,
+    scale: str = "",
     path: str | os.PathLike | None = None,
+    outputs: str = "logits",
+    on_host: bool | None = None,
+    keep: str = "",
     devices: Devices | None = None,
     quiet: bool = False,
     prefix: str = "",
@@ -55,15 +67,18 @@ def evaluate(
     same for any batch size too; rendered grey levels then differ by compiled rounding at most.
 
     Args:
-      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]; pure JAX. It normalises by
-        itself. As `jax.tree_util.Partial(function, variables)` its weights are arguments of the
-        compiled program; otherwise they may be constants in it.
-      dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or arrays (images uint8
-        [N, H, W, 3], labels [N]); or an iterable of batches, see `images.open_source`.
+      predict: maps images uint8 [B, H, W, 3] to logits [B, classes]; it normalises by itself. A
+        function of JAX is compiled: as `jax.tree_util.Partial(function, variables)` its weights
+        are arguments of the program; otherwise they may be constants in it. Any other function
+        runs on the host, NumPy in and NumPy out, see `HostFunction` and `adapters`.
+      dataset: a name in `dst_jax.data.DATASETS`, whose test split is read; or "folder:PATH", or
+        what `folder` and `pil_images` give; or arrays (images uint8 [N, H, W, 3], labels [N]); or
+        an iterable of batches, see `images.open_source`.
       suite: a benchmark of the dataset, such as "CIFAR10-C"; a key of `SUITES`; names of
         corruptions, one or a list; or a prepared corrupted set, such as "cifar10_corrupted".
-      source: "rendered"; a prepared corrupted set; or "auto", the default of the command too: a
-        prepared set if it holds every condition asked for, else rendered; see `suites.plan`.
+      source: "rendered"; a prepared corrupted set; the folder of a published one, as ImageNet-C
+        or CIFAR-10-C lie after unpacking; or "auto", the default of the command too: a prepared
+        set if it holds every condition asked for, else rendered; see `suites.plan`.
       corruptions: the suite restricted to these; empty: all.
       severities: among 1..5; empty: those of the benchmark.
       preset: constants of the corruptions, one of `dst_jax.corruptions.PRESETS`; "": what fits the
@@ -77,9 +92,20 @@ def evaluate(
       data_dir: where TFDS datasets are prepared; None: TFDS's own default.
       cache_dir: where decoded arrays are cached; None: `data.default_cache_dir()`.
       name: what images without a name are, such as "imagenet2012", without which there is no mCE.
+      image_ids: these images only: numbers from 0 in the published order, or names of files, or a
+        file with one a line, or "robustbench", the 5,000 of ImageNet; see `selection`.
+      classes: which logits of `predict` stand for which labels, where they are not the same
+        numbers: the logit of each label, or {label: logit}, see `class_map.ClassMap`.
+      scale: "unit": the arrays are floats in [0, 1]; "": uint8.
       path: a directory for `robustness.csv`, `.npz` and `.json`, written every few seconds; the
         same call resumes from there. It may hold other scores, which are kept (another suite,
         source, preset, seed or set of images is another score), but of one model only.
+      outputs: "logits", or "probabilities", whose largest is then the confidence. Rows that are
+        not negative and sum to 1 on all clean images are refused as logits.
+      on_host: whether `predict` runs on the host; None: if JAX cannot trace it. There it gets
+        `batch_size` images for each device at once.
+      keep: what is kept of each prediction besides whether it is right: "top5" or "logits", of
+        which `Result` makes top-5 accuracy, confusion, likelihood and others; "": nothing.
       devices: None: all.
       quiet: show no progress.
       prefix: what stands before an argument's name in the text of an error.
@@ -106,7 +132,13 @@ def evaluate(
         data_dir=data_dir,
         cache_dir=cache_dir,
         name=name,
+        image_ids=image_ids,
+        classes=classes,
+        scale=scale,
         path=path,
+        outputs=outputs,
+        on_host=on_host,
+        keep=keep,
         devices=devices,
         quiet=quiet,
         prefix=prefix,
@@ -131,7 +163,13 @@ def evaluate_models(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
     name: str = "",
+    image_ids: selection.ImageIds = (),
+    classes: class_map.Classes | None = None,
+    scale: str = "",
     path: str | os.PathLike | None = None,
+    outputs: str = "logits",
+    on_host: bool | None = None,
+    keep: str = "",
     devices: Devices | None = None,
     quiet: bool = False,
     prefix: str = "",
@@ -159,6 +197,12 @@ def evaluate_models(
       data_dir: see `evaluate`.
       cache_dir: see `evaluate`.
       name: see `evaluate`.
+      image_ids: see `evaluate`.
+      classes: see `evaluate`; of all of them.
+      scale: see `evaluate`.
+      outputs: see `evaluate`; of all of them.
+      on_host: see `evaluate`; of all of them.
+      keep: see `evaluate`; of all of them.
       devices: see `evaluate`.
       quiet: see `evaluate`.
       prefix: see `evaluate`.
@@ -172,8 +216,21 @@ def evaluate_models(
     """
     if batch_size < 1:
         raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
+    if outputs not in OUTPUTS:
+        raise UserError(f"{prefix}outputs", outputs, " or ".join(OUTPUTS))
+    if keep not in KEEP:
+        raise UserError(f"{prefix}keep", keep, "top5 or logits")
     _check_names(predicts, prefix)
-    opened = images.open_source(dataset, name, max_images, data_dir, cache_dir, prefix)
+    mapping = None if classes is None else class_map.ClassMap(classes, prefix)
+    opened = images.open_source(
+        *(dataset, name, max_images, data_dir, cache_dir, prefix),
+        image_ids=image_ids,
+        labels=mapping.labels if mapping else None,
+        scale=scale,
+    )
+    if mapping:
+        width = opened.dataset.num_classes if opened.dataset else 0
+        predicts = {model: mapping.applied(predict, width) for model, predict in predicts.items()}
     if not (preset or opened.preset):
         side = "x".join(map(str, opened.side))
         raise UserError(f"{prefix}preset", f"nothing, for images of {side}", "a preset's name")
@@ -190,15 +247,22 @@ def evaluate_models(
         data_dir=data_dir,
         name=opened.name,
         prefix=prefix,
+        grey=opened.grey,
+        classes=mapping.mark if mapping else "",
     )
     devices = devices or Devices()
     size = min(batch_size, opened.total or batch_size)
-    classes = {
-        model: _checked(predict, opened, size, _argument(prefix, model))
+    quiet = quiet or not is_main_process()
+    checked = {
+        model: _checked(predict, opened, size, _argument(prefix, model), on_host, devices.count)
         for model, predict in predicts.items()
     }
-    engine = Engine(plan, devices)
-    networks = {model: engine.network(predict) for model, predict in predicts.items()}
+    for predict in checked.values():
+        if predict.why and not quiet:
+            told = f"{predict.where}: runs on the host, as JAX cannot trace it ({predict.why})"
+            print(told, file=sys.stderr)
+    engine = Engine(plan, devices, bool(keep))
+    networks = {model: engine.network(checked[model], outputs) for model in predicts}
     scorer = Scorer(engine, plan, opened, devices, size, prefix)
     with contextlib.ExitStack() as stack:
         interrupt = None
@@ -211,19 +275,21 @@ def evaluate_models(
                     make(where)
                     stack.enter_context(locked(where, ".evaluation.lock"))
             fingerprint = network.fingerprint((*opened.side, 3), size * devices.count)
-            writers[model] = ResultWriter(opened.name, plan, where, fingerprint)
+            writers[model] = ResultWriter(opened.name, plan, where, fingerprint, keep)
             stack.callback(writers[model].save)  # whatever ends this
         outcomes = dict(zip(networks, scorer.clean([*networks.values()]), strict=True))
         failed: dict[str, str] = {}
         for model, outcome in outcomes.items():
-            if problem := _nan(model, CLEAN, outcome):
-                failed[model] = problem
+            if np.isnan(outcome.confidence).any():
+                failed[model] = _problem(model, CLEAN, outcome)
                 continue
-            if outcome.label.max() >= classes[model] or outcome.label.min() < 0:
+            scorer.check_outputs(networks[model], checked[model], outcome, outputs)
+            count = checked[model].classes
+            if outcome.label.max() >= count or outcome.label.min() < 0:
                 found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
                 raise UserError(
                     _argument(prefix, model),
-                    f"logits of {classes[model]} classes for {found}",
+                    f"logits of {count} classes for {found}",
                     "as many logits at least",
                 )
             writers[model].begin(outcome, scorer.pixels)
@@ -235,13 +301,13 @@ def evaluate_models(
         }
         done = sum(not any(c in left for left in missing.values()) for c in plan.conditions)
         total = len(plan.conditions)
-        progress = Progress(total, done, quiet=quiet or not is_main_process())
+        progress = Progress(total, done, quiet=quiet)
         progress.show(done, f"clean  {_accuracies(outcomes)}", now=True)
         for condition, outcomes in scorer.conditions(networks, missing, data_dir, cache_dir):
             for model, outcome in outcomes.items():
                 if model in failed:
                     continue
-                if problem := _nan(model, condition, outcome):
+                if problem := _problem(model, condition, outcome):
                     failed[model] = problem  # the others do not wait for it
                 else:
                     writers[model].add(condition, outcome)
@@ -280,25 +346,31 @@ def _argument(prefix: str, model: str) -> str:
     return f"{prefix}predict" + (f" of {model}" if model else "")
 
 
-def _checked(predict: Predict, source: images.Source, size: int, argument: str) -> int:
-    """The number of classes of a predict function, which fit the images."""
-    classes = check_predict(predict, (size, *source.side, 3), argument)
-    if source.dataset and classes < source.dataset.num_classes:
+def _checked(
+    predict: Predict,
+    source: images.Source,
+    size: int,
+    argument: str,
+    on_host: bool | None,
+    devices: int,
+) -> Checked:
+    """A predict function whose kind is known, with classes that fit the images."""
+    checked = check_predict(predict, (size, *source.side, 3), argument, on_host, devices)
+    if source.dataset and checked.classes < source.dataset.num_classes:
         raise UserError(
             argument,
-            f"logits of {classes} classes",
+            f"logits of {checked.classes} classes",
             f"at least {source.dataset.num_classes}, those of {source.name}",
         )
-    return classes
+    return checked
 
 
-def _nan(model: str, condition: Condition, outcome: Predictions) -> str:
-    """Says that a network gives NaN; "" where it does not."""
-    if not outcome.num_nan:
+def _problem(model: str, condition: Condition, outcome: Predictions) -> str:
+    """Says that a network gives what cannot be scored; "" where it does not."""
+    if not outcome.problem:
         return ""
-    lost = f"{outcome.num_nan} of {len(outcome.id)} images"
     where = f"{condition.corruption} {condition.severity}"
-    return f"{_argument('', model)} gives NaN for {lost} of {where}"
+    return f"{_argument('', model)} gives {outcome.problem} of {where}"
 
 
 def _accuracies(outcomes: Mapping[str, Predictions]) -> str:

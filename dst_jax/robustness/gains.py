@@ -4,6 +4,7 @@ One result is in `result`. No JAX, no files. Called by whoever has trained sever
 report, which shows these numbers and computes none of its own.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -46,7 +47,10 @@ def over_seeds(results: Sequence[Result]) -> dict[str, Estimate]:
     """Mean and sample standard deviation (n - 1) of every number over several trainings.
 
     Args:
-      results: of models that differ in the seed of their training, scored alike.
+      results: of models that differ in the seed of their training, scored alike. They may differ in
+        the seed of the corruptions too: of one model they give the mean over corruption seeds, and
+        the spread is that of the random draws alone; of several, each with a seed of its own, that
+        of both together.
 
     Returns:
       Name of a number, as `Result.summary` has it, -> mean, std and n; of those of corruptions and
@@ -56,8 +60,10 @@ def over_seeds(results: Sequence[Result]) -> dict[str, Estimate]:
     Raises:
       UserError: there is none, one is there twice, or they were not scored alike.
     """
-    _check_alike(results, "over_seeds")
-    _check_samples(results, "over_seeds")
+    _check_alike([_of_seed(result, 0) for result in results], "over_seeds")
+    for seed in {result.setting.seed for result in results}:
+        same = [result for result in results if result.setting.seed == seed]
+        _check_samples(same, "over_seeds")
     tables = [dict(_numbers(result)) for result in results]
     found = {name: estimate([table[name] for table in tables]) for name in tables[0]}
     return {name: value for name, value in found.items() if value}
@@ -137,6 +143,12 @@ def _over_images(ours: Sequence[Result], theirs: Sequence[Result]) -> Interval |
         return None
     images = {r.hits[r.counted[0]].images for side in (ours, theirs) for r in side}
     return bootstrap(shares[0] - shares[1]) if len(images) == 1 else None
+
+
+def _of_seed(result: Result, seed: int) -> Result:
+    """The same result, as if its corruptions had been drawn with that seed."""
+    rows = tuple(row._replace(seed=seed) for row in result.scores)
+    return dataclasses.replace(result, scores=rows)
 
 
 def _check_alike(results: Sequence[Result], where: str) -> None:

@@ -1,29 +1,27 @@
 """Where the images of an evaluation come from, and how they get onto the devices: once.
 
-A dataset's name, arrays, or batches of any size become batches of one size, padded at the end with
-weight 0; no image is dropped. Clean images stay on the devices if they fit there. Called by
-`evaluation`; nothing here renders or predicts.
+A dataset's name, a folder, arrays, or batches of any size become batches of one size, padded at the
+end with weight 0; no image is dropped that was not left out by name. Clean images stay on the
+devices if they fit there. Called by `evaluation`; nothing here renders or predicts.
 """
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dst_jax import corruptions, data
-from dst_jax.data import array_files
+from dst_jax.data import array_files, image_names
+from dst_jax.data.evaluation import padded
+from dst_jax.data.image_files import ImageFiles
 from dst_jax.errors import UserError
+from dst_jax.robustness import dataset_text, selection
+from dst_jax.robustness.array_batches import EXPECTED, HostBatch, parts_of, rebatch
 from dst_jax.robustness.records import checksum
 from dst_jax.runtime.devices import Devices
-
-HostBatch = Mapping[str, np.ndarray]
-_EXPECTED = (
-    "a dataset's name, (images uint8 [N, H, W, 3], labels [N]), or batches of such pairs or of "
-    '{"image", "label"}'
-)
 
 
 class Batch(NamedTuple):
@@ -53,6 +51,11 @@ class Source(NamedTuple):
       read: global batch size -> batches in the format of `data.eval_batches`.
       by_pixels: whether the pixels identify the images; else names, numbers and labels do.
       repeatable: whether `read` may be called again.
+      names: gives the identity of each image of the whole test set, by its id: the name of its
+        file, or its number in the published test set; None where nothing on record tells. None in
+        place of the function: an image is its id.
+      part: whether images were left out.
+      grey: whether the images were given in grey; they are read as RGB of three equal channels.
     """
 
     name: str
@@ -62,6 +65,9 @@ class Source(NamedTuple):
     read: Callable[[int], Iterable[HostBatch]]
     by_pixels: bool = True
     repeatable: bool = True
+    names: Callable[[], np.ndarray | None] | None = None
+    part: bool = False
+    grey: bool = False
 
     @property
     def preset(self) -> str:
@@ -75,147 +81,164 @@ class Source(NamedTuple):
 
 
 def open_source(
-    dataset: Any, name: str, max_images: int, data_dir: Any, cache_dir: Any, prefix: str = ""
+    dataset: Any,
+    name: str,
+    max_images: int,
+    data_dir: Any,
+    cache_dir: Any,
+    prefix: str = "",
+    *,
+    image_ids: Any = (),
+    labels: Collection[int] | None = None,
+    scale: str = "",
 ) -> Source:
     """Opens clean images.
 
     Args:
-      dataset: a name in `data.DATASETS`; or arrays (images uint8 [N, H, W, 3], labels [N]); or an
-        iterable of batches of any sizes, each (images, labels) or {"image", "label"} with an
-        optional "id" (whole numbers; by default images are numbered from 0).
+      dataset: a name in `data.DATASETS`; "folder:PATH" or "arrays:FILES", see `dataset_text`, or
+        what `folders.folder` gives; arrays
+        (images, labels [N]); or an iterable of batches of any sizes, each (images, labels) or
+        {"image", "label"} with an optional "id" (whole numbers; by default images are numbered
+        from 0). Images are uint8 [N, H, W, 3], grey [N, H, W] or [N, H, W, 1], or floats.
       name: what images without a name are, such as "imagenet2012".
       max_images: the first so many only; 0: all.
       data_dir: where TFDS datasets are prepared.
       cache_dir: where decoded arrays are cached.
       prefix: what stands before an argument's name in the text of an error.
+      image_ids: these images only, see `selection.chosen_rows`; empty: all.
+      labels: images of these labels only; None: all.
+      scale: "unit": arrays are floats in [0, 1], see `array_batches.parts_of`.
 
     Raises:
       UserError: it is none of these.
     """
-    limit = max_images or None
+    wanted = selection.Wanted(max_images or None, image_ids, labels, f"{prefix}image_ids")
     if isinstance(dataset, str):
-        return _named(dataset, limit, data_dir, cache_dir, prefix)
+        dataset = dataset_text.opened(dataset, f"{prefix}dataset")
+    if isinstance(dataset, str | ImageFiles) and scale:
+        raise UserError(f"{prefix}scale", scale, "nothing: files hold whole levels")
+    if isinstance(dataset, str):
+        return _named(dataset, wanted, data_dir, cache_dir, prefix)
+    if isinstance(dataset, ImageFiles):
+        return _files(dataset, name, wanted)
     if isinstance(dataset, tuple) and len(dataset) == 2 and hasattr(dataset[0], "ndim"):
-        images, labels, _ = _parts(dataset, 0)
-        images, labels = images[:limit], labels[:limit]
-        return Source(
-            name,
-            None,
-            images.shape[1:3],
-            len(labels),
-            lambda size: data.eval_batches(images, labels, size),
-        )
+        return _arrays(dataset, name, wanted, scale)
     if not isinstance(dataset, Iterable):
-        raise UserError(f"{prefix}dataset", type(dataset).__name__, _EXPECTED)
-    return _batches(dataset, name, limit)
+        raise UserError(f"{prefix}dataset", type(dataset).__name__, EXPECTED)
+    return _batches(dataset, name, wanted, scale)
 
 
-def _named(name: str, limit: int | None, data_dir: Any, cache_dir: Any, prefix: str) -> Source:
+def _named(
+    name: str, wanted: selection.Wanted, data_dir: Any, cache_dir: Any, prefix: str
+) -> Source:
     if name not in data.DATASETS:
-        raise UserError(f"{prefix}dataset", name, "one of " + ", ".join(sorted(data.DATASETS)))
+        known = ", ".join(sorted(data.DATASETS))
+        raise UserError(f"{prefix}dataset", name, f"one of {known}, or folder:PATH")
     dataset = data.get(name)
-    clip = dataset.clip
+    clip, split = dataset.clip, dataset.test_split
     side = (clip.frames, clip.side, clip.side) if clip else dataset.image_shape[:-1]
-    count = data.num_examples(dataset, dataset.test_split, data_dir, cache_dir)
-    count = min(count, limit or count)
+    count = data.num_examples(dataset, split, data_dir, cache_dir)
+
+    def identities() -> image_names.Names | None:
+        return image_names.of_dataset(dataset, data_dir, cache_dir)
+
+    def names() -> np.ndarray | None:
+        known = identities()
+        return None if known is None else known.names
+
+    known_labels = None
+    if dataset.resident and (wanted.labels is not None or selection.is_given(wanted.ids)):
+        known_labels = data.load_arrays(dataset, split, data_dir, cache_dir)[1]
+    rows = wanted.rows(count, identities, known_labels)
+    total = count if rows is None else len(rows)
+    first = rows is None or rows[-1] == total - 1  # the first so many, or all
 
     def read(size: int) -> Iterable[HostBatch]:
         if not dataset.resident:
-            return data.stream_eval_batches(dataset, data_dir, size, limit=count)
-        images, labels = data.load_arrays(dataset, dataset.test_split, data_dir, cache_dir, count)
-        return data.eval_batches(images, labels, size)
+            chosen = None if first else rows
+            limit = total if first else None
+            stream = data.stream_eval_batches(dataset, data_dir, size, limit=limit, rows=chosen)
+            return stream if wanted.labels is None else rebatch(stream, size, labels=wanted.labels)
+        limit = total if first else None
+        images, labels = data.load_arrays(dataset, split, data_dir, cache_dir, limit)
+        return _row_batches(images, labels, None if first else rows, size)
 
     # Anybody's images may lie there as NumPy files under the name, or be read by a function.
     by_pixels = dataset.read is not None or array_files.directory(dataset, data_dir) is not None
-    return Source(name, dataset, side, count, read, by_pixels)
+    by_label = wanted.labels is not None
+    return Source(
+        *(name, dataset, side, None if by_label and not dataset.resident else total, read),
+        by_pixels=by_pixels,
+        names=names,
+        part=by_label or total < count,
+    )
 
 
-def _batches(given: Iterable[Any], name: str, limit: int | None) -> Source:
+def _files(files: ImageFiles, name: str, wanted: selection.Wanted) -> Source:
+    count = len(files.names)
+
+    def identities() -> image_names.Names:
+        return image_names.Names(np.array(files.names), np.arange(count))
+
+    rows = wanted.rows(count, identities, files.labels)
+    return Source(
+        *(name, None, (files.side, files.side), count if rows is None else len(rows)),
+        read=lambda size: files.batches(size, rows),
+        names=lambda: identities().names,
+        part=rows is not None,
+    )
+
+
+def _arrays(pair: tuple[Any, Any], name: str, wanted: selection.Wanted, scale: str) -> Source:
+    images, labels, _, grey = parts_of(pair, 0, scale)
+    rows = wanted.rows(len(labels), lambda: image_names.of_rows(len(labels)), labels)
+
+    return Source(
+        *(name, None, images.shape[1:3], len(labels) if rows is None else len(rows)),
+        read=lambda size: _row_batches(images, labels, rows, size),
+        part=rows is not None,
+        grey=grey,
+    )
+
+
+def _row_batches(
+    images: np.ndarray, labels: np.ndarray, rows: np.ndarray | None, size: int
+) -> Iterator[HostBatch]:
+    if rows is None or rows[-1] == len(rows) - 1:  # all, or the first so many: no copies
+        count = len(labels) if rows is None else len(rows)
+        yield from data.eval_batches(images[:count], labels[:count], size)
+        return
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        yield padded(images[part], labels[part], part, size)
+
+
+def _batches(given: Iterable[Any], name: str, wanted: selection.Wanted, scale: str) -> Source:
     repeatable = iter(given) is not given
     iterator = iter(given)
     first = next(iterator, None)
     if first is None:
-        raise UserError("dataset", "no batch at all", _EXPECTED)
-    side = _parts(first, 0)[0].shape[1:3]
+        raise UserError("dataset", "no batch at all", EXPECTED)
+    parts = parts_of(first, 0, scale)
     remaining = [itertools.chain([first], iterator)]
+    ids: list[int] | None = None
+    limit = wanted.limit
+    if selection.is_given(wanted.ids):
+        entries = selection.entries_of(wanted.ids, wanted.where)[:limit]
+        if isinstance(entries[0], str):
+            raise UserError(wanted.where, "names", "numbers: batches have no names")
+        ids, limit = [int(entry) for entry in entries], None
 
     def read(size: int) -> Iterable[HostBatch]:
-        return rebatch(remaining.pop() if remaining else given, size, limit)
+        batches = remaining.pop() if remaining else given
+        return rebatch(batches, size, limit, scale=scale, ids=ids, labels=wanted.labels)
 
-    return Source(name, None, side, None, read, repeatable=repeatable)
-
-
-def _parts(batch: Any, start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(images, labels, ids) of one batch of the caller's, checked; padding is left out."""
-    try:
-        if isinstance(batch, Mapping):
-            images, labels = batch["image"], batch["label"]
-        else:
-            images, labels = batch
-        images, labels = np.asarray(images), np.asarray(labels)
-    except (KeyError, TypeError, ValueError):
-        raise UserError("dataset", f"a batch that is {_kind(batch)}", _EXPECTED) from None
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise UserError(
-            "dataset",
-            f"images {images.dtype} {list(images.shape)}",
-            "images uint8 [N, H, W, 3], 0 to 255: `predict` normalises them",
-        )
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            "dataset",
-            f"labels {labels.dtype} {list(labels.shape)} for {len(images)} images",
-            "one whole number per image",
-        )
-    if not len(labels):
-        raise UserError("dataset", "no image", "at least one")
-    ids: Any = np.arange(start, start + len(labels))
-    if isinstance(batch, Mapping):
-        ids = np.asarray(batch.get("id", ids))
-        real = np.asarray(batch.get("weight", np.ones(len(labels)))) > 0
-        images, labels, ids = images[real], labels[real], ids[real]
-    return images, labels.astype(np.int32), ids.astype(np.int32)
-
-
-def _kind(batch: Any) -> str:
-    if isinstance(batch, Mapping):
-        return "a mapping with the keys " + ", ".join(map(str, batch))
-    return f"a {type(batch).__name__}"
-
-
-def rebatch(batches: Iterable[Any], size: int, limit: int | None = None) -> Iterator[HostBatch]:
-    """Makes batches of one size of batches of any; see `data.eval_batches` for the format."""
-    pending: list[tuple[np.ndarray, ...]] = []
-    start = 0
-
-    def take(count: int) -> HostBatch:
-        whole = [np.concatenate(parts) for parts in zip(*pending, strict=True)]
-        pending[:] = [tuple(part[count:] for part in whole)]
-        images, labels, ids = (part[:count] for part in whole)
-        (batch,) = data.eval_batches(images, labels, size)
-        padded = np.zeros(size, np.int32)
-        padded[: len(ids)] = ids
-        return {**batch, "id": padded}
-
-    for batch in batches:
-        parts = _parts(batch, start)
-        if limit is not None:
-            parts = tuple(part[: limit - start] for part in parts)  # type: ignore[assignment]
-        start += len(parts[1])
-        if pending and pending[0][0].shape[1:] != parts[0].shape[1:]:
-            raise UserError(
-                "dataset",
-                f"images of {list(parts[0].shape[1:])} after {list(pending[0][0].shape[1:])}",
-                "images of one size",
-            )
-        pending.append(parts)
-        while sum(len(part[1]) for part in pending) >= size:
-            yield take(size)
-        if limit is not None and start >= limit:
-            break
-    rest = sum(len(part[1]) for part in pending)
-    if rest:
-        yield take(rest)
+    return Source(
+        *(name, None, parts.images.shape[1:3], None, read),
+        repeatable=repeatable,
+        part=ids is not None or limit is not None or wanted.labels is not None,
+        grey=parts.grey,
+    )
 
 
 def identity(source: Source) -> str:
@@ -312,23 +335,3 @@ def put(host: HostBatch, devices: Devices) -> Batch:
     return Batch(
         devices.shard_rows(rows), np.asarray(host["label"]), host["id"], host["weight"] > 0
     )
-
-
-def prepared_batches(
-    dataset: data.Dataset,
-    condition: tuple[str, int],
-    corrupted_set: str,
-    count: int,
-    size: int,
-    data_dir: Any,
-    cache_dir: Any,
-) -> Iterable[HostBatch]:
-    """The first `count` images of a condition of a prepared corrupted set, `size` a batch."""
-    if not dataset.resident:
-        return data.corrupted_batches(
-            dataset, *condition, size, data_dir, limit=count, suite=corrupted_set
-        )
-    images, labels = data.load_corrupted(
-        dataset, *condition, data_dir, cache_dir, suite=corrupted_set
-    )
-    return data.eval_batches(images[:count], labels[:count], size)

@@ -72,6 +72,14 @@ def _check_table(errors: Mapping[str, Sequence[float]]) -> None:
         )
 
 
+def bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Int64 [N]: the bin of equal width that a confidence [N] in [0, 1] falls in.
+
+    The bins are (0, 1/bins], (1/bins, 2/bins], ...; 0 is counted in the first.
+    """
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """ECE with 15 bins of equal width (Naeini et al. 2015; Guo et al. 2017, equation 3).
 
@@ -86,6 +94,6 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
       ECE in [0, 1].
     """
     confidence = np.asarray(confidence, np.float64)
-    which = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    which = bin_of(confidence, BINS)
     surplus = np.bincount(which, np.asarray(correct, np.float64) - confidence, BINS)
     return float(np.abs(surplus).sum() / len(confidence))

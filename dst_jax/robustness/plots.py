@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dst_jax.robustness.kept_numbers import Reliability
     from dst_jax.robustness.result import Result
 
 
@@ -54,6 +55,25 @@ def severities(results: "Sequence[Result]", labels: Sequence[str] = ()) -> "Figu
     axes.set_xticks(sorted({0, *(s for result in results for s in result.severities)}))
     axes.set_xlabel("severity")
     return _finish(figure, axes, results, labels)
+
+
+def reliability(result: "Result", points: "Reliability", label: str = "") -> "Figure":
+    """A line of accuracy against confidence in percent, over bars of the share of images."""
+    figure, axes = _figure(4.2)
+    filled = points.images > 0
+    centres = 50 * (points.edges[1:] + points.edges[:-1])
+    shares = 100 * points.images / points.images.sum()
+    axes.bar(centres, shares, width=90 / len(shares), color="0.85", label="share of images")
+    axes.plot([0, 100], [0, 100], color="0.5", linewidth=1, linestyle="--")
+    axes.plot(
+        100 * points.confidence[filled],
+        100 * points.accuracy[filled],
+        marker="o",
+        label=label or "accuracy",
+    )
+    axes.set_xlabel("confidence, %")
+    axes.set_xlim(0, 100)
+    return _finish(figure, axes, [result], [label])
 
 
 def _figure(width: float) -> tuple["Figure", Any]:

@@ -1,8 +1,9 @@
 """The result of an evaluation: what was scored, the accuracies, and every number made of them.
 
 Frozen; nothing here renders, predicts or touches a file (`storage` does), and no JAX. Definitions
-stand at each number, and together in docs/robustness.md; several results are in `gains`. Made by
-`evaluation` and `storage.load`.
+stand at each number, and together in docs/robustness.md. What needs a record of each image is in
+`over_images` and `kept_numbers`; several results are in `gains`. Made by `evaluation` and
+`storage.load`.
 """
 
 import dataclasses
@@ -15,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from dst_jax.data import benchmarks, datasets
-from dst_jax.errors import UserError
-from dst_jax.robustness import metrics, plots, text
+from dst_jax.robustness import metrics, over_images, plots, text
+from dst_jax.robustness.kept import Kept
+from dst_jax.robustness.kept_numbers import Conditions, KeptNumbers
 from dst_jax.robustness.records import CLEAN, Condition, CorrectBits, Score, Setting
-from dst_jax.statistics import Interval, bootstrap
+from dst_jax.statistics import Interval
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Result(KeptNumbers):
     """What one model scores on one suite.
 
     Attributes:
@@ -30,12 +32,19 @@ class Result:
       scores: a row per condition, all of one setting; clean images first.
       hits: condition -> which images were right; may lack conditions whose record is lost.
       notes: what was left out and why, in sentences.
+      kept: condition -> its predictions, where an evaluation was asked to keep them (`keep=`).
+      listed: the list of a suite that a user registered, as the file of the scores has it, for
+        where the user's file is not imported.
     """
 
     dataset: str
     scores: tuple[Score, ...]
     hits: Mapping[Condition, CorrectBits] = dataclasses.field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    kept: Mapping[Condition, Kept] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+    listed: benchmarks.Benchmark | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len({row.n for row in self.scores}) > 1:
@@ -80,6 +89,8 @@ class Result:
     @cached_property
     def benchmark(self) -> benchmarks.Benchmark:
         """The named list that `robust_accuracy` is the mean over; see `data.benchmarks.of`."""
+        if self.listed and self.setting.suite not in benchmarks.REGISTERED:
+            return self.listed
         return datasets.benchmark_of(self.setting.suite, self.dataset)
 
     @cached_property
@@ -134,11 +145,14 @@ class Result:
 
     def only(self, conditions: Iterable[Condition]) -> "Result":
         """The same result without other conditions than clean images and these."""
-        kept = {CLEAN, *conditions}
+        wanted = {CLEAN, *conditions}
         return dataclasses.replace(
             self,
-            scores=tuple(row for row in self.scores if row.condition in kept),
-            hits={condition: hits for condition, hits in self.hits.items() if condition in kept},
+            scores=tuple(row for row in self.scores if row.condition in wanted),
+            hits={condition: hits for condition, hits in self.hits.items() if condition in wanted},
+            kept={
+                condition: found for condition, found in self.kept.items() if condition in wanted
+            },
         )
 
     def mean_accuracy(self, conditions: Iterable[Condition]) -> float | None:
@@ -147,6 +161,19 @@ class Result:
         if any(condition not in self._rows for condition in wanted):
             return None
         return _mean(self._rows[condition].accuracy for condition in wanted)
+
+    def common_means(self) -> dict[int, float]:
+        """The means over the 15 common corruptions of mCE, and over all 19, whichever is whole.
+
+        Papers have either: the 15 alone on ImageNet, the 19 as often as the 15 on CIFAR. Over the
+        severities that were scored; {} where one of the 15 was not, or not at each of them.
+        """
+        found = {}
+        for names in (benchmarks.C, benchmarks.COMMON):
+            wanted = [Condition(name, level) for name in names for level in self.severities]
+            if (mean := self.mean_accuracy(wanted)) is not None:
+                found[len(names)] = mean
+        return found
 
     def _means(self, group: Any, conditions: Sequence[Condition] | None = None) -> dict[Any, float]:
         members: dict[Any, list[float]] = {}
@@ -225,19 +252,29 @@ class Result:
         ours, theirs = self.robust_accuracy, other.robust_accuracy
         return None if ours is None or theirs is None else _relative(ours, theirs)
 
-    def difference(self, other: "Result", **options: Any) -> Interval:
+    def difference(
+        self, other: "Result", conditions: Iterable[Condition] | None = None, **options: Any
+    ) -> Interval:
         """Robust accuracy minus the other's, with a bootstrap interval; see `bootstrap`.
 
         Paired and clustered by image: an image is drawn with all its conditions, for both models.
 
+        Args:
+          other: scored on the same conditions of the same images.
+          conditions: the mean is over these; None: those of the benchmark.
+          **options: of `bootstrap`.
+
         Raises:
           UserError: the two were not scored on the same conditions of the same images.
         """
-        self.check_same(other)
-        ours, theirs = self.share_correct(), other.share_correct()
-        if self.hits[self.counted[0]].images != other.hits[other.counted[0]].images:
-            raise UserError("other result", "other images", "the same images in both")
-        return bootstrap(ours - theirs, **options)
+        return over_images.difference(self, other, conditions, **options)
+
+    def differences(self, other: "Result", **options: Any) -> dict[str, Interval]:
+        """The same for clean images ("clean"), each corruption and the benchmark ("robust").
+
+        All intervals come from the same draws. Each is a 95 % interval by itself.
+        """
+        return over_images.differences(self, other, **options)
 
     def same_answers(self, other: "Result") -> bool:
         """Whether the other has the same record of which images were right, under all conditions.
@@ -248,77 +285,55 @@ class Result:
             return False
         return all(np.array_equal(h.bits, other.hits[c].bits) for c, h in self.hits.items())
 
-    def interval(self, **options: Any) -> Interval:
+    def interval(self, conditions: Iterable[Condition] | None = None, **options: Any) -> Interval:
         """Robust accuracy with a bootstrap interval, clustered by image; see `bootstrap`.
 
         It tells how much of it is due to the choice of test images, and nothing about another
         training with another seed: see `over_seeds`.
-        """
-        return bootstrap(self.share_correct(), **options)
 
-    def share_correct(self) -> np.ndarray:
+        Args:
+          conditions: the mean is over these; None: those of the benchmark.
+          **options: of `bootstrap`.
+        """
+        return over_images.interval(self, conditions, **options)
+
+    def intervals(self, **options: Any) -> dict[str, Interval]:
+        """The same for clean images ("clean"), each corruption and the benchmark ("robust")."""
+        return over_images.intervals(self, **options)
+
+    def mce_interval(self, **options: Any) -> Interval | None:
+        """The mCE in percent with a bootstrap interval over images; None where it is not defined.
+
+        AlexNet's errors, which it is divided by, count as exact.
+        """
+        return over_images.mce_interval(self, **options)
+
+    def share_correct(self, conditions: Iterable[Condition] | None = None) -> np.ndarray:
         """The share of the benchmark's conditions under which each image is right: float64 [N].
+
+        Args:
+          conditions: these instead.
 
         Raises:
           UserError: the per-image record of a condition is lost, or the conditions do not share
             their images.
         """
-        lost = [condition for condition in self.counted if condition not in self.hits]
-        if lost or not self.counted:
-            raise UserError(
-                "robustness.npz",
-                f"no record of {lost[0].corruption} {lost[0].severity}" if lost else "no condition",
-                "which images were right, for every condition",
-                "Evaluate it again with the same path",
-            )
-        if len({self.hits[condition].images for condition in self.counted}) > 1:
-            raise UserError("robustness.npz", "other images under some conditions", "the same")
-        total = np.zeros(self.n, np.int64)
-        for condition in self.counted:
-            total += self.hits[condition].unpack(self.n)
-        return total / len(self.counted)
+        return over_images.share_correct(self, conditions)
 
-    def check_same(self, other: "Result") -> None:
-        """Raises UserError unless the other was scored on the same conditions and images."""
-        ours_, theirs_ = self.setting, other.setting
-        for what, ours, theirs in (
-            ("dataset", self.dataset, other.dataset),
-            *((f, getattr(ours_, f), getattr(theirs_, f)) for f in Setting._fields[:4]),
-            ("number of images", self.n, other.n),
-            ("images", self.setting.images, other.setting.images),
-            ("conditions", set(self._rows), set(other._rows)),
-        ):
-            if ours != theirs:
-                told = what not in ("conditions", "images")
-                raise UserError(
-                    f"other result: {what}",
-                    repr(theirs) if told else f"other {what}",
-                    repr(ours) if told else "the same as here",
-                )
+    def check_same(self, other: "Result", *, except_for: Iterable[str] = ()) -> None:
+        """Raises UserError unless the other was scored on the same conditions and images.
+
+        Args:
+          other: another result.
+          except_for: fields of `Setting` that may differ, such as "seed" of the corruptions.
+        """
+        over_images.check_same(self, other, except_for)
 
     # --- all together ---
 
     def summary(self) -> dict[str, Any]:
         """Everything but the per-image record, as plain values for JSON."""
-        return {
-            "dataset": self.dataset,
-            **self.setting._asdict(),
-            "benchmark": self.benchmark.name,
-            "lacking": self.lacking,
-            "severities": list(self.severities),
-            "corruptions": list(self.corruptions),
-            "clean_accuracy": self.clean_accuracy,
-            "robust_accuracy": self.robust_accuracy,
-            "mce": self.mce,
-            "relative_mce": self.relative_mce,
-            "why_no_mce": self.why_no_mce,
-            "clean_ece": self.clean_ece,
-            "mean_ece": self.mean_ece,
-            "by_category": self.by_category,
-            "by_corruption": self.by_corruption,
-            "by_severity": {str(severity): mean for severity, mean in self.by_severity.items()},
-            "notes": list(self.notes),
-        }
+        return text.summary(self)
 
     def table(self) -> str:
         """The result as text for a terminal: accuracies in percent, then the means."""
@@ -327,6 +342,10 @@ class Result:
     def plot_corruptions(self, *others: "Result", labels: Sequence[str] = ()) -> Any:
         """Bars of accuracy per corruption, for this result and others: a matplotlib figure."""
         return plots.corruptions([self, *others], labels)
+
+    def plot_reliability(self, conditions: Conditions = None, label: str = "") -> Any:
+        """The reliability diagram, of kept predictions: a matplotlib figure."""
+        return plots.reliability(self, self.reliability(conditions), label)
 
     def plot_severities(self, *others: "Result", labels: Sequence[str] = ()) -> Any:
         """Mean accuracy against severity, for this result and others: a matplotlib figure."""

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 from dst_jax.errors import UserError
-from dst_jax.robustness import metrics, storage
+from dst_jax.robustness import kept_files, metrics, storage
 from dst_jax.robustness.engine import Predictions
+from dst_jax.robustness.kept import Kept
 from dst_jax.robustness.records import (
     CLEAN,
     Condition,
@@ -40,13 +41,18 @@ class ResultWriter:
       plan: what is scored.
       path: the directory of the files; None: nothing is written.
       model: what identifies it.
+      keep: one of `kept.KEEP`, what is kept of each prediction.
 
     Raises:
       UserError: the directory holds the scores of another model.
     """
 
-    def __init__(self, dataset: str, plan: Plan, path: Path | None, model: Fingerprint):
+    def __init__(
+        self, dataset: str, plan: Plan, path: Path | None, model: Fingerprint, keep: str = ""
+    ):
         self._dataset, self._plan, self._path, self._model = dataset, plan, path, model
+        self._keep, self._kept = keep, dict[Condition, Kept]()
+        self._differ: set[Condition] = set()  # those that were answered otherwise before
         self._rows: dict[Condition, Score] = {}
         self._hits: dict[Condition, CorrectBits] = {}
         stored = storage.read(path) if path else storage.Stored([], None, [])
@@ -80,10 +86,11 @@ class ResultWriter:
         same = [old for old in self._others if old.setting == self._setting]
         self._others = [old for old in self._others if old.setting != self._setting]
         for old in same:  # one or none
-            self._hits = dict(old.hits)
+            self._hits, self._kept = dict(old.hits), dict(old.kept)
             self._rows = {row.condition: row for row in old.scores}
         if CLEAN in self._hits:
             self._saved = False  # older versions wrote neither images nor model
+            self._keep_predictions(CLEAN, clean)
         else:
             self.add(CLEAN, clean)
         self.save()
@@ -116,12 +123,26 @@ class ResultWriter:
             )
 
     def missing(self) -> list[Condition]:
-        """The conditions of the plan that are not scored yet, or whose record is lost."""
-        return [condition for condition in self._plan.conditions if condition not in self._hits]
+        """The conditions that are not scored yet, or whose record or predictions are not there."""
+        return [
+            condition
+            for condition in self._plan.conditions
+            if condition not in self._hits or not self._is_kept(condition)
+        ]
+
+    def _is_kept(self, condition: Condition) -> bool:
+        kept = self._kept.get(condition)
+        return not self._keep or (kept is not None and kept.holds(self._keep))
 
     def add(self, condition: Condition, outcome: Predictions) -> None:
-        """Records a condition, and writes the files unless they were written a moment ago."""
+        """Records a condition, and writes the files unless they were written a moment ago.
+
+        One that was scored before keeps its score; its predictions may be kept now.
+        """
         assert self._setting is not None
+        if condition in self._hits:
+            self._keep_predictions(condition, outcome)
+            return
         self._hits[condition] = CorrectBits.pack(outcome.correct, outcome.id, outcome.label)
         self._rows[condition] = Score(
             corruption=condition.corruption,
@@ -130,9 +151,23 @@ class ResultWriter:
             ece=metrics.expected_calibration_error(outcome.confidence, outcome.correct),
             **self._setting._asdict(),
         )
+        self._keep_predictions(condition, outcome)
         self._saved = False
         if time.monotonic() - self._written > _SECONDS:
             self.save()
+
+    def _keep_predictions(self, condition: Condition, outcome: Predictions) -> None:
+        """Keeps what is asked for, unless the score on record is of other answers."""
+        if self._is_kept(condition) or outcome.logits is None or self._setting is None:
+            return
+        arrays = (outcome.id, outcome.label, outcome.confidence, outcome.logits)
+        kept = Kept.of(self._keep, *arrays)
+        if not kept_files.agrees(kept, self._hits[condition]):
+            self._differ.add(condition)
+        elif self._path is not None and is_main_process():
+            self._kept[condition] = kept_files.write(self._path, self._setting, condition, kept)
+        else:
+            self._kept[condition] = kept
 
     def save(self) -> None:
         """Writes the files, if anything was scored since the last time."""
@@ -154,8 +189,15 @@ class ResultWriter:
             self._dataset,
             tuple(self._rows[condition] for condition in conditions),
             {c: self._hits[c] for c in conditions if c in self._hits},
-            () if has_frost else self._plan.notes,
+            (() if has_frost else self._plan.notes) + self._note(),
+            {c: self._kept[c] for c in conditions if c in self._kept},
         )
+
+    def _note(self) -> tuple[str, ...]:
+        if not self._differ:
+            return ()
+        text = f"The predictions of {len(self._differ)} conditions are not kept: they are other"
+        return (f"{text} answers than those of the score on record.",)
 
 
 def _check_run(path: Path | None, model: Fingerprint) -> None:

@@ -1,12 +1,13 @@
 """The files of results: `robustness.csv`, `.npz` and `.json` in one directory, which may hold many.
 
 The CSV has a row per condition (`records.Score`), the NPZ which images were right, the JSON whose
-scores they are, the names and the means that follow. Each is replaced whole; the CSV comes last and
-says what is done. Nothing is unpickled, no JAX. Called by `result_writer` every few seconds, and by
-the report.
+scores they are, the names and the means that follow; predictions are in `kept_files`. Each is
+replaced whole; the CSV comes last and says what is done. Nothing is unpickled, no JAX. Called by
+`result_writer` every few seconds, and by the report.
 """
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dst_jax.data.benchmarks import Benchmark
 from dst_jax.errors import UserError
+from dst_jax.robustness import kept_files
 from dst_jax.robustness.files import (
     CSV,
     INDEX,
@@ -29,6 +32,7 @@ from dst_jax.robustness.files import (
 )
 from dst_jax.robustness.records import CorrectBits, Fingerprint, Score, Setting
 from dst_jax.robustness.result import Result
+from dst_jax.robustness.text import LISTED
 from dst_jax.runtime.run_dir import write_bytes, write_json, write_text
 
 
@@ -76,6 +80,11 @@ def read(path: str | Path, *, salvage: bool = False) -> Stored:
             parts.append(nothing)
     rows, hits, (facts, model) = parts
     results, contradicted = _results(rows, hits, facts)
+    results = [
+        dataclasses.replace(result, kept=kept) if kept else result
+        for result in results
+        for kept in [kept_files.read(path, result.setting, result.hits)]
+    ]
     others = [r for r in results if not _same_means(r, facts.get(r.setting, {}))]
     if others:
         results = [r for r in results if r not in others]
@@ -140,8 +149,13 @@ def save(path: str | Path, *results: Result) -> None:
             found = f"other scores of {result.setting.text}, {result.n:,} images"
             raise UserError(str(path), found, "an empty directory, or one without them")
     new = {result.setting for result in results}
-    kept = [result for result in stored.results if result.setting not in new]
-    write(path, [*kept, *results], stored.model)
+    others = [result for result in stored.results if result.setting not in new]
+    write(path, [*others, *results], stored.model)
+    for result in results:
+        before = old[result.setting].kept if result.setting in old else {}
+        for condition, kept in result.kept.items():
+            if condition not in before or not before[condition].holds(kept.keep):
+                kept_files.write(path, result.setting, condition, kept)
 
 
 def write(path: Path, results: Iterable[Result], model: Fingerprint | None = None) -> None:
@@ -222,9 +236,23 @@ def _results(
                 scores=tuple(row for row, _ in pairs),
                 hits={row.condition: record for row, record in pairs if record},
                 notes=tuple(fact.get("notes", ())),
+                listed=_listed(setting.suite, fact),
             )
         )
     return results, contradicted
+
+
+def _listed(suite: str, fact: Mapping[str, Any]) -> Benchmark | None:
+    """The list of a suite that a user registered, as the JSON has it."""
+    found = fact.get(LISTED)
+    if not isinstance(found, dict):
+        return None
+    for part, kind in (("corruptions", str), ("severities", int)):
+        listed = found.get(part)
+        if not isinstance(listed, list) or not all(isinstance(each, kind) for each in listed):
+            return None
+    names, levels = tuple(found["corruptions"]), tuple(found["severities"])
+    return Benchmark(suite, names, levels, fact.get("dataset", "")) if names and levels else None
 
 
 def _same_means(result: Result, fact: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ training starts.
 import dataclasses
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dst_jax import corruptions, data, user_files
@@ -19,6 +19,7 @@ from dst_jax.corruptions.threed import FROM_FILES
 from dst_jax.corruptions.weather import FROST_FILES
 from dst_jax.data import benchmarks
 from dst_jax.data.benchmarks import SEVERITIES, SUITES
+from dst_jax.data.corrupted_files import CorruptedFiles, open_corrupted
 from dst_jax.errors import UserError
 from dst_jax.robustness.records import CLEAN, Condition
 
@@ -32,12 +33,16 @@ class Plan:
       source: "rendered"; "rendered+jpeg85" where corrupted images are also saved as JPEG of quality
         85 and read back, as those of the published set were; followed by "+frost-CHECKSUM" where
         frost is drawn with other photographs than ImageNet-C's, and by "+NAME-CHECKSUM" of the file
-        that registered a corruption of the user's; "tfds/NAME": a prepared dataset.
+        that registered a corruption of the user's; "tfds/NAME": a prepared dataset;
+        "files/CHECKSUM": files in a published layout. Then "+grey" for grey images, and
+        "+classes-CHECKSUM" where logits stand for other labels.
       preset: constants of the corruptions, one of `corruptions.PRESETS`; "" for prepared ones.
       seed: of the rendered corruptions; 0 for prepared ones.
       conditions: clean images first.
       notes: what was left out and why, in sentences.
       frost_dir: directory of the photographs of frost.
+      files: where corrupted images are read from; "" where they are rendered or prepared for TFDS.
+      grey: whether rendered images are made grey again.
     """
 
     suite: str
@@ -47,11 +52,14 @@ class Plan:
     conditions: tuple[Condition, ...]
     notes: tuple[str, ...] = ()
     frost_dir: str | None = None
+    files: str = ""
+    grey: bool = False
 
     @property
     def prepared(self) -> str:
-        """The name of the prepared dataset that the images come from; "": they are rendered."""
-        return self.source.removeprefix("tfds/") if self.source.startswith("tfds/") else ""
+        """The name of the prepared dataset that the images come from; "": they do not."""
+        kind, _, name = self.source.partition("+")[0].partition("/")
+        return name if kind == "tfds" else ""
 
     def is_saved(self, corruption: str) -> bool:
         """Whether images of this corruption go through JPEG of quality 85."""
@@ -76,6 +84,8 @@ def plan(
     data_dir: str | os.PathLike | None = None,
     name: str = "",
     prefix: str = "",
+    grey: bool = False,
+    classes: str = "",
 ) -> Plan:
     """Says what to score.
 
@@ -85,10 +95,11 @@ def plan(
         corrupted set of the dataset.
       dataset: the clean dataset; None: images that have no name.
       preset: constants of rendered corruptions; `data.VIDEO`: perturbations of clips.
-      source: "rendered"; the name of a prepared corrupted set; "auto": the first of the dataset's
-        corrupted sets that is prepared with every condition asked for, where the published files
-        come before TFDS's own rendering, and "rendered" if there is none. What is asked for never
-        comes from two sources.
+      source: "rendered"; the name of a prepared corrupted set; the folder of a corrupted set in a
+        published layout (`data.corrupted_files`); "auto": the first of the dataset's corrupted sets
+        that is prepared with every condition asked for, where the published files come before
+        TFDS's own rendering, and "rendered" if there is none. What is asked for never comes from
+        two sources.
       only: corruptions of the suite to restrict it to; empty: all.
       severities: among 1..5; empty: those of the benchmark, 1 to 5 where it names none.
       seed: of rendered corruptions.
@@ -98,6 +109,8 @@ def plan(
       data_dir: where TFDS datasets are prepared.
       name: of which dataset the caller's own images are, "" for none; a benchmark needs it.
       prefix: what stands before an argument's name in the text of an error.
+      grey: the clean images were given in grey.
+      classes: mark of the map from logits to labels; "": there is none.
 
     Raises:
       UserError: a name is wrong, a prepared set lacks a condition asked for, or a corruption cannot
@@ -114,7 +127,9 @@ def plan(
     if preset == data.VIDEO and suite == "common":
         suite = "video"
     name = dataset.name if dataset else name
-    label, names, source = _names(suite, sets, source, name, prefix)
+    mark = f"+classes-{classes}" if classes else ""
+    files = _files(source, sets, preset, prefix)
+    label, names, source = _names(suite, sets, source, name, prefix, files)
     levels = tuple(severities) or data.benchmark_of(label, name).severities
     for corruption in only:
         if corruption not in names:
@@ -125,11 +140,17 @@ def plan(
         source = next(ready, "rendered")
     if source in sets:
         if absent := _absent(sets[source], asked, dataset, data_dir):
-            raise _incomplete(sets[source], asked, absent, prefix)
-        return Plan(label, f"tfds/{source}", "", 0, (CLEAN, *asked))
+            raise _incomplete(source, asked, absent, prefix)
+        return Plan(label, f"tfds/{source}{mark}", "", 0, (CLEAN, *asked))
+    if files is not None:
+        if absent := [condition for condition in asked if condition not in files.conditions]:
+            raise _incomplete(str(files.path), asked, absent, prefix, files.corruptions)
+        origin = f"files/{files.checksum(names)}{mark}"
+        return Plan(label, origin, "", 0, (CLEAN, *asked), files=str(files.path))
     if source != "rendered":
         choices = ["auto", "rendered", *sets]
-        raise UserError(f"{prefix}source", source, "one of " + ", ".join(choices))
+        expected = "one of " + ", ".join(choices) + ", or the folder of a corrupted set"
+        raise UserError(f"{prefix}source", source, expected)
     named = only or (() if label in SUITES or benchmarks.named(label) else names)
     if "frost" in named and not has_frost(frost_dir, prefix):
         raise UserError(
@@ -150,15 +171,31 @@ def plan(
     for name in dict.fromkeys(condition.corruption for condition in chosen):
         if name in REGISTERED_IN:
             source += f"+{name}-{user_files.mark_of_corruption(name)}"
-    return Plan(label, source, preset, seed, (CLEAN, *chosen), notes, directory)
+    source += "+grey" * grey + mark
+    return Plan(label, source, preset, seed, (CLEAN, *chosen), notes, directory, grey=grey)
+
+
+def _files(
+    source: str | os.PathLike, sets: Mapping[str, data.CorruptedSet], preset: str, prefix: str
+) -> CorruptedFiles | None:
+    """The corrupted set that a path names; None where the source is none."""
+    if source in ("auto", "rendered", *sets):
+        return None
+    text = os.fspath(source)
+    if not (os.sep in text or text.startswith("~") or Path(text).is_dir()):
+        return None
+    if preset == data.VIDEO:
+        raise UserError(f"{prefix}source", text, "rendered: clips are not read from image files")
+    return open_corrupted(text)
 
 
 def _names(
     suite: str | Sequence[str],
-    sets: dict[str, data.CorruptedSet],
+    sets: Mapping[str, data.CorruptedSet],
     source: str,
     dataset: str,
     prefix: str,
+    files: CorruptedFiles | None,
 ) -> tuple[str, tuple[str, ...], str]:
     """The suite's label, its corruptions, and the source."""
     if isinstance(suite, str) and suite in sets:
@@ -175,6 +212,7 @@ def _names(
         return benchmark.name, benchmark.corruptions, source
     names = tuple(dict.fromkeys([suite] if isinstance(suite, str) else suite))
     known = corruptions.CORRUPTIONS.keys() | FROM_FILES.keys() | video.PERTURBATIONS.keys()
+    known |= set(files.corruptions if files else ())
     for name in names:
         if name not in known:
             choices = ", ".join([*SUITES, *own, *sets])
@@ -183,7 +221,8 @@ def _names(
             raise UserError(f"{prefix}suite", name, expected, hint)
     if not names:
         raise UserError(f"{prefix}suite", "no corruption", "one of " + ", ".join(SUITES))
-    same = [label for label, members in SUITES.items() if set(members) == set(names)]
+    ours = {key: members for key, members in SUITES.items() if key not in benchmarks.REGISTERED}
+    same = [label for label, members in ours.items() if set(members) == set(names)]
     return (same[0] if same else "+".join(names)), names, source
 
 
@@ -238,26 +277,30 @@ def _absent(
 
 
 def _incomplete(
-    corrupted: data.CorruptedSet,
+    name: str,
     asked: Sequence[Condition],
     absent: Sequence[Condition],
     prefix: str,
+    there: Sequence[str] = (),
 ) -> UserError:
-    name, lacking = corrupted.tfds_name, list(dict.fromkeys(c.corruption for c in absent))
-    if len(absent) == len(asked):
+    """What a set lacks; `there`: the corruptions that files have, empty for a prepared set."""
+    if len(absent) == len(asked) and not there:
         return UserError(
             f"{prefix}source",
             f"{name}, not prepared",
             "a prepared dataset, or rendered",
             "docs/data.md says how to prepare it",
         )
+    lacking = list(dict.fromkeys(c.corruption for c in absent))
     some = ", ".join(lacking[:5]) + (" ..." if len(lacking) > 5 else "")
+    prepared = "" if there else " prepared"
+    mend = f"It has {', '.join(there)}; name" if there else "Prepare the rest (docs/data.md), name"
     return UserError(
         f"{prefix}source",
-        f"{name} with {len(asked) - len(absent)} of {len(asked)} conditions prepared (not {some})",
+        f"{name} with {len(asked) - len(absent)} of {len(asked)} conditions{prepared} (not {some})",
         "every condition asked for",
-        f"Prepare the rest (docs/data.md), name what is there with {prefix}corruptions and "
-        f"{prefix}severities, or use rendered",
+        f"{mend} what is there with {prefix}{'suite or ' if there else ''}"
+        f"{prefix if there else ''}corruptions and {prefix}severities, or use rendered",
     )
 
 

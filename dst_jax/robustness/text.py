@@ -1,10 +1,12 @@
-"""A result as text for a terminal. Called by `result`; figures are in `plots`."""
+"""A result as text, and as plain values; figures are in `plots`. Called by `result`."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dst_jax.data import benchmarks, datasets
-from dst_jax.robustness.records import Condition
+from dst_jax.robustness.records import CLEAN, Condition
+
+LISTED = "suite_lists"  # in the summary: the corruptions and severities of a user's own suite
 
 if TYPE_CHECKING:
     from dst_jax.robustness.result import Result
@@ -26,6 +28,11 @@ def table(result: "Result") -> str:
         lines.append(f"{name:{width}}{100 * mean:7.1f}{cells}")
     means = "  ".join(f"{name} {100 * mean:.1f}" for name, mean in result.by_category.items())
     name, missing = result.benchmark.name, result.lacking
+    common = [
+        f"the {count} common corruptions {100 * mean:.1f}"
+        + (" (those of mCE)" if count == 15 else " (with the 4 for validation)")
+        for count, mean in result.common_means().items()
+    ]
     lines += [
         f"clean {_percent(result.clean_accuracy)} %   robust {_percent(result.robust_accuracy)} %"
         + _interval(result),
@@ -34,12 +41,51 @@ def table(result: "Result") -> str:
         + f", {f'INCOMPLETE: {missing}' if missing else 'complete'}",
         f"ECE, %: clean {_percent(result.clean_ece)}  corrupted {_percent(result.mean_ece)}",
         f"categories, %: {means}",
+        *([f"means over, %: {'  '.join(common)}"] if common else []),
+        *_kept(result),
     ]
     if result.mce is None:
         lines.append(f"mCE is not defined: {result.why_no_mce}")
     else:
-        lines.append(f"mCE {result.mce:.1f} %   relative mCE {_number(result.relative_mce)} %")
+        over = result.mce_interval() if _has_record(result) else None
+        ends = f" (95 % interval over images: {over.low:.1f} to {over.high:.1f})" if over else ""
+        relative = _number(result.relative_mce)
+        lines.append(f"mCE {result.mce:.1f} %{ends}   relative mCE {relative} %")
     return "\n".join([*lines, *result.notes])
+
+
+def summary(result: "Result") -> dict[str, Any]:
+    """Everything but the record of each image, as plain values; see `Result.summary`."""
+    return {
+        "dataset": result.dataset,
+        **result.setting._asdict(),
+        "benchmark": result.benchmark.name,
+        "lacking": result.lacking,
+        **_listed(result),
+        "severities": list(result.severities),
+        "corruptions": list(result.corruptions),
+        "clean_accuracy": result.clean_accuracy,
+        "robust_accuracy": result.robust_accuracy,
+        "common_means": {str(count): mean for count, mean in result.common_means().items()},
+        "mce": result.mce,
+        "relative_mce": result.relative_mce,
+        "why_no_mce": result.why_no_mce,
+        "clean_ece": result.clean_ece,
+        "mean_ece": result.mean_ece,
+        "by_category": result.by_category,
+        "by_corruption": result.by_corruption,
+        "by_severity": {str(severity): mean for severity, mean in result.by_severity.items()},
+        "notes": list(result.notes),
+    }
+
+
+def _listed(result: "Result") -> dict[str, Any]:
+    """The list of a suite that a user registered, which the name alone does not tell."""
+    suite = result.setting.suite
+    if suite not in benchmarks.REGISTERED and result.listed is None:
+        return {}
+    own = result.benchmark
+    return {LISTED: {"corruptions": list(own.corruptions), "severities": list(own.severities)}}
 
 
 def lacking(result: "Result") -> str:
@@ -60,8 +106,25 @@ def lacking(result: "Result") -> str:
     return "; ".join(parts)
 
 
+def _has_record(result: "Result") -> bool:
+    return bool(result.counted) and all(c in result.hits for c in result.counted)
+
+
+def _kept(result: "Result") -> list[str]:
+    """What the kept predictions add, if they are there for clean images and the benchmark."""
+    lines = []
+    for name, conditions in (("clean", [CLEAN]), ("corrupted", [*result.counted])):
+        if not conditions or not result.keeps("top5", conditions):
+            return []
+        lines.append(
+            f"{name}: top-5 {100 * result.top_k(5, conditions):.1f} %, negative log-likelihood "
+            f"{result.nll(conditions):.3f}, Brier score {result.brier(conditions):.3f}"
+        )
+    return lines
+
+
 def _interval(result: "Result") -> str:
-    if not result.counted or any(c not in result.hits for c in result.counted):
+    if not _has_record(result):
         return ""
     found = result.interval()
     ends = f"{100 * found.low:.1f} to {100 * found.high:.1f}"

@@ -21,6 +21,17 @@ def predict(images):
 def make_predict(scale=1):
     return lambda images: scale * predict(images)
 
+def logits(images):
+    return images[:, 0, :10, 0] / 10.0
+
+def shares(images):
+    return jax.nn.softmax(images[:, 0, :10, 0] / 10.0, -1)
+
+def shares_of_numpy(images):
+    import numpy as np
+
+    return np.asarray(shares(np.array(images)))
+
 def make_number():
     return 3
 
@@ -109,7 +120,7 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
         *(("contrast", s) for s in (1, 5)),
     )
     assert result.dataset == "digits"
-    assert result.table() in done.stdout
+    assert done.stdout.endswith(f"{result.table()}\n")
     assert "mCE is not defined: the dataset is digits" in done.stdout
     (figure,) = (tmp_path / "scores" / "figures").glob("*.svg")
     assert str(figure) in done.stdout
@@ -122,7 +133,7 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
 
 
 def test_the_python_of_the_documentation(tmp_path, cache_dir, monkeypatch):
-    (block,) = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
+    block, *_ = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
     (tmp_path / "my_module.py").write_text(example())
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -131,6 +142,17 @@ def test_the_python_of_the_documentation(tmp_path, cache_dir, monkeypatch):
     sys.modules.pop("my_module")
     assert storage.load("scores").corruptions == ("contrast", "pixelate")
     assert (tmp_path / "corruptions.svg").stat().st_size > 1000
+
+
+def test_a_function_of_numpy_that_gives_probabilities(module, cache_dir, capsys):
+    options = {"suite": "contrast", "severities": (1,), "max_images": 20, "quiet": True}
+    arguments = ("their_module:shares_of_numpy", "digits", module / "scores", None, cache_dir)
+    with pytest.raises(UserError, match=r"--predict: .* logits, or --outputs=probabilities"):
+        command.run(*arguments, **options)
+    text = command.run(*arguments, outputs="probabilities", **options)
+    result = storage.load(module / "scores")
+    assert (result.n, result.conditions) == (20, (("contrast", 1),))
+    assert result.table() in text
 
 
 MISTAKES = {
@@ -156,6 +178,21 @@ MISTAKES = {
         ["--predict=a:b", "--dataset=digits", "--eval_seed=-1"],
         "--eval_seed: found -1; expected a whole number, at least 0",
     ),
+    "outputs": (
+        ["--outputs=probabilities", "--dataset=digits"],
+        "--predict: found nothing; expected MODULE:ATTRIBUTE",
+    ),
+    "probabilities": (
+        ["--predict=MODULE:shares", "--dataset=digits", "--max_images=8", "--suite=contrast"],
+        "--predict: found rows without a negative number and with the sum 1",
+    ),
+    "logits": (
+        [
+            *("--predict=MODULE:logits", "--dataset=digits", "--max_images=8", "--suite=contrast"),
+            "--outputs=probabilities",
+        ],
+        "--predict: found what is negative or does not sum to 1",
+    ),
     "no card": (
         ["--workdir=x", "--config.eval.suite=c"],
         "--config.eval.suite: found no --config; expected a card whose option it changes",
@@ -175,8 +212,13 @@ MISTAKES = {
 def test_a_mistake_is_one_line_with_exit_code_2(name, tmp_path, cache_dir):
     arguments, text = MISTAKES[name]
     (tmp_path / "their_module.py").write_text(MODULE)
-    path = f"--predict={tmp_path / 'their_module.py'}:predict"
-    arguments = [argument.replace("--predict=MODULE", path) for argument in arguments]
+    path = f"--predict={tmp_path / 'their_module.py'}"
+    arguments = [
+        f"{path}:{argument.partition(':')[2] or 'predict'}"
+        if argument.startswith("--predict=MODULE")
+        else argument
+        for argument in arguments
+    ]
     if name != "no card":
         arguments.append(f"--workdir={tmp_path / 'scores'}")
     done = main(f"--cache_dir={cache_dir}", *arguments)

@@ -321,9 +321,10 @@ WRONG = {
     ),
     "whole numbers": ({"predict": lambda x: x[:, 0, :, 0]}, "expected logits, floating-point"),
     "no JAX": (
-        {"predict": lambda x: np.asarray(x).mean((1, 2))},
+        {"predict": lambda x: np.asarray(x).mean((1, 2)), "on_host": False},
         "predict: found TracerArrayConversionError when called with",
     ),
+    "outputs": ({"outputs": "logit"}, "outputs: found logit; expected logits or probabilities"),
     "too few classes": (
         {"dataset": (IMAGES, LABELS + 4)},
         "logits of 4 classes for labels from 4 to 4",

@@ -34,9 +34,25 @@ class SeverityFolders(Published):
             raise source.error("a compressed tar", "a folder or a plain tar", "Unpack it first")
         folders = _corruption_folders(source, configs)
         wanted = dict.fromkeys(config.corruption for config in configs)
-        missing = [name for name in wanted if name not in folders]
-        if missing:
-            some = f", or prepare what is there with --only={','.join(folders)}" if folders else ""
+        lacking = [
+            config
+            for config in configs
+            if str(config.severity) not in source.folders(folders.get(config.corruption, "?"))
+        ]
+        if lacking:
+            partly = {config.corruption for config in lacking}
+            missing = dict.fromkeys(
+                f"{config.corruption}/{config.severity}"
+                if config.corruption in folders
+                else config.corruption
+                for config in lacking
+            )
+            there = dict.fromkeys(
+                config.name if config.corruption in partly else config.corruption
+                for config in configs
+                if config not in lacking
+            )
+            some = f", or prepare what is there with --only={','.join(there)}" if there else ""
             raise source.error(
                 f"no folder {', '.join(missing)}",
                 f"all of {len(wanted)} corruptions, each with folders 1 to 5",
@@ -87,7 +103,7 @@ def _corruption_folders(source: Archive, configs: Sequence[Any]) -> dict[str, st
         below = [join(folder, name) for folder in level for name in source.folders(folder)]
         for folder in below:
             name = folder.rpartition("/")[2]
-            if name in names and set("12345") <= set(source.folders(folder)):
+            if name in names and set("12345") & set(source.folders(folder)):
                 found.setdefault(name, folder)
         level = [folder for folder in below if folder not in found.values()]
     return found
