@@ -16,6 +16,7 @@ PACKAGE = runs.ROOT / "dst_jax"
 ORDER = (
     ("errors",),
     ("statistics", "config", "random_keys", "registration"),
+    ("command_flags", "dataset_flags"),
     ("sparsity", "corruptions"),  # stand alone: see below
     ("models", "data", "runtime"),
     ("user_files",),
