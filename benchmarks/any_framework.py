@@ -15,6 +15,7 @@ row of ONNX needs onnx, onnxscript and onnxruntime as well.
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import os
 import tempfile
 import time
@@ -40,6 +41,13 @@ from dst_jax.runtime.devices import Devices
 WIDTHS, STRIDES, EPSILON = (16, 32, 64), (1, 2, 2), 1e-5
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 HOST = "Flax linen, on the host"
+
+
+def decode(data_dir: str | None, cache_dir: str | None) -> None:
+    """Leaves the decoded images in the cache."""
+    dataset = data.get("cifar10")
+    for split in (dataset.train_split, dataset.test_split):
+        data.load_arrays(dataset, split, data_dir, cache_dir)
 
 
 def in_torch(dataset: data.Dataset, options: argparse.Namespace) -> Any:
@@ -249,6 +257,12 @@ def main() -> None:
         f"load {circumstances['load']}, {options.images:,} images, {options.batch_size} a batch\n"
     )
     dataset = data.get("cifar10")
+    # TensorFlow, which may decode them, beside PyTorch in one process ended in a crash.
+    child = multiprocessing.get_context("spawn").Process(
+        target=decode, args=(options.data_dir, options.cache_dir)
+    )
+    child.start()
+    child.join()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         module = in_torch(dataset, options)
