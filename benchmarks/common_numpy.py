@@ -142,7 +142,7 @@ def snow(image, row, rng):
     flakes = _zoomed(rng.normal(loc, scale, image.shape[:2]), zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
     flakes = _motion(np.floor(255 * flakes), radius, sigma, rng.uniform(-135, -45))[..., None] / 255
-    grey = (x @ np.float32([0.299, 0.587, 0.114]))[..., None]
+    grey = (x @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     return _clip(
         mix * x + (1 - mix) * np.maximum(x, grey * 1.5 + 0.5) + flakes + flakes[::-1, ::-1]
     )
@@ -284,11 +284,11 @@ def spatter(image, row, rng):
     if mud:
         stain = _blur((layer > threshold).astype(np.float32), strength)[..., None]
         stain[stain < 0.8] = 0
-        return _clip(x * (1 - stain) + stain * np.float32([63 / 255, 42 / 255, 20 / 255]))
+        return _clip(x * (1 - stain) + stain * np.array([63 / 255, 42 / 255, 20 / 255], np.float32))
     layer = (255 * layer).astype(np.uint8)
     drops = layer * _water(layer).astype(np.float32)
     drops = strength * (drops / max(drops.max(), np.float32(1e-9)))
-    return _clip(x + drops[..., None] * np.float32([175 / 255, 238 / 255, 238 / 255]))
+    return _clip(x + drops[..., None] * np.array([175 / 255, 238 / 255, 238 / 255], np.float32))
 
 
 FUNCTIONS = {

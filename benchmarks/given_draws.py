@@ -3,7 +3,7 @@
 Both then render one and the same image. Called by `exactness` and by the tests of corruptions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,21 +26,26 @@ class Given:
         self._numbers = iter(numbers)
 
     def normal(self, loc: float = 0.0, scale: float = 1.0, size: Any = None) -> Any:
+        """The next number, scaled and moved."""
         del size
         return loc + scale * np.float64(next(self._numbers))
 
     def uniform(self, low: float, high: float, size: Any = None) -> Any:
+        """The next number, brought from [-1, 1] to [low, high]."""
         del size
         return (low + high) / 2 + (high - low) / 2 * np.float64(next(self._numbers))
 
     def poisson(self, rate: np.ndarray) -> np.ndarray:
+        """The counts at the next quantiles."""
         return np.maximum(stats.poisson.ppf(np.float64(next(self._numbers)), rate), 0)
 
     def random(self, shape: Any) -> np.ndarray:
+        """The next number."""
         del shape
         return next(self._numbers)
 
     def integers(self, *bounds: Any) -> Any:
+        """The next number."""
         del bounds
         return next(self._numbers)
 
@@ -80,7 +85,7 @@ def reference(name: str, image: np.ndarray, row: Any, draws: Draws) -> np.ndarra
       row: the constants of the severity.
       draws: of one image, as the corruption's `draw` makes them.
     """
-    numbers: list[Any] = {
+    ways: dict[str, Callable[[], list[Any]]] = {
         "gaussian_noise": lambda: [draws["n"]],
         "speckle_noise": lambda: [draws["n"]],
         "spatter": lambda: [draws["n"]],
@@ -92,6 +97,7 @@ def reference(name: str, image: np.ndarray, row: Any, draws: Draws) -> np.ndarra
         "frost": lambda: [int(draws[key]) for key in ("idx", "row", "col")],
         "fog": lambda: fog_levels(draws["u"], row[2]),
         "elastic_transform": lambda: [draws["points"], draws["ux"], draws["uy"]],
-    }.get(name, list)()
+    }
+    numbers = ways[name]() if name in ways else []
     found = common_numpy.FUNCTIONS[name](image, row, Given(*numbers))
     return np.clip(found, 0, 255).astype(np.uint8)

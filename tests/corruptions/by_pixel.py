@@ -1,10 +1,10 @@
 """C-bar's and 3DCC's corruptions one pixel and one channel at a time, as they were published.
 
-The oracle of `test_bar` and `test_colour_order`. It was written from the papers (Mintun et al. 2021;
-Kar et al. 2022) and the behaviour of their generators, not from `dst_jax.corruptions`: scalars,
-plain loops and the standard library's functions in float64. NumPy holds the arrays, and SciPy does
-what the generator itself leaves to it (a Gaussian filter, rotation, zoom). Those of C-bar were run
-beside the published generator on equal draws (docs/corruptions.md says how they compare). Not tests.
+The oracle of `test_bar` and `test_colour_order`. It was written from the papers (Mintun et al.
+2021; Kar et al. 2022) and the behaviour of their generators, not from `dst_jax.corruptions`:
+scalars, plain loops and the standard library's functions in float64. NumPy holds the arrays, and
+SciPy does what the generator itself leaves to it (a Gaussian filter, rotation, zoom). Those of
+C-bar were run beside the published generator on equal draws: docs/corruptions.md. Not tests.
 
 Each function takes (image uint8 [N, N, 3] RGB, the published number of the severity, the random
 draws of one image) and returns grey levels [N, N, 3] float64, before they are clipped and cut off.

@@ -25,7 +25,7 @@ def apply(name, preset, severity, draws=None, image=IMAGE):
 
 
 def disk(radius, softness):
-    """Ones within the radius, of sum 1, blurred on its lattice: a Gaussian of 3 or 5 taps a side."""
+    """Ones within the radius, of sum 1, under a Gaussian of 3 x 3 or 5 x 5 taps on its lattice."""
     half, reach = (8, 1) if radius <= 8 else (int(radius), 2)
     places = range(-half, half + 1)
     plain = np.array([[float(x * x + y * y <= radius**2) for x in places] for y in places])
