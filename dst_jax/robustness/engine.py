@@ -217,7 +217,8 @@ def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
         images = corruptions.corrupt(
             name, rows["image"], keys, severity, plan.preset, frost_dir=plan.frost_dir
         )
-        return corruptions.jpeg85(images) if plan.is_saved(name) else images
+        quality = plan.jpeg_quality(name)
+        return corruptions.saved_as_jpeg(images, quality) if quality else images
 
     return program
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.robustness import images
+from dst_jax.robustness import images, whole_videos
 from dst_jax.robustness.engine import Engine, Network, Predictions
 from dst_jax.robustness.records import CLEAN, Condition
 from dst_jax.robustness.suites import Plan
@@ -33,11 +33,13 @@ class Scorer:
         self._devices, self._size, self._prefix = devices, size, prefix
         self._clean = images.CleanImages(source, devices, size)
         self._count, self._labels = 0, np.zeros(0, np.int32)
+        self._ids = np.zeros(0, np.int32)
 
     def clean(self, networks: Sequence[Network]) -> list[Predictions]:
         """The outcome of the clean images, a network each."""
         outcomes = self._engine.score(networks, self._clean(), [CLEAN])[CLEAN]
         self._count, self._labels = len(outcomes[0].id), outcomes[0].label
+        self._ids = outcomes[0].id
         return outcomes
 
     @property
@@ -66,11 +68,20 @@ class Scorer:
 
         def together(item: tuple[Condition, tuple[str, ...]]) -> tuple:
             # Where reading is dear, all severities of a corruption in one pass.
-            return (item[0] if self._clean.kept else item[0].corruption, item[1])
+            alone = self._clean.kept and not self._plan.reads_whole_videos(item[0].corruption)
+            return (item[0] if alone else item[0].corruption, item[1])
 
         for (_, names), items in itertools.groupby(wanted.items(), key=together):
-            chosen = [networks[name] for name in names]
-            found = self._engine.score(chosen, self._clean(), [c for c, _ in items])
+            chosen, asked = [networks[name] for name in names], [c for c, _ in items]
+            if self._plan.reads_whole_videos(asked[0].corruption):
+                size = self._size * self._devices.count
+                batches = whole_videos.batches(
+                    *(self._source.dataset, asked, self._plan.seed, self._ids, size),
+                    *(data_dir, cache_dir),
+                )
+                found = whole_videos.score(self._engine, chosen, batches, self._devices)
+            else:
+                found = self._engine.score(chosen, self._clean(), asked)
             for condition, outcomes in found.items():
                 yield condition, dict(zip(names, outcomes, strict=True))
 
