@@ -98,7 +98,8 @@ def plasma_noise(image, level, draws):
         r0, r1 = np.cos(y * a + time / b) / c, np.sin(x * a + time / b) / c
         x, y = x + r0 - 0.3 * r1, y + r1 + 0.3 * r0
         a, b, c = a * 1.93, b * 1.15, c * (2.25 - sharp)
-    noise = np.stack([np.sin(x - time), np.sin(y + time), np.sin((x + y + math.sin(time)) / 2)], -1)
+    red, green, blue = np.sin(x - time), np.sin((x + y + math.sin(time)) / 2), np.sin(y + time)
+    noise = np.stack([red, green, blue], -1)
     strength = 64 * level / 10
     return (1 - strength / 255) * image + strength * noise
 

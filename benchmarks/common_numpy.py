@@ -1,17 +1,19 @@
 """The 19 common corruptions as NumPy, SciPy, Pillow, OpenCV and scikit-image do them.
 
 Written from the formulas (Hendrycks & Dietterich 2019), each in the most direct way that these
-libraries offer; one image at a time, as the published scripts work. Only `corruptions` calls them,
-for their speed: their draws are NumPy's own. Each takes (image uint8 [N, N, 3], the row of
-constants of the severity, a NumPy generator) and returns grey levels. OpenCV and scikit-image are
-used where they are importable, as the published scripts use them:
+libraries offer; one image at a time, as the published scripts work. Each takes (image uint8
+[N, N, 3], the row of constants of the severity, a NumPy generator) and returns grey levels.
+`corruptions` times them with NumPy's draws; `exactness` and the tests compare ours with them on
+equal draws (`given_draws`). With OpenCV 5 and scikit-image they are the recorded outputs of the
+published scripts, bit by bit but for 10 values in 15 million. OpenCV and scikit-image are used
+where they are importable, as the published scripts use them:
 
 - noise: NumPy's generator. Gaussian blurs, zoom, the displacement of elastic: scipy.ndimage.
 - defocus: cv2.filter2D (else SciPy's FFT). elastic's affine map: cv2.warpAffine (else SciPy).
 - water of spatter: cv2.Canny, distanceTransform, equalizeHist, filter2D (else SciPy's likes).
 - brightness, saturate: skimage.color (else matplotlib.colors). JPEG, pixelate: Pillow.
-- motion blur, snow: the taps of ImageMagick's filter summed in NumPy, in memory; the published
-  scripts call ImageMagick through PNG files, which is slower.
+- motion blur, snow: the taps of ImageMagick's filter summed in NumPy, in memory, and rounded as it
+  does; the published scripts call ImageMagick through PNG files, which is slower.
 - glass blur: the published loop over pixels in Python. fog: diamond-square on NumPy arrays.
 """
 
@@ -74,12 +76,13 @@ def defocus_blur(image, row, rng):
     radius, softness = row
     half = 8 if radius <= 8 else int(radius)
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    disk = (x**2 + y**2 <= radius**2).astype(np.float64)
+    disk = (x**2 + y**2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
-    disk = ndimage.gaussian_filter(disk, softness, mode="mirror", radius=1 if radius <= 8 else 2)
-    x = image / 255
+    x, reach = image / 255, 1 if radius <= 8 else 2
     if cv2 is not None:
+        disk = cv2.GaussianBlur(disk, (2 * reach + 1, 2 * reach + 1), softness)
         return _clip(np.stack([cv2.filter2D(x[..., c], -1, disk) for c in range(3)], -1))
+    disk = ndimage.gaussian_filter(disk.astype(np.float64), softness, mode="mirror", radius=reach)
     padded = np.pad(x, ((half, half), (half, half), (0, 0)), mode="reflect")
     return _clip(signal.fftconvolve(padded, disk[..., None], mode="valid", axes=(0, 1)))
 
@@ -107,7 +110,8 @@ def _motion(x, radius, sigma, degrees):
         row = margin + math.ceil(i * math.sin(math.radians(degrees)) - 0.5)
         col = margin + math.ceil(i * math.cos(math.radians(degrees)) - 0.5)
         total += weight * padded[row : row + H, col : col + W]
-    return total
+    # ImageMagick rounds to 16 bits, and cuts those off to 8 where it writes the file.
+    return np.floor(257 * total + 0.5) // 257
 
 
 def motion_blur(image, row, rng):
@@ -134,27 +138,39 @@ def zoom_blur(image, row, rng):
 
 def snow(image, row, rng):
     loc, scale, zoom, threshold, radius, sigma, mix = row
-    x = image / 255
+    x = (image / 255).astype(np.float32)
     flakes = _zoomed(rng.normal(loc, scale, image.shape[:2]), zoom)
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
     flakes = _motion(np.floor(255 * flakes), radius, sigma, rng.uniform(-135, -45))[..., None] / 255
-    grey = (x @ [0.299, 0.587, 0.114])[..., None]
+    grey = (x @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     return _clip(
         mix * x + (1 - mix) * np.maximum(x, grey * 1.5 + 0.5) + flakes + flakes[::-1, ::-1]
     )
 
 
+def _shrunk(picture, scale):
+    """As OpenCV shrinks: bilinear between the nearest pixels, none left out or averaged."""
+    places = [(np.arange(round(n * scale)) + 0.5) / scale - 0.5 for n in picture.shape[:2]]
+    grid = np.meshgrid(*places, indexing="ij")
+    planes = [
+        ndimage.map_coordinates(picture[..., c].astype(np.float64), grid, order=1, mode="nearest")
+        for c in range(3)
+    ]
+    return np.rint(np.stack(planes, -1)).astype(np.uint8)
+
+
 def frost(image, row, rng):
     size = len(image)
     picture = FROST_BANK[rng.integers(len(FROST_BANK))]
-    if row[2] != 1:
-        small = (round(picture.shape[1] * row[2]), round(picture.shape[0] * row[2]))
-        picture = np.asarray(Image.fromarray(picture).resize(small, Image.Resampling.BILINEAR))
+    if row[2] != 1 and cv2 is not None:
+        picture = cv2.resize(picture, (0, 0), fx=row[2], fy=row[2])
+    elif row[2] != 1:
+        picture = _shrunk(picture, row[2])
     top, left = (rng.integers(0, length - size) for length in picture.shape[:2])
     return row[0] * image + row[1] * picture[top : top + size, left : left + size]
 
 
-def _plasma(size, decay, rng):
+def plasma(size, decay, rng):
     relief, scale, step = np.zeros((size, size)), 100.0, size
     while step > 1:
         half, side = step // 2, size // step
@@ -175,7 +191,7 @@ def _plasma(size, decay, rng):
 def fog(image, row, rng):
     weight, decay, size = row
     x = image / 255
-    cloud = _plasma(size, decay, rng)[: len(x), : len(x), None]
+    cloud = plasma(size, decay, rng)[: len(x), : len(x), None]
     return _clip((x + weight * cloud) * x.max() / (x.max() + weight))
 
 
@@ -205,7 +221,7 @@ def elastic_transform(image, row, rng):
     x, size = (image / 255).astype(np.float32), len(image)
     s = size // 3
     points = size // 2 + np.array([[s, s], [s, -s], [-s, -s]], np.float64)
-    moved = points + rng.uniform(-jitter, jitter, points.shape)
+    moved = points + np.float32(rng.uniform(-jitter, jitter, points.shape))
     affine = np.linalg.solve(np.c_[moved, np.ones(3)], points).T  # output (x, y) -> input
     y, col = np.mgrid[:size, :size].astype(np.float64)
     if cv2 is not None:
@@ -215,11 +231,11 @@ def elastic_transform(image, row, rng):
         at = [affine[i, 0] * col + affine[i, 1] * y + affine[i, 2] for i in (1, 0)]
         planes = [ndimage.map_coordinates(x[..., c], at, order=1, mode="mirror") for c in range(3)]
         x = np.stack(planes, -1)
-    shift = [
+    right, down = (
         alpha * ndimage.gaussian_filter(rng.uniform(-1, 1, (size, size)), sigma, truncate=3)
         for _ in range(2)
-    ]
-    at = [y + shift[0], col + shift[1]]
+    )
+    at = [y + down.astype(np.float32), col + right.astype(np.float32)]
     planes = [ndimage.map_coordinates(x[..., c], at, order=1, mode="reflect") for c in range(3)]
     return _clip(np.stack(planes, -1))
 
@@ -262,17 +278,17 @@ def _water(layer):
 
 def spatter(image, row, rng):
     loc, scale, sigma, threshold, strength, mud = row
-    x = image / 255
+    x = (image / 255).astype(np.float32)
     layer = _blur(rng.normal(loc, scale, image.shape[:2]), sigma)
     layer[layer < threshold] = 0
     if mud:
-        stain = _blur((layer > threshold).astype(np.float64), strength)[..., None]
+        stain = _blur((layer > threshold).astype(np.float32), strength)[..., None]
         stain[stain < 0.8] = 0
-        return _clip(x * (1 - stain) + stain * np.array([63, 42, 20]) / 255)
+        return _clip(x * (1 - stain) + stain * np.array([63 / 255, 42 / 255, 20 / 255], np.float32))
     layer = (255 * layer).astype(np.uint8)
-    drops = layer * _water(layer)
-    drops = strength * drops / max(drops.max(), 1e-9)
-    return _clip(x + drops[..., None] * np.array([175, 238, 238]) / 255)
+    drops = layer * _water(layer).astype(np.float32)
+    drops = strength * (drops / max(drops.max(), np.float32(1e-9)))
+    return _clip(x + drops[..., None] * np.array([175 / 255, 238 / 255, 238 / 255], np.float32))
 
 
 FUNCTIONS = {

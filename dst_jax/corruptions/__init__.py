@@ -11,11 +11,12 @@ Nothing here imports from the rest of dst_jax; anything that scores a model may 
 
 from dst_jax.corruptions.base import Corruption, columns, no_draw
 from dst_jax.corruptions.constants import PRESET_SIZES, PRESETS
-from dst_jax.corruptions.jpeg import jpeg85
+from dst_jax.corruptions.jpeg import jpeg85, saved_as_jpeg
 from dst_jax.corruptions.registry import (
     BENCHMARK,
     CORRUPTIONS,
     EXTRA,
+    REVISED,
     SUITES,
     corrupt,
     example_keys,
@@ -28,6 +29,7 @@ __all__ = [
     "EXTRA",
     "PRESETS",
     "PRESET_SIZES",
+    "REVISED",
     "SUITES",
     "Corruption",
     "columns",
@@ -36,4 +38,5 @@ __all__ = [
     "jpeg85",
     "no_draw",
     "register_corruption",
+    "saved_as_jpeg",
 ]

@@ -2,19 +2,9 @@
 
 The corruptions live in `bar_noise`, `bar_cover` and `bar_warp`; each has one level L from 0 to 10 a
 severity (`constants.ROWS`), and is defined for square images of side N. Fed with the same draws,
-they compare with the published generator as follows; our draws follow its laws.
-
-| corruption | agrees with the generator to |
-|---|---|
-| blue_noise_sample | the bit, but where the noise meets its threshold within rounding |
-| brownish_noise, single_frequency_greyscale, plasma_noise, perlin_noise | 1 grey level |
-| cocentric_sine_waves | 1 grey level, but at the jump between two rings |
-| checkerboard_cutout | the bit, but where a cell's border meets a pixel within rounding |
-| sparkles, inverse_sparkles | 1 grey level, but where two rays meet within rounding |
-| lines | 1 grey level (scikit-image's anti-aliased line has a closed form) |
-| caustic_refraction | 1 grey level, but where a slope meets the generator's threshold |
-| pinch_and_twirl, ripple | 1 grey level |
-| circular_motion_blur, transverse_chromatic_abberation | 1 grey level (cubic splines as scipy's) |
+they are within one grey level of the published generator (docs/corruptions.md), but where rounding
+decides: at the jump between two rings or rays, where noise meets its threshold, where a cell's
+border meets a pixel, where a slope meets the threshold of refraction. Our draws follow its laws.
 
 Differences in law: the permutation of `perlin_noise` is uniform, the generator's is nearly so.
 The files of ImageNet-C-bar were saved as JPEG of quality 85 (`corruptions.jpeg85`), those of

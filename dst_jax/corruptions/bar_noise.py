@@ -178,7 +178,8 @@ def _plasma_noise(image: jax.Array, draws: Draws, constants: Constants) -> jax.A
         y = jnp.where(go_on, y + down + 0.3 * right, y)
         frequency, slowness = frequency * 1.93, slowness * 1.15
         divisor = divisor * (2.25 - draws["sharpness"])
-    colours = (jnp.sin(x - time), jnp.sin(y + time), jnp.sin((x + y + jnp.sin(time)) * 0.5))
+    # Red, green, blue; the generator computes them in another order.
+    colours = (jnp.sin(x - time), jnp.sin((x + y + jnp.sin(time)) * 0.5), jnp.sin(y + time))
     strength = 6.4 * constants["level"]
     return (1.0 - strength / 255.0) * image + strength * jnp.stack(colours, axis=-1)
 

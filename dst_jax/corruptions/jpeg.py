@@ -174,6 +174,20 @@ def code_image(image: jax.Array, steps: jax.Array) -> jax.Array:
     return _to_rgb(luma, code_chroma(blue), code_chroma(red))
 
 
+def saved_as_jpeg(images: jax.Array, quality: int) -> jax.Array:
+    """Images after they were saved as JPEG with Pillow, and read back.
+
+    Args:
+      images: [B, H, W, 3] uint8.
+      quality: 1..100; 75 is Pillow's default.
+
+    Returns:
+      [B, H, W, 3] uint8.
+    """
+    steps = jnp.asarray(quantisation_tables(quality), jnp.int32)
+    return jax.vmap(lambda image: code_image(image, steps))(images).astype(jnp.uint8)
+
+
 def jpeg85(images: jax.Array) -> jax.Array:
     """The save step of ImageNet-C: JPEG of quality 85, read back.
 
@@ -186,8 +200,7 @@ def jpeg85(images: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, 3] uint8.
     """
-    steps = jnp.asarray(quantisation_tables(85), jnp.int32)
-    return jax.vmap(lambda image: code_image(image, steps))(images).astype(jnp.uint8)
+    return saved_as_jpeg(images, 85)
 
 
 def _jpeg_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[str, Any]:

@@ -71,6 +71,9 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
+# Name -> which form this is, of those that were mended: scores of another form are of other images.
+REVISED = {"plasma_noise": 2}  # 1, up to version 0.1.0, had green and blue exchanged
+
 _OURS = frozenset(CORRUPTIONS)
 REGISTERED_IN: dict[str, str] = {}  # name -> file, of the corruptions that users registered
 

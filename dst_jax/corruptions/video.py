@@ -1,16 +1,22 @@
 """Perturbations of video (Schiappa et al. 2023: UCF101-P, HMDB51-P, Kinetics-400-P, SSv2-P).
 
     frames = video.perturb("jumbling", frames, key, severity)  # uint8 [T, H, W, 3], pure
+    order = video.frame_order("jumbling", length, clip_id, severity)  # int [L], on the host
 
 The authors' code has three variants; this is the generator of the published benchmark, with its
-constants, before the MP4 coding of its output. Where a clip would become shorter, T stays:
+constants, before the MP4 coding of its output. The published evaluation perturbs a whole video
+along time and takes the network's clip from that: `frame_order` says which frames the whole video
+then shows, in what order, so that nobody has to hold it. The others treat each frame by itself,
+with draws of its own, so that it is the same to perturb the frames of the clip alone. In `perturb`,
+where a clip would become shorter, T stays:
 
 | perturbation | what it does, severities 1..5 |
 |---|---|
 | gaussian_noise, impulse_noise, defocus_blur, motion_blur, zoom_blur, jpeg_compression | \
 ImageNet-C's, fresh draws every frame |
 | shot_noise, speckle_noise | Tiny-ImageNet-C's, fresh draws every frame |
-| sampling | holds every 2nd, 4th, 8th, 16th, 32nd frame; the generator drops the others |
+| sampling | keeps every 2nd, 4th, 8th, 16th, 32nd frame; `perturb` holds each, `frame_order` \
+drops the others, as published |
 | reverse_sampling | the same, backwards |
 | jumbling | shuffles within segments of 32, 16, 8, 4, 2 frames: milder with severity |
 | box_jumbling | shuffles segments of 4, 9, 16, 25, 36 frames |
@@ -20,7 +26,7 @@ ImageNet-C's, fresh draws every frame |
 | translation | each frame cropped to 7/8 of the short side, up to s/32 of it off the corner |
 
 `mpeg1` and `mpeg2` are the output of codecs: `codecs.render` makes them through ffmpeg. Called by
-users and tests; the images' registry does not know this file.
+`robustness` and by users; the images' registry does not know this file.
 """
 
 import dataclasses
@@ -75,39 +81,45 @@ def _each_frame(name: str, preset: str) -> Apply:
 
 
 # --- which frame is shown when ---
+# Of NumPy's arrays (`frame_order`) or of JAX's (`perturb`), as `numbers` says.
+
+_RATES = (2, 4, 8, 16, 32)
 
 
-def _sampled(length: int, key: jax.Array, severity: Any) -> jax.Array:
-    del key
-    rate = by_severity((2, 4, 8, 16, 32), severity)
-    return jnp.arange(length) // rate * rate
+def _choose(numbers: Any, rows: tuple[float, ...], severity: Any) -> Any:
+    return numbers.asarray(rows)[severity - 1]
 
 
-def _reversed(length: int, key: jax.Array, severity: Any) -> jax.Array:
-    return _sampled(length, key, severity)[::-1]
+def _jumbled(numbers: Any, u: Any, severity: Any) -> Any:
+    segment = numbers.arange(len(u)) // _choose(numbers, (32, 16, 8, 4, 2), severity)
+    return numbers.lexsort((u, segment))
 
 
-def _jumbled(length: int, key: jax.Array, severity: Any) -> jax.Array:
-    segment = jnp.arange(length) // by_severity((32, 16, 8, 4, 2), severity)
-    return jnp.lexsort((jax.random.uniform(key, (length,)), segment))
-
-
-def _box_jumbled(length: int, key: jax.Array, severity: Any) -> jax.Array:
-    segment = jnp.arange(length) // by_severity((4, 9, 16, 25, 36), severity)
-    place = jax.random.uniform(key, (length,))[segment]
+def _box_jumbled(numbers: Any, u: Any, severity: Any) -> Any:
+    segment = numbers.arange(len(u)) // _choose(numbers, (4, 9, 16, 25, 36), severity)
     # By the number of the segment too: two might draw the same place.
-    return jnp.lexsort((segment, place))
+    return numbers.lexsort((segment, u[segment]))
 
 
-def _frozen(length: int, key: jax.Array, severity: Any) -> jax.Array:
-    probability = by_severity((0.12, 0.24, 0.36, 0.48, 0.6), severity)
-    repeats = jax.random.uniform(key, (length,)) < probability
-    return jax.lax.cummax(jnp.where(repeats, 0, jnp.arange(length)))
+def _frozen(numbers: Any, u: Any, severity: Any) -> Any:
+    probability = _choose(numbers, (0.12, 0.24, 0.36, 0.48, 0.6), severity)
+    moves = numbers.where(u < probability, 0, numbers.arange(len(u)))
+    return np.maximum.accumulate(moves) if numbers is np else jax.lax.cummax(moves)
 
 
-def _reordered(index: Callable[[int, jax.Array, Any], jax.Array]) -> Apply:
+_SHUFFLES = {"jumbling": _jumbled, "box_jumbling": _box_jumbled, "freezing": _frozen}
+
+
+def _reordered(name: str) -> Apply:
     def apply(frames: jax.Array, key: jax.Array, severity: Any) -> jax.Array:
-        return jnp.take(frames, index(len(frames), key, severity), axis=0)
+        length = len(frames)
+        if name in _SHUFFLES:
+            order = _SHUFFLES[name](jnp, jax.random.uniform(key, (length,)), severity)
+        else:
+            rate = _choose(jnp, _RATES, severity)
+            order = jnp.arange(length) // rate * rate
+            order = order[::-1] if name == "reverse_sampling" else order
+        return jnp.take(frames, order, axis=0)
 
     return apply
 
@@ -185,16 +197,17 @@ PERTURBATIONS: dict[str, Perturbation] = {
         Perturbation("motion_blur", "blur", _each_frame("motion_blur", "imagenet224")),
         Perturbation("zoom_blur", "blur", _each_frame("zoom_blur", "imagenet224")),
         Perturbation("jpeg_compression", "digital", _each_frame("jpeg_compression", "imagenet224")),
-        Perturbation("sampling", "temporal", _reordered(_sampled)),
-        Perturbation("reverse_sampling", "temporal", _reordered(_reversed)),
-        Perturbation("jumbling", "temporal", _reordered(_jumbled)),
-        Perturbation("box_jumbling", "temporal", _reordered(_box_jumbled)),
-        Perturbation("freezing", "temporal", _reordered(_frozen)),
+        Perturbation("sampling", "temporal", _reordered("sampling")),
+        Perturbation("reverse_sampling", "temporal", _reordered("reverse_sampling")),
+        Perturbation("jumbling", "temporal", _reordered("jumbling")),
+        Perturbation("box_jumbling", "temporal", _reordered("box_jumbling")),
+        Perturbation("freezing", "temporal", _reordered("freezing")),
         Perturbation("static_rotation", "camera", _static_rotation),
         Perturbation("random_rotation", "camera", _random_rotation),
         Perturbation("translation", "camera", _translation),
     )
 }
+ALONG_TIME = tuple(name for name, p in PERTURBATIONS.items() if p.category == "temporal")
 CODECS = ("mpeg1", "mpeg2")
 
 
@@ -252,8 +265,44 @@ def perturb_batch(
     Returns:
       [B, T, H', W', 3] uint8, as of `perturb`.
     """
+    keys = clip_keys(name, clip_ids, severity, seed)
+    return jax.vmap(lambda frames, own: perturb(name, frames, own, severity))(clips, keys)
+
+
+def clip_keys(name: str, clip_ids: jax.Array, severity: Any, seed: Any = 0) -> jax.Array:
+    """The random keys [B] of a batch of clips; the arguments are those of `perturb_batch`."""
     # "video/": no perturbation of a clip shares its draws with a corruption of an image.
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(f"video/{name}".encode()))
     key = jax.random.fold_in(key, severity)
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(clip_ids))
-    return jax.vmap(lambda frames, own: perturb(name, frames, own, severity))(clips, keys)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(clip_ids))
+
+
+def frame_order(name: str, length: int, clip_id: int, severity: int, seed: int = 0) -> np.ndarray:
+    """Which frames a whole video shows after a perturbation along time, on the host.
+
+    Args:
+      name: one of `ALONG_TIME`.
+      length: L, frames of the video.
+      clip_id: the number of the video in its dataset.
+      severity: 1..5.
+      seed: the seed of the whole evaluation.
+
+    Returns:
+      Frame numbers int64 [L]: those by which `perturb` reorders all frames with the key that
+      `clip_keys` makes. Of 'sampling' and 'reverse_sampling' [L / rate], rounded up.
+    """
+    if name not in ALONG_TIME:
+        raise ValueError(f"perturbation: found {name!r}; expected one of {', '.join(ALONG_TIME)}")
+    if name not in _SHUFFLES:
+        kept = np.arange(0, length, _RATES[severity - 1])
+        return kept[::-1] if name == "reverse_sampling" else kept
+    # Of a longer array the first numbers are the same: few sizes, few programs.
+    size = -(-length // 256) * 256
+    u = np.asarray(_uniform(np.int32(clip_id), np.int32(severity), np.int32(seed), name, size))
+    return np.asarray(_SHUFFLES[name](np, u[:length], severity), np.int64)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _uniform(clip_id: Any, severity: Any, seed: Any, name: str, size: int) -> jax.Array:
+    (key,) = clip_keys(name, clip_id[None], severity, seed)
+    return jax.random.uniform(key, (size,))

@@ -5,7 +5,7 @@
 
 NAME and SPLIT are those of `datasets.DATASETS`, such as cifar10 and train, test. Where a split lies
 like that it is read from there, memory-mapped, and neither TFDS nor TensorFlow is imported. Called
-by `arrays`.
+by `arrays` and `robustness`.
 """
 
 import os
@@ -34,6 +34,13 @@ def directory(dataset: Dataset, data_dir: os.PathLike | str | None) -> pathlib.P
     splits = (dataset.train_split, dataset.test_split)
     found = any((folder / f"{split}.images.npy").is_file() for split in splits)
     return folder if found else None
+
+
+def has_whole_videos(dataset: Dataset | None, data_dir: os.PathLike | str | None) -> bool:
+    """Whether whole videos lie behind a dataset's clips; clips given as arrays are their own."""
+    if dataset is None or dataset.clip is None or dataset.read is not None:
+        return False
+    return directory(dataset, data_dir) is None
 
 
 def default_data_dir() -> str:

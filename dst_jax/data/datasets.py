@@ -263,7 +263,7 @@ DATASETS: dict[str, Dataset] = {
             augment="none",
             resident=True,
             tfds_name="digits",
-            clip=Clip(frames=8, stride=1, side=32),
+            clip=Clip(frames=8, stride=8, side=32),
         ),
     )
 }

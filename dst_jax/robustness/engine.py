@@ -221,7 +221,8 @@ def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
         )
         if plan.grey:
             images = grey.as_grey(name, images)
-        return corruptions.jpeg85(images) if plan.is_saved(name) else images
+        quality = plan.jpeg_quality(name)
+        return corruptions.saved_as_jpeg(images, quality) if quality else images
 
     return program
 

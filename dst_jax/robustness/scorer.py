@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dst_jax.errors import RunError, UserError
-from dst_jax.robustness import corrupted_images, images
+from dst_jax.robustness import corrupted_images, images, whole_videos
 from dst_jax.robustness.engine import Engine, Predictions
 from dst_jax.robustness.networks import Network, highest_confidence_of_probabilities
 from dst_jax.robustness.predict_functions import Checked
@@ -103,11 +103,20 @@ class Scorer:
 
         def together(item: tuple[Condition, tuple[str, ...]]) -> tuple:
             # Where reading is dear, all severities of a corruption in one pass.
-            return (item[0] if self._clean.kept else item[0].corruption, item[1])
+            alone = self._clean.kept and not self._plan.reads_whole_videos(item[0].corruption)
+            return (item[0] if alone else item[0].corruption, item[1])
 
         for (_, names), items in itertools.groupby(wanted.items(), key=together):
-            chosen = [networks[name] for name in names]
-            found = self._engine.score(chosen, self._clean(), [c for c, _ in items])
+            chosen, asked = [networks[name] for name in names], [c for c, _ in items]
+            if self._plan.reads_whole_videos(asked[0].corruption):
+                size = self._size * self._devices.count
+                batches = whole_videos.batches(
+                    *(self._source.dataset, asked, self._plan.seed, self._facts.id, size),
+                    *(data_dir, cache_dir),
+                )
+                found = whole_videos.score(self._engine, chosen, batches, self._devices)
+            else:
+                found = self._engine.score(chosen, self._clean(), asked)
             for condition, outcomes in found.items():
                 yield condition, dict(zip(names, outcomes, strict=True))
 

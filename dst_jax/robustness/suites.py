@@ -17,7 +17,7 @@ from dst_jax.corruptions.constants import ROWS
 from dst_jax.corruptions.registry import REGISTERED_IN
 from dst_jax.corruptions.threed import FROM_FILES
 from dst_jax.corruptions.weather import FROST_FILES
-from dst_jax.data import benchmarks
+from dst_jax.data import array_files, benchmarks
 from dst_jax.data.benchmarks import SEVERITIES, SUITES
 from dst_jax.data.corrupted_files import CorruptedFiles, open_corrupted
 from dst_jax.errors import UserError
@@ -31,9 +31,11 @@ class Plan:
     Attributes:
       suite: its name; of a list of corruptions, their names joined by "+".
       source: "rendered"; "rendered+jpeg85" where corrupted images are also saved as JPEG of quality
-        85 and read back, as those of the published set were; followed by "+frost-CHECKSUM" where
-        frost is drawn with other photographs than ImageNet-C's, and by "+NAME-CHECKSUM" of the file
-        that registered a corruption of the user's; "tfds/NAME": a prepared dataset;
+        85 and read back, as those of the published set were, "+jpeg75" those of 3DCC; followed by
+        "+NAME-2" for a corruption that was mended since version 0.1.0, by "+whole-videos" where
+        perturbations along time are those of whole videos, by "+frost-CHECKSUM" where frost is
+        drawn with other photographs than ImageNet-C's, and by "+NAME-CHECKSUM" of the file that
+        registered a corruption of the user's; "tfds/NAME": a prepared dataset;
         "files/CHECKSUM": files in a published layout. Then "+grey" for grey images, and
         "+classes-CHECKSUM" where logits stand for other labels.
       preset: constants of the corruptions, one of `corruptions.PRESETS`; "" for prepared ones.
@@ -61,13 +63,19 @@ class Plan:
         kind, _, name = self.source.partition("+")[0].partition("/")
         return name if kind == "tfds" else ""
 
-    def is_saved(self, corruption: str) -> bool:
-        """Whether images of this corruption go through JPEG of quality 85."""
-        return "+jpeg85" in self.source and _group(corruption) != "3d"
+    def jpeg_quality(self, corruption: str) -> int:
+        """The quality of the JPEG that images of this corruption go through; 0: none."""
+        quality = _published_quality(corruption)
+        return quality if f"+jpeg{quality}" in self.source else 0
+
+    def reads_whole_videos(self, corruption: str) -> bool:
+        """Whether a perturbation of clips is one of the whole video."""
+        return "+whole-videos" in self.source and corruption in video.ALONG_TIME
 
 
-def _group(corruption: str) -> str:
-    return corruptions.CORRUPTIONS[corruption].group
+def _published_quality(corruption: str) -> int:
+    """Of the JPEGs of the published set; 3DCC's generator names none: Pillow's default."""
+    return 75 if corruptions.CORRUPTIONS[corruption].group == "3d" else 85
 
 
 def plan(
@@ -103,8 +111,8 @@ def plan(
       only: corruptions of the suite to restrict it to; empty: all.
       severities: among 1..5; empty: those of the benchmark, 1 to 5 where it names none.
       seed: of rendered corruptions.
-      jpeg85: whether rendered images are saved as JPEG of quality 85; None: as the published set
-        was, that is, yes for all presets but cifar32. Never those of 3DCC.
+      jpeg85: whether rendered images are saved as JPEG of quality 85, those of 3DCC of quality 75;
+        None: as the published set was, that is, yes for all presets but cifar32.
       frost_dir: directory of the photographs of frost; without it a suite leaves frost out.
       data_dir: where TFDS datasets are prepared.
       name: of which dataset the caller's own images are, "" for none; a benchmark needs it.
@@ -164,7 +172,15 @@ def plan(
     if not chosen:
         raise UserError(f"{prefix}suite", f"{label}, of which no condition is left", "one at least")
     saved = preset not in ("cifar32", data.VIDEO) if jpeg85 is None else jpeg85
-    source = "rendered+jpeg85" if saved and any(_group(n) != "3d" for n in known) else "rendered"
+    source = "rendered"
+    if saved and preset != data.VIDEO:
+        source += "".join(f"+jpeg{q}" for q in sorted({*map(_published_quality, known)})[::-1])
+    for corruption in dict.fromkeys(condition.corruption for condition in chosen):
+        if preset != data.VIDEO and corruption in corruptions.REVISED:
+            source += f"+{corruption}-{corruptions.REVISED[corruption]}"
+    along_time = {condition.corruption for condition in chosen} & {*video.ALONG_TIME}
+    if preset == data.VIDEO and along_time and array_files.has_whole_videos(dataset, data_dir):
+        source += "+whole-videos"
     directory = str(frost_dir) if frost_dir else None
     if frost_dir and any(condition.corruption == "frost" for condition in chosen):
         source += _photographs(frost_dir)

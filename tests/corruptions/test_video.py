@@ -53,22 +53,30 @@ def test_time(severity):
     np.testing.assert_array_equal(frozen[1:][~repeats], frames[1:][~repeats])
 
 
-def test_freezing_repeats_the_published_share():
-    keys = jax.random.split(KEY, 200)
-    for severity in (1, 5):
-        index = jax.jit(jax.vmap(lambda key, s=severity: video._frozen(T, key, s)))(keys)
-        share = np.mean(np.diff(np.asarray(index)) == 0)
-        assert share == pytest.approx(0.12 * severity, abs=0.015)
+@pytest.mark.parametrize("name", video.ALONG_TIME)
+@pytest.mark.parametrize("severity", range(1, 6))
+def test_the_order_of_a_whole_video_is_that_of_perturb(name, severity):
+    """Also where the host draws more numbers than there are frames; sampling drops, not holds."""
+    for length in (1, 30, 80):
+        numbers = jnp.arange(length, dtype=jnp.uint8)[:, None, None, None]
+        (key,) = video.clip_keys(name, jnp.asarray([9]), severity, 4)
+        frames = jnp.broadcast_to(numbers, (length, 1, 1, 3))
+        whole = np.asarray(video.perturb(name, frames, key, severity))[:, 0, 0, 0]
+        found = video.frame_order(name, length, 9, severity, seed=4)
+        if "sampling" in name:
+            whole = whole[np.sort(np.unique(whole, return_index=True)[1])]
+        np.testing.assert_array_equal(found, whole)
 
 
-def test_jumbling_is_uniform():
-    index = jax.jit(jax.vmap(lambda key: video._jumbled(8, key, 5)))(jax.random.split(KEY, 2000))
-    assert np.mean(np.asarray(index)[:, 0] == 1) == pytest.approx(0.5, abs=0.05)
-    index = jax.jit(jax.vmap(lambda key: video._box_jumbled(12, key, 1)))(
-        jax.random.split(KEY, 2000)
-    )
-    first = np.bincount(np.asarray(index)[:, 0], minlength=12)[[0, 4, 8]] / 2000
-    np.testing.assert_allclose(first, 1 / 3, atol=0.05)
+def test_the_order_is_a_function_of_seed_severity_and_video():
+    first = video.frame_order("jumbling", 100, 3, 1, seed=0)
+    np.testing.assert_array_equal(first, video.frame_order("jumbling", 100, 3, 1, seed=0))
+    for other in ((4, 1, 0), (3, 2, 0), (3, 1, 1)):
+        clip_id, severity, seed = other
+        found = video.frame_order("jumbling", 100, clip_id, severity, seed=seed)
+        assert np.any(found != first)
+    with pytest.raises(ValueError, match="found 'fog'; expected one of sampling"):
+        video.frame_order("fog", 100, 3, 1)
 
 
 @pytest.mark.parametrize("shape", [(24, 32), (31, 31)])

@@ -9,7 +9,7 @@ import pytest
 
 from dst_jax import data
 from dst_jax.corruptions import video
-from dst_jax.data import moving_digits, tf_clips
+from dst_jax.data import array_files, moving_digits, perturbed_clips, tf_clips
 from dst_jax.data.datasets import Clip
 from dst_jax.errors import UserError
 
@@ -87,6 +87,46 @@ def test_evaluation_shows_the_middle_of_every_video_whole(ucf101):
         length = LENGTHS["test"][label]
         window = min(length, 20)
         assert numbers == expected_frames((length - window) // 2, window, 4)
+
+
+ALONG_TIME = [(name, severity) for name in video.ALONG_TIME for severity in (1, 5)]
+
+
+def orders(length, number):
+    return [video.frame_order(name, length, number, level, seed=2) for name, level in ALONG_TIME]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_whole_videos_are_perturbed_before_the_clip_is_taken(ucf101):
+    """Against all frames of the video, reordered by hand."""
+    seen = {}
+    for batch in perturbed_clips.perturbed_clips(TINY, orders, [0, 2], 1, ucf101):
+        (images,), (label,), (number,) = batch["image"], batch["label"], batch["id"]
+        assert images.shape == (len(ALONG_TIME), 4, SIDE, SIDE, 3)
+        seen[int(number)] = int(label), images
+    assert sorted(seen) == [0, 2]
+    for number, (label, images) in seen.items():
+        whole = frames_of(
+            "test", label
+        )  # videos are labelled by their number before TFDS's shuffle
+        for (name, severity), clip in zip(ALONG_TIME, images, strict=True):
+            order = video.frame_order(name, len(whole), number, severity, seed=2)
+            perturbed = whole[order]
+            window = min(len(perturbed), 20)
+            shows = expected_frames((len(perturbed) - window) // 2, window, 4)
+            np.testing.assert_array_equal(clip, perturbed[shows])
+        # Nothing but the first frame, and the 33rd where there is one.
+        sampled = images[ALONG_TIME.index(("sampling", 5))]
+        assert set(shown(sampled)) == set(range(0, len(whole), 32))
+
+
+def test_a_batch_of_perturbed_clips_is_padded(cache_dir):
+    dataset = data.get("moving_digits")
+    batches = [*perturbed_clips.perturbed_clips(dataset, orders, [5, 1, 4], 2, None, cache_dir)]
+    assert [batch["id"].tolist() for batch in batches] == [[1, 4], [5, 0]]
+    assert [batch["weight"].tolist() for batch in batches] == [[1, 1], [1, 0]]
+    _, labels = data.load_arrays(data.get("digits"), "test", None, cache_dir)
+    assert batches[0]["label"].tolist() == [*labels[[1, 4]]]
 
 
 def test_training_clips_are_a_function_of_seed_and_step(ucf101):
@@ -175,6 +215,28 @@ def test_moving_digits_are_the_digits(cache_dir):
     assert images.shape == (3, 8, 32, 32, 3)
     np.testing.assert_array_equal(labels, same)
     np.testing.assert_array_equal(images[0, 0, :, 5], still[0, :, 13])
+
+
+def test_the_clip_of_a_sliding_digit_is_taken_of_its_video(cache_dir):
+    dataset = data.get("moving_digits")
+    clips, _ = data.load_arrays(dataset, "test", None, cache_dir, limit=2)
+    still, _ = data.load_arrays(data.get("digits"), "test", None, cache_dir, limit=2)
+    frames = perturbed_clips.central_frames(moving_digits.LENGTH, dataset.clip)
+    for number in (0, 1):
+        found = moving_digits.frames_of(still[number], number, frames)
+        np.testing.assert_array_equal(found, clips[number])
+
+
+def test_clips_that_are_given_as_arrays_are_their_own_videos(tmp_path):
+    dataset = data.get("moving_digits")
+    assert array_files.has_whole_videos(dataset, tmp_path)
+    assert array_files.has_whole_videos(data.get("ucf101"), tmp_path)
+    assert not array_files.has_whole_videos(data.get("digits"), tmp_path)
+    assert not array_files.has_whole_videos(None, tmp_path)
+    array_files.write(
+        dataset, "test", np.zeros((2, 8, 32, 32, 3), np.uint8), np.zeros(2, int), tmp_path
+    )
+    assert not array_files.has_whole_videos(dataset, tmp_path)
 
 
 def test_perturbed_clips_depend_on_the_clip_and_not_on_its_batch():

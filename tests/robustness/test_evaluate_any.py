@@ -1,5 +1,7 @@
 """`evaluate` against a plain loop; what may not change it; where it goes on; what it refuses."""
 
+import dataclasses
+import io
 import re
 import shutil
 
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from dst_jax import corruptions, robustness
 from dst_jax.errors import RunError, UserError
@@ -250,7 +253,7 @@ def test_other_photographs_of_frost_are_another_score(dataset, tmp_path, shared_
     shutil.copy(own / "frost2.png", own / "frost1.png")
     other = suites.plan(["frost"], None, "imagenet224", frost_dir=own)
     assert re.fullmatch(r"rendered\+jpeg85\+frost-[0-9a-f]{8}", other.source)
-    assert other.is_saved("frost")
+    assert other.jpeg_quality("frost") == 85
 
 
 def test_a_quick_look_stands_beside_the_full_score(dataset, tmp_path):
@@ -301,7 +304,12 @@ def test_published_sets_were_saved_as_jpeg(dataset):
     assert suites.plan("c", None, "imagenet224").source == "rendered+jpeg85"
     assert suites.plan("c", None, "imagenet224", jpeg85=False).source == "rendered"
     assert suites.plan("c", None, "cifar32").source == "rendered"
-    assert suites.plan("3dcc", None, "imagenet224").source == "rendered"
+    assert suites.plan("3dcc", None, "imagenet224").source == "rendered+jpeg75"
+    assert suites.plan("3dcc", None, "imagenet224", jpeg85=False).source == "rendered"
+    both = suites.plan(["fog", "iso_noise"], None, "imagenet224")
+    assert both.source == "rendered+jpeg85+jpeg75"
+    assert [both.jpeg_quality(name) for name in ("fog", "iso_noise")] == [85, 75]
+    assert suites.plan(["plasma_noise"], None, "imagenet224").source.endswith("+plasma_noise-2")
     plan = suites.plan(["brightness"], None, "cifar32", jpeg85=True)
     source = images_lib.open_source(dataset, "", 0, None, None)
     (batch,) = images_lib.CleanImages(source, ONE, 23)()
@@ -310,6 +318,18 @@ def test_published_sets_were_saved_as_jpeg(dataset):
     expected = corruptions.jpeg85(plain.render(condition, batch))
     found = Engine(plan, ONE).render(condition, batch)
     np.testing.assert_array_equal(found, expected)
+    plan = suites.plan(["color_quant"], None, "imagenet224")
+    rendered = Engine(dataclasses.replace(plan, source="rendered"), ONE)
+    condition = Condition("color_quant", 1)
+    expected = [pillow_jpeg(image) for image in np.asarray(rendered.render(condition, batch))]
+    np.testing.assert_array_equal(Engine(plan, ONE).render(condition, batch), expected)
+
+
+def pillow_jpeg(image):
+    """What Pillow reads back after it saved an image without being told a quality."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG")
+    return np.asarray(Image.open(file))
 
 
 IMAGES, LABELS = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int32)
