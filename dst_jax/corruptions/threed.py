@@ -12,8 +12,8 @@ one's own through ffmpeg. Called by `registry`.
 | flash, fog_3d | 1 grey level; the generator's fog takes its colour from the mean over a batch, \
 ours over the image |
 
-The constants were published for 224-pixel images only. The generator saves JPEGs of the quality that
-Pillow has by default, 75 (`corruptions.saved_as_jpeg`).
+The constants were published for 224-pixel images only. The generator saves JPEGs of the quality
+that Pillow has by default, 75 (`corruptions.saved_as_jpeg`).
 """
 
 from typing import Any
