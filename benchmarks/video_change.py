@@ -111,7 +111,9 @@ def main() -> None:
         "",
         f"Mean absolute change in grey levels over {VIDEOS} synthetic videos of {lengths} frames of"
         f" {options.side} pixels (a window that moves across a photograph), in the 8 frames of the"
-        " clip; the last column has the clips that stay as they are, of 20, at severities 1 to 5.",
+        " clip; the last column has the clips that stay as they are, of 20, at severities 1 to 5."
+        " `translation` shows a corner of the frames and is compared with their middle, from which"
+        " it is farthest at severity 1.",
         "",
         f"{found['hardware']}; {found['date']}; {versions};"
         f" `{' '.join(['python -m benchmarks.video_change', *sys.argv[1:]])}`",

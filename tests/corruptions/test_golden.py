@@ -86,15 +86,15 @@ def test_the_slow_form_is_the_recorded_one(shared_dir, name, size, monkeypatch):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_docs_say_what_is_measured(shared_dir, size):
-    """Within a factor of two: compilers for other processors round otherwise."""
+def test_the_docs_name_the_worst(shared_dir, size):
+    """Of recorded and other images; twice as many may be off: other processors round otherwise."""
     column = {32: 0, 64: 1, 224: 2}[size]
-    rows = dict(re.findall(r"^\| `(\w+)` \|((?: [-+.e0-9]+ \|){3})", DOCS.read_text(), re.M))
+    rows = dict(re.findall(r"^\| `(\w+)` \|((?: [-+.e0-9]+ \|){3})$", DOCS.read_text(), re.M))
     assert set(rows) == set(SHARES)
     for name, row in rows.items():
         stated = float(row.split("|")[column])
         _, share = golden.compare(shared_dir, name, size)
-        assert share / 2 - 2e-4 <= stated <= 2 * share + 2e-4, name
+        assert share <= 2 * stated + 2e-4, name
 
 
 @pytest.mark.parametrize("name", ["defocus_blur", "zoom_blur", "snow", "elastic_transform"])
