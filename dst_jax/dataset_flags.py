@@ -4,8 +4,6 @@ from typing import Any
 
 from absl import flags
 
-flags.disclaim_key_flags()  # they are listed by the file that adopts them
-
 _SIDE = flags.DEFINE_integer(
     "side",
     0,

@@ -104,7 +104,7 @@ def stream_builder(
         examples = numbered.map(lambda number, record: (record, number))
     examples = examples.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     batches = examples.batch(batch_size).prefetch(2).as_numpy_iterator()
-    return _numbered(tf, builder, batches, batch_size, total)
+    return _numbered(tf, builder, batches, batch_size, total, named is not None)
 
 
 def _named(tf: Any, records: Any, named: Mapping[str, int]) -> Any:
@@ -121,7 +121,7 @@ def _named(tf: Any, records: Any, named: Mapping[str, int]) -> Any:
 
 
 def _numbered(
-    tf: Any, builder: Any, batches: Iterable[Any], batch_size: int, total: int
+    tf: Any, builder: Any, batches: Iterable[Any], batch_size: int, total: int, named: bool
 ) -> Iterator[dict[str, np.ndarray]]:
     start = 0
     try:
@@ -130,6 +130,10 @@ def _numbered(
             start += len(labels)
     except tf.errors.OpError as error:
         raise prepared.unreadable(builder, error) from error
+    if start != total and named:
+        found = f"{start} of {total} images"
+        expected = "the counterpart of every clean image, by the name of its file"
+        raise UserError(os.fspath(builder.data_path), found, expected)
     if start != total:
         raise UserError(
             os.fspath(builder.data_path),

@@ -118,7 +118,11 @@ def tiny(tmp_path_factory) -> Path:
     [
         (lambda top: None, "", r"no folder gaussian_noise, .*--only=fog,snow"),
         (lambda top: shutil.rmtree(top / "fog"), "fog", "no folder fog; expected all of 1"),
-        (lambda top: shutil.rmtree(top / "fog/3"), "fog", "no folder fog; .*folders 1 to 5"),
+        (
+            lambda top: shutil.rmtree(top / "fog/3"),
+            "fog",
+            r"no folder fog/3; .*fog_1,fog_2,fog_4,fog_5$",
+        ),
         (
             lambda top: shutil.rmtree(top / "fog/5" / WNIDS[1]),
             "fog",
@@ -157,6 +161,15 @@ def test_partial_trees_are_refused(damage, only, text, tiny, tmp_path, refused):
     source = shutil.copytree(tiny, tmp_path / "copy")
     damage(source)
     refused("tiny_imagenet_corrupted", source, text, only)
+
+
+def test_one_severity_is_prepared_where_the_others_are_not_there(tmp_path):
+    source = write_tree(tmp_path / "C", ("fog",), 64)
+    for severity in "2345":
+        shutil.rmtree(source / "fog" / severity)
+    prepare("tiny_imagenet_corrupted", source, tmp_path / "tfds", only=["fog_1"])
+    tiny_imagenet = data.get("tiny_imagenet")
+    assert data.prepared_conditions(tiny_imagenet, tmp_path / "tfds") == [("fog", 1)]
 
 
 def test_a_compressed_tar_is_refused(tiny, tmp_path, refused):

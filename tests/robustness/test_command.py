@@ -4,8 +4,10 @@ import json
 import re
 import sys
 
+import numpy as np
 import pytest
 import runs
+from PIL import Image
 
 from dst_jax.errors import UserError
 from dst_jax.robustness import command, storage
@@ -132,6 +134,37 @@ def test_the_ten_line_example_and_the_command_of_the_documentation(tmp_path, cac
     assert "5/5" in again.stderr  # nothing but the clean images was scored again
 
 
+@pytest.mark.slow
+def test_a_folder_and_published_files_by_the_command(tmp_path, cache_dir):
+    """Four images of two classes, of which the second is wrong under fog; three are listed."""
+    (tmp_path / "their_module.py").write_text(
+        "import jax\n\ndef predict(images):\n    return jax.nn.one_hot(images[:, 0, 0, 0], 12)\n"
+    )
+    for part, second in (("val", 11), ("C/fog/3", 10)):
+        for name, value in (("cat", 10), ("dog", second)):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(2):
+                image = Image.fromarray(np.full((32, 32, 3), value, np.uint8))
+                image.save(tmp_path / part / name / f"{index}.png")
+    (tmp_path / "ids.txt").write_text("cat/1.png\ndog/0.png\ndog/1.png\n")
+    done = main(
+        f"--predict={tmp_path / 'their_module.py'}:predict",
+        f"--dataset=folder:{tmp_path / 'val'}",
+        "--side=32",
+        "--classes=10,11",
+        f"--source={tmp_path / 'C'}",
+        "--suite=fog",
+        "--severities=3",
+        f"--image_ids={tmp_path / 'ids.txt'}",
+        f"--workdir={tmp_path / 'scores'}",
+        f"--cache_dir={cache_dir}",
+    )
+    assert done.returncode == 0, done.stderr
+    result = storage.load(tmp_path / "scores")
+    assert (result.n, result.clean_accuracy, result.accuracy("fog", 3)) == (3, 1.0, 1 / 3)
+    assert re.fullmatch(r"files/[0-9a-f]{8}\+classes-[0-9a-f]{8}", result.setting.source)
+
+
 def test_the_python_of_the_documentation(tmp_path, cache_dir, monkeypatch):
     block, *_ = re.findall(r"```python\n(from dst_jax.*?)```", DOCS, re.DOTALL)
     (tmp_path / "my_module.py").write_text(example())
@@ -201,6 +234,18 @@ MISTAKES = {
         ["--predict=MODULE", "--dataset=digits", "--suite=comon"],
         "--suite: found comon; expected one of common, c,",
     ),
+    "flag without a function": (
+        ["--workdir=x", "--side=32"],
+        "--side: found no --predict; expected --predict and --dataset with it",
+    ),
+    "folder": (
+        ["--predict=MODULE", "--dataset=folder:/no/such/folder"],
+        "/no/such/folder: found no folder there; expected a folder of images",
+    ),
+    "side": (
+        ["--predict=MODULE", "--dataset=digits", "--side=32"],
+        "--side: found --dataset=digits; expected --dataset=folder:PATH with it",
+    ),
     "dataset": (
         ["--predict=MODULE", "--dataset=digts"],
         "--dataset: found digts; expected one of cifar10, cifar100, digits",
@@ -219,7 +264,7 @@ def test_a_mistake_is_one_line_with_exit_code_2(name, tmp_path, cache_dir):
         else argument
         for argument in arguments
     ]
-    if name != "no card":
+    if name not in ("no card", "flag without a function"):
         arguments.append(f"--workdir={tmp_path / 'scores'}")
     done = main(f"--cache_dir={cache_dir}", *arguments)
     assert done.returncode == 2, done.stderr

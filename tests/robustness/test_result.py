@@ -172,6 +172,26 @@ def test_over_seeds_is_mean_and_sample_standard_deviation():
         robustness.over_seeds([results[0], tables.of_accuracies(ALEXNET, dataset="cifar10")])
 
 
+def test_over_seeds_takes_results_of_several_corruption_seeds():
+    """One model under three draws of the corruptions: 0.50, 0.53 and 0.62, as above."""
+
+    def of(value, seed):
+        setting = (*tables.SETTING[:3], seed)
+        return tables.of_accuracies(dict.fromkeys(tables.GRID, value), setting=setting)
+
+    found = robustness.over_seeds([of(0.50, 0), of(0.53, 1), of(0.62, 2)])
+    assert found["robust_accuracy"].mean == pytest.approx(0.55)
+    assert found["robust_accuracy"].std == pytest.approx(0.39**0.5 / 10)
+    assert found["clean_accuracy"].std == 0
+    other = ("c", "rendered", *of(0.5, 0).setting[2:4])
+    with pytest.raises(UserError, match="other result: s"):
+        robustness.over_seeds([of(0.5, 0), tables.of_accuracies(FOUR, setting=other)])
+    hits = random_hits(0)
+    twice = tables.of_hits(hits)
+    with pytest.raises(UserError, match="each training once"):
+        robustness.over_seeds([twice, tables.of_hits(hits)])
+
+
 def test_a_result_is_of_one_setting_with_each_condition_once():
     rows = tables.of_accuracies(FOUR).scores
     for wrong in (

@@ -52,7 +52,9 @@ class SeverityFolders(Published):
                 for config in configs
                 if config not in lacking
             )
-            some = f", or prepare what is there with --only={','.join(there)}" if there else ""
+            some = (
+                f", or prepare what is there with --only={','.join(sorted(there))}" if there else ""
+            )
             raise source.error(
                 f"no folder {', '.join(missing)}",
                 f"all of {len(wanted)} corruptions, each with folders 1 to 5",
