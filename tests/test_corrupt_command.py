@@ -338,7 +338,7 @@ def test_usage_errors_are_one_line_and_write_nothing(photos, tmp_path):
         ),
         (photos, out, {"form": "gif"}, "--format: found gif; expected png, jpeg:QUALITY"),
         (photos, out, {"form": "jpeg:0"}, "--format: found jpeg:0; expected png, jpeg:QUALITY"),
-        (photos, out, {"corruptions": "fogg"}, "suite: found fogg; expected one of common,"),
+        (photos, out, {"corruptions": "fogg"}, "corruptions: found fogg; expected one of common,"),
         (photos, out, {"severities": (6,)}, "severities: found 6; expected severities from 1 to 5"),
         (photos, out, {"labels": "x.npy"}, "--labels: found a folder of images; expected no lab"),
     ):

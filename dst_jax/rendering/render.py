@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -108,17 +108,8 @@ def write_corrupted(
     with ThreadPoolExecutor(workers or cores()) as pool:
         inputs = open_inputs(source, labels, side, resize, pool)
         preset = preset or _preset(inputs, prefix)
-        found = suites.plan(
-            corruptions,
-            None,
-            preset,
-            source="rendered",
-            severities=sorted(set(severities), key=str),
-            seed=seed,
-            jpeg85=False,
-            frost_dir=frost_dir,
-            prefix=prefix,
-        )
+        levels_asked = sorted(set(severities), key=str)
+        found = _plan(corruptions, preset, frost_dir, prefix, severities=levels_asked, seed=seed)
         conditions = found.conditions[1:]  # without the clean images
         levels: dict[str, list[int]] = {}
         for corruption, severity in conditions:
@@ -132,7 +123,8 @@ def write_corrupted(
         _check_sizes(engine, devices, inputs, levels, preset)
         wanted = manifest.describe(
             inputs,
-            {name: _source(name, preset, frost_dir, prefix) for name in levels},
+            # Alone, so that each tells its own photographs of frost, or the user's file.
+            {name: _plan([name], preset, frost_dir, prefix).source for name in levels},
             blocks,
             seed=seed,
             preset=preset,
@@ -176,10 +168,28 @@ def _preset(inputs: Inputs, prefix: str) -> str:
     )
 
 
-def _source(name: str, preset: str, frost_dir: str | os.PathLike | None, prefix: str) -> str:
-    """What tells a corruption of other photographs or of a user's file from another one."""
-    kwargs = {"source": "rendered", "jpeg85": False, "frost_dir": frost_dir, "prefix": prefix}
-    return suites.plan([name], None, preset, **kwargs).source  # type: ignore[arg-type]
+def _plan(
+    corruptions: str | Sequence[str],
+    preset: str,
+    frost_dir: str | os.PathLike | None,
+    prefix: str,
+    **options: Any,
+) -> suites.Plan:
+    """What is rendered, as `evaluate` plans it, without the save as JPEG: see `format`."""
+    try:
+        return suites.plan(
+            corruptions,
+            None,
+            preset,
+            source="rendered",
+            jpeg85=False,
+            frost_dir=frost_dir,
+            prefix=prefix,
+            **options,
+        )
+    except UserError as error:  # which calls the argument as `evaluate` does
+        error.args = (str(error).replace(f"{prefix}suite:", f"{prefix}corruptions:", 1),)
+        raise
 
 
 def _check_sizes(
