@@ -10,9 +10,11 @@ version 0.1.0: of the eight frames alone.
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ from dst_jax.data.perturbed_clips import central_frames
 
 VIDEOS = 20
 SEVERITIES = range(1, 6)
-CLIP = data.get("ucf101").clip
+CLIP: Any = data.get("ucf101").clip
 Frames = Callable[[np.ndarray], np.ndarray]
 
 
@@ -84,15 +86,21 @@ def main() -> None:
     videos = [a_video(picture, i, options.side) for i, picture in enumerate(photographs)]
     clips = [frames(central_frames(length, CLIP)) for length, frames in videos]
 
+    def whole(name: str, index: int, severity: int) -> np.ndarray:
+        return of_whole_video(name, index, *videos[index], severity)
+
+    def alone(name: str, index: int, severity: int) -> np.ndarray:
+        return of_clip(name, index, clips[index], severity)
+
     rows = ["| perturbation | 1 | 2 | 3 | 4 | 5 | clips unchanged |", "|---" * 7 + "|"]
     print("\n".join(rows), flush=True)
     for name in video.PERTURBATIONS:
         ways: dict[str, Callable[[int, int], np.ndarray]] = {}
         if name in video.ALONG_TIME:
-            ways["whole video"] = lambda i, s, name=name: of_whole_video(name, i, *videos[i], s)
-            ways["8 frames, up to 0.1.0"] = lambda i, s, name=name: of_clip(name, i, clips[i], s)
+            ways["whole video"] = functools.partial(whole, name)
+            ways["8 frames, up to 0.1.0"] = functools.partial(alone, name)
         else:
-            ways[""] = lambda i, s, name=name: of_clip(name, i, clips[i], s)
+            ways[""] = functools.partial(alone, name)
         for way, perturbed in ways.items():
             changes = np.array(
                 [

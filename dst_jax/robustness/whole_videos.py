@@ -75,5 +75,7 @@ def score(
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of all batches; fields that are not kept stay None."""
-    fields = zip(*parts, strict=True)
-    return Predictions(*(None if of[0] is None else np.concatenate(of) for of in fields))
+    fields: list[Any] = [
+        None if of[0] is None else np.concatenate(of) for of in zip(*parts, strict=True)
+    ]
+    return Predictions(*fields)
