@@ -1,0 +1,384 @@
+"""Weights of PyTorch networks as variables of ours, and back: names, layouts, BatchNorm.
+
+One table per family says what PyTorch calls each of our layers; everything goes by our own leaves,
+so what is missing, left over or of another shape is named. A state dict becomes arrays without
+PyTorch being imported, and nothing is unpickled. Called by `models.load_torch`, `initial_weights`
+and `export`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from dst_jax import models
+from dst_jax.errors import UserError
+from dst_jax.models import safetensors_files
+
+Arrays = dict[str, np.ndarray]
+Naming = Callable[[Any, str], str]  # (module, our layer) -> PyTorch's name of it
+
+EPSILON = "bn_epsilon"  # in the metadata of files that we write
+_PYTORCH_EPSILON = 1e-5
+_KINDS = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+# --- what PyTorch calls our layers, a function per naming ---
+
+
+def _resnet(module: Any, layer: str) -> str:
+    del module
+    for ours, theirs in (
+        (r"layer(\d+)_(\d+)", r"layer\1.\2"),
+        ("shortcut_conv", "downsample.0"),
+        ("shortcut_bn", "downsample.1"),
+        ("classifier", "fc"),
+        ("/", "."),
+    ):
+        layer = re.sub(ours, theirs, layer)
+    return layer
+
+
+_VGG_TAIL = {"fc1": 0, "bn_fc1": 2, "fc2": 3, "bn_fc2": 5, "classifier": 6}
+
+
+def _vgg(module: Any, layer: str) -> str:
+    if layer in _VGG_TAIL:
+        return f"classifier.{_VGG_TAIL[layer]}"
+    kind, stage, index = re.fullmatch(r"(conv|bn)(\d+)_(\d+)", layer).groups()  # type: ignore[union-attr]
+    # Three entries for a convolution (itself, BatchNorm, ReLU) and one for each maximum before it.
+    before = sum(module.stage_sizes[: int(stage) - 1]) + int(index) - 1
+    return f"features.{3 * before + int(stage) - 1 + (kind == 'bn')}"
+
+
+def _stage_of(module: Any, block: int) -> tuple[int, int]:
+    """The stage of an EfficientNet's block and its place there, both from 0."""
+    for stage, row in enumerate(module.stages):
+        if block < row.blocks:
+            return stage, block
+        block -= row.blocks
+    raise ValueError(block)
+
+
+def _efficientnet_torchvision(module: Any, layer: str) -> str:
+    head = f"features.{len(module.stages) + 1}"
+    ends = {
+        **{"stem_conv": "features.0.0", "stem_bn": "features.0.1"},
+        **{"head_conv": f"{head}.0", "head_bn": f"{head}.1", "classifier": "classifier.1"},
+    }
+    if layer in ends:
+        return ends[layer]
+    block, part = re.fullmatch(r"blocks_(\d+)/(\w+)", layer).groups()  # type: ignore[union-attr]
+    stage, place = _stage_of(module, int(block))
+    expands = module.stages[stage].expand > 1
+    parts = ("expand", "depthwise", "se", "project")
+    name, _, kind = part.partition("_")
+    index = parts.index(name) - (not expands)
+    inner = {"conv": "0", "bn": "1", "reduce": "fc1", "expand": "fc2"}[kind]
+    return f"features.{stage + 1}.{place}.block.{index}.{inner}"
+
+
+def _efficientnet_timm(module: Any, layer: str) -> str:
+    ends = {
+        **{"stem_conv": "conv_stem", "stem_bn": "bn1", "head_conv": "conv_head"},
+        **{"head_bn": "bn2", "classifier": "classifier"},
+    }
+    if layer in ends:
+        return ends[layer]
+    block, part = re.fullmatch(r"blocks_(\d+)/(\w+)", layer).groups()  # type: ignore[union-attr]
+    stage, place = _stage_of(module, int(block))
+    parts = {"depthwise_conv": "conv_dw", "se_reduce": "se.conv_reduce"}
+    parts["se_expand"] = "se.conv_expand"
+    if module.stages[stage].expand > 1:
+        parts |= {"expand_conv": "conv_pw", "project_conv": "conv_pwl"}
+        parts |= {"expand_bn": "bn1", "depthwise_bn": "bn2", "project_bn": "bn3"}
+    else:
+        parts |= {"project_conv": "conv_pw", "depthwise_bn": "bn1", "project_bn": "bn2"}
+    return f"blocks.{stage}.{place}.{parts[part]}"
+
+
+def _deit(module: Any, layer: str) -> str:
+    del module
+    ends = {
+        **{"patch_embed": "patch_embed.proj", "classifier": "head"},
+        "dist_classifier": "head_dist",
+    }
+    return ends.get(layer) or re.sub(r"blocks_(\d+)", r"blocks.\1", layer).replace("/", ".")
+
+
+# Ours -> whose network it is, and the ways its layers are named; the first is what we write.
+_NETWORKS: dict[str, tuple[str, tuple[Naming, ...]]] = {
+    "resnet18": ("a ResNet-18 with a 3x3 stem", (_resnet,)),
+    "resnet34": ("a ResNet-34 with a 3x3 stem", (_resnet,)),
+    "resnet18_imagenet": ("torchvision's resnet18", (_resnet,)),
+    "resnet34_imagenet": ("torchvision's resnet34", (_resnet,)),
+    "resnet50": ("torchvision's resnet50", (_resnet,)),
+    "vgg16": ("a VGG-16 with BatchNorm and 512-512 linear units", (_vgg,)),
+    "vgg16_imagenet": ("torchvision's vgg16_bn", (_vgg,)),
+    "efficientnet_b0": (
+        "torchvision's or timm's efficientnet_b0",
+        (_efficientnet_torchvision, _efficientnet_timm),
+    ),
+    "deit_small": ("timm's deit_small_patch16_224", (_deit,)),
+    "deit_base": ("timm's deit_base_patch16_224", (_deit,)),
+}
+NAMES = tuple(_NETWORKS)
+# Other names that the same layers have: of wrapped networks, and in code for small images.
+_SYNONYMS = ((r"^(module|_orig_mod|model)\.", ""),)
+_RESNET_SYNONYMS = ((r"\.shortcut\.(\d)", r".downsample.\1"), (r"^linear\.", "fc."))
+# Where a network is taken for its sister: what the text of the error adds.
+_MEANT = {
+    "resnet18": "torchvision's resnet18 is resnet18_imagenet here",
+    "resnet34": "torchvision's resnet34 is resnet34_imagenet here",
+    "vgg16": "torchvision's vgg16_bn is vgg16_imagenet here",
+}
+
+
+def check_name(name: str, field: str) -> None:
+    """Raises UserError unless weights of PyTorch can become those of a model, or the reverse."""
+    if name not in _NETWORKS:
+        raise UserError(field, name, f"one of {', '.join(NAMES)}, whose PyTorch names are known")
+
+
+# --- from PyTorch ---
+
+
+def load(
+    name: str, source: Any, bn_epsilon: float | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """See `models.load_torch`."""
+    check_name(name, "load_torch")
+    where, tensors, metadata = _opened(name, source)
+    if "dist_token" in tensors:
+        options = {"distilled": True, **options}
+    module = models.create(name, 1, **options)
+    naming = _naming(name, module, tensors)
+    bias = tensors.get(f"{naming(module, 'classifier')}.bias")
+    if bias is not None and bias.ndim == 1:
+        module = module.clone(num_classes=len(bias))
+    size = _image_size(name, module, tensors)
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), image)
+    if bn_epsilon is not None:
+        metadata = {**metadata, EPSILON: str(bn_epsilon)}
+    flat = convert(name, module, shapes, tensors, metadata, where)
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def convert(
+    name: str,
+    module: Any,
+    shapes: Any,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    where: str,
+    fresh: Callable[[str], bool] = lambda path: False,
+    mend: str = "",
+) -> Arrays:
+    """Our leaves, by path such as `params/conv1/kernel`, from PyTorch's tensors.
+
+    Args:
+      name: one of `NAMES`.
+      module: the model.
+      shapes: its variables, or their shapes.
+      tensors: a state dict, as `_opened` returns it.
+      metadata: of its file; `bn_epsilon` is read.
+      where: what names the tensors in an error.
+      fresh: path of a parameter, without the collection -> whether it is left out.
+      mend: what a tensor of another shape is told to do; {} is the path as a regular expression.
+
+    Raises:
+      UserError: tensors are missing, unexpected or of another shape.
+    """
+    naming = _naming(name, module, tensors)
+    leaves = traverse_util.flatten_dict(shapes, sep="/")
+    names = {path: _torch_name(module, naming, path) for path in leaves}
+    wanted = [path for path in leaves if not fresh(path.partition("/")[2])]
+    missing = sorted(names[path] for path in wanted if names[path] not in tensors)
+    unexpected = sorted(set(tensors) - set(names.values()))
+    whose = _NETWORKS[name][0]
+    if missing or unexpected:
+        raise UserError(
+            where,
+            "; ".join(
+                f"{what} {_listed(those)}"
+                for what, those in (("no", missing), ("besides it", unexpected))
+                if those
+            ),
+            f"the tensors of {whose}",
+            _MEANT.get(name, ""),
+        )
+    found: Arrays = {}
+    for path in wanted:
+        tensor, expected = tensors[names[path]], _torch_shape(leaves[path].shape, path)
+        if tuple(tensor.shape) != expected:
+            raise UserError(
+                f"{where}: {names[path]}",
+                f"shape {list(tensor.shape)}",
+                f"{list(expected)}, for {path}",
+                _MEANT.get(name, "") or mend.format(re.escape(path.partition("/")[2])),
+            )
+        found[path] = _from_torch(module, path, np.asarray(tensor, np.float32))
+    ours, theirs = _epsilon(module), float(metadata.get(EPSILON, _PYTORCH_EPSILON))
+    return _with_epsilon(found, theirs, ours)
+
+
+def _opened(name: str, source: Any) -> tuple[str, Arrays, dict[str, str]]:
+    """Where the tensors of a state dict or a file come from, they, and the file's metadata."""
+    metadata: dict[str, str] = {}
+    if isinstance(source, str | Path):
+        where = str(source)
+        source, metadata = safetensors_files.read(source)
+    elif isinstance(source, Mapping):
+        where = "state dict"
+        # Training scripts save the weights beside other things.
+        inside = [key for key in ("state_dict", "model") if isinstance(source.get(key), Mapping)]
+        source = source[inside[0]] if inside else source
+    else:
+        expected = "a state dict, or the path of a file .safetensors"
+        raise UserError("load_torch", type(source).__name__, expected)
+    return where, named(name, source), metadata
+
+
+def named(name: str, state: Mapping[str, Any]) -> Arrays:
+    """A state dict as arrays, under the names of the tables; counts of batches are left out."""
+    synonyms = _SYNONYMS + (_RESNET_SYNONYMS if name.startswith("resnet") else ())
+    found: Arrays = {}
+    for key, tensor in state.items():
+        key = str(key)
+        if key.endswith("num_batches_tracked"):
+            continue
+        for theirs, ours in synonyms:
+            key = re.sub(theirs, ours, key)
+        if hasattr(tensor, "detach"):  # of PyTorch; NumPy has no bfloat16 of its own
+            tensor = tensor.detach().cpu().float().numpy()
+        found[key] = np.asarray(tensor)
+    return found
+
+
+def _naming(name: str, module: Any, tensors: Mapping[str, Any]) -> Naming:
+    """The naming that finds a network's first convolution among the tensors, or the first one."""
+    first = {"efficientnet_b0": "stem_conv"}.get(name, "classifier")
+    namings = _NETWORKS[name][1]
+    return next((n for n in namings if f"{n(module, first)}.weight" in tensors), namings[0])
+
+
+def _image_size(name: str, module: Any, tensors: Mapping[str, np.ndarray]) -> int:
+    """An image size that gives the network the leaves that the tensors have."""
+    if name.startswith("deit") and (positions := tensors.get("pos_embed")) is not None:
+        patches = positions.shape[1] - 1 - module.distilled if positions.ndim == 3 else 1
+        return module.patch * max(1, math.isqrt(max(0, patches)))
+    if name == "vgg16" and (first := tensors.get("classifier.0.weight")) is not None:
+        return 32 * max(1, math.isqrt(first.shape[-1] // (8 * module.width)))
+    return 32
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+# --- to PyTorch ---
+
+
+def to_torch(name: str, module: Any, variables: Mapping[str, Any]) -> tuple[Arrays, dict[str, str]]:
+    """The state dict of a model's variables, and what its file says besides.
+
+    `num_batches_tracked` is not in it: `load_state_dict` sets it to 0.
+
+    Args:
+      name: one of `NAMES`.
+      module: the model.
+      variables: {"params": ..., "batch_stats": ...}.
+    """
+    naming = _NETWORKS[name][1][0]
+    state = {
+        _torch_name(module, naming, path): _to_torch(module, path, np.asarray(leaf))
+        for path, leaf in traverse_util.flatten_dict(dict(variables), sep="/").items()
+    }
+    epsilon = _epsilon(module)
+    return state, {} if epsilon is None else {EPSILON: repr(epsilon)}
+
+
+# --- leaves ---
+
+
+def _torch_name(module: Any, naming: Naming, path: str) -> str:
+    layer, _, leaf = path.partition("/")[2].rpartition("/")
+    return f"{naming(module, layer)}.{_KINDS[leaf]}" if layer else leaf
+
+
+def _torch_shape(shape: tuple[int, ...], path: str) -> tuple[int, ...]:
+    if path.endswith("/kernel"):
+        return (*shape[:-3:-1], *shape[:-2])
+    return tuple(shape)
+
+
+def _from_torch(module: Any, path: str, tensor: np.ndarray) -> np.ndarray:
+    """A kernel [*window, in, out] from a weight [out, in, *window]; other leaves as they are."""
+    if not path.endswith("/kernel"):
+        return np.array(tensor)
+    if tensor.ndim == 4:
+        return np.ascontiguousarray(tensor.transpose(2, 3, 1, 0))
+    if channels := _flattened(module, path):
+        side = math.isqrt(tensor.shape[1] // channels)
+        tensor = tensor.reshape(-1, channels, side, side).transpose(0, 2, 3, 1)
+        tensor = tensor.reshape(len(tensor), -1)
+    return np.ascontiguousarray(tensor.T)
+
+
+def _to_torch(module: Any, path: str, leaf: np.ndarray) -> np.ndarray:
+    """The reverse of `_from_torch`."""
+    if not path.endswith("/kernel"):
+        return leaf
+    if leaf.ndim == 4:
+        return np.ascontiguousarray(leaf.transpose(3, 2, 0, 1))
+    if channels := _flattened(module, path):
+        side = math.isqrt(leaf.shape[0] // channels)
+        leaf = leaf.reshape(side, side, channels, -1).transpose(2, 0, 1, 3)
+        leaf = leaf.reshape(-1, leaf.shape[-1])
+    return np.ascontiguousarray(leaf.T)
+
+
+def _flattened(module: Any, path: str) -> int:
+    """The channels of what a linear layer takes in all its positions, else 0.
+
+    PyTorch flattens channel by channel, we position by position: the units of VGG's first linear
+    layer are in another order.
+    """
+    is_first = path == "params/fc1/kernel" and hasattr(module, "stage_sizes")
+    return module.width * 2 ** min(len(module.stage_sizes) - 1, 3) if is_first else 0
+
+
+def _epsilon(module: Any) -> float | None:
+    return getattr(module, "bn_epsilon", None)
+
+
+def _with_epsilon(leaves: Arrays, theirs: float, ours: float | None) -> Arrays:
+    """Scales of BatchNorm for another constant added to the variance: the same outputs.
+
+    The output is scale (x - mean) / sqrt(var + epsilon) + bias. The running variance stays what it
+    is, so in training, where a batch's variance is near it, the outputs are about the same too.
+    """
+    if ours is None or ours == theirs:
+        return leaves
+    changed = dict(leaves)
+    for path, var in leaves.items():
+        scale = path.replace("batch_stats/", "params/").removesuffix("var") + "scale"
+        if path.endswith("/var") and scale in leaves:
+            wide = var.astype(np.float64)
+            factor = np.sqrt((wide + ours) / (wide + theirs))
+            changed[scale] = (leaves[scale] * factor).astype(np.float32)
+    return changed
