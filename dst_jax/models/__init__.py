@@ -1,4 +1,4 @@
-"""Vision models in Flax linen: a registry, which leaves may be masked, first weights, others' weights.
+"""Vision models in Flax linen: a registry, which leaves may be masked, weights drawn and read.
 
 One file per family, imported when one of its models is asked for: importing this package is cheap.
 A new model is one factory in a family's file and one entry in `MODELS`, or outside of the package

@@ -40,7 +40,7 @@ _LARGEST_HEADER = 100_000_000  # bytes, as the reference has it
 # Checkpoints that are pickles, which may hold any program.
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
 _CONVERT = (
-    "Convert it where PyTorch and safetensors are installed: python -c \"import torch; from "
+    'Convert it where PyTorch and safetensors are installed: python -c "import torch; from '
     "safetensors.torch import save_file; save_file(torch.load('{path}', weights_only=True), "
     "'{name}.safetensors')\""
 )

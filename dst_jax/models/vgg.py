@@ -1,9 +1,9 @@
 """VGG-16: the form of the sparse-training literature for small images, and that for ImageNet.
 
 Configuration D of Simonyan and Zisserman (2015) with BatchNorm. `vgg16` has two linear layers of
-512 units, as SNIP (Lee et al. 2019) has it and after it the published code of SNFS, ITOP and GraNet,
-count for count; `vgg16_imagenet` two of 4,096, as torchvision's `vgg16_bn`. Layers are named as in
-the paper, counted from 1: `conv3_2`.
+512 units, as SNIP (Lee et al. 2019) has it and after it the published code of SNFS, ITOP and
+GraNet, count for count; `vgg16_imagenet` two of 4,096, as torchvision's `vgg16_bn`. Layers are
+named as in the paper, counted from 1: `conv3_2`.
 """
 
 import functools
