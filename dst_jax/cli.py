@@ -1,5 +1,9 @@
 """Trains, evaluates and reports: `dst-jax --config=digits_rigl`, or `python run.py` in a checkout.
 
+Three more commands have flags of their own (`dst-jax corrupt --help`): `dst-jax corrupt IN OUT`
+writes corrupted images to disk, `dst-jax compare A B` compares two results, `dst-jax export RUN
+OUT` writes a network to one file.
+
 Command-line flags in, one call into `dst_jax.experiment`, one line and an exit code out (0 done,
 1 the run failed, 2 a usage error, 130/143 interrupted and saved).
 """
@@ -19,9 +23,9 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from dst_jax import experiment, paths
+from dst_jax import command_flags, experiment, paths, subcommands
 from dst_jax.config import cards
-from dst_jax.config.options import OPTIONS, Option
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import PROGRAMS, RunError, UserError
 from dst_jax.launcher import LAUNCHERS
 from dst_jax.runtime.interrupt import InterruptedRunError
@@ -100,26 +104,13 @@ _LONGER_NAMES = {"batch_size": "eval_batch_size", "seed": "eval_seed"}
 _BATCH_SIZE = flags.DEFINE_string("batch_size", None, "Renamed: use --eval_batch_size.")
 
 
-def _define(option: Option, flag: str, name: str) -> flags.FlagHolder:
-    """The flag of one option of `eval`, of the option's own kind."""
-    text = f"{option.meaning}. As config.{name}, for one call; needs an evaluation."
-    if option.choices:
-        return flags.DEFINE_enum(flag, None, option.choices, text)
-    if isinstance(option.default, bool):
-        return flags.DEFINE_bool(flag, None, text)
-    if isinstance(option.default, int):
-        low, high = (None if end is None else int(end) for end in (option.low, option.high))
-        return flags.DEFINE_integer(flag, None, text, low, high)
-    if isinstance(option.default, float):
-        return flags.DEFINE_float(flag, None, text, option.low, option.high)
-    if isinstance(option.default, tuple):
-        return flags.DEFINE_list(flag, None, text)
-    return flags.DEFINE_string(flag, None, text)
-
-
 # Option of `eval` -> its flag: all of them, so that none can be forgotten.
 _EVALUATION = {
-    field: _define(option, _LONGER_NAMES.get(field, field), name)
+    field: command_flags.of_option(
+        name,
+        _LONGER_NAMES.get(field, field),
+        f"{option.meaning}. As config.{name}, for one call; needs an evaluation.",
+    )
     for name, option in OPTIONS.items()
     for section, _, field in [name.partition(".")]
     if section == "eval"
@@ -169,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _call(arguments: list[str]) -> str:
+    if arguments[1:2] and arguments[1] in subcommands.COMMANDS:
+        return subcommands.call(arguments[1], arguments[2:])
     if {"--help", "-h", "--helpfull"} & set(arguments):
         print(f"{__doc__}\n{flags.FLAGS.module_help(__name__)}")
         raise SystemExit(0)
@@ -177,7 +170,7 @@ def _call(arguments: list[str]) -> str:
         card, argument = _card()
         config = _CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise _usage_error(error) from None
+        raise command_flags.usage_error(error) from None
     except (UserError, RunError):
         raise
     except Exception as error:  # whatever a user-supplied card raises
@@ -192,7 +185,9 @@ def _call(arguments: list[str]) -> str:
         for name in _IMPORT.value:
             user_files.load(name, "--import")
     if rest:
-        raise UserError("command line", " ".join(rest), "flags only, as --help lists them")
+        commands = ", ".join(subcommands.COMMANDS)
+        expected = f"flags only, as --help lists them; {commands} stand before all flags"
+        raise UserError("command line", " ".join(rest), expected)
     for flag in (_OUT, _IMAGE_RECORDS):
         if flag.value is not None and _MODE.value != "archive":
             raise UserError(f"--{flag.name}", f"--mode={_MODE.value}", "--mode=archive")
@@ -252,7 +247,9 @@ def _evaluation() -> dict[str, Any]:
             "The training's is --config.train.batch_size",
         )
     given = {
-        name: tuple(map(_number, flag.value)) if isinstance(flag.value, list) else flag.value
+        name: tuple(map(command_flags.number, flag.value))
+        if isinstance(flag.value, list)
+        else flag.value
         for name, flag in _EVALUATION.items()
         if flag.value is not None
     }
@@ -260,11 +257,6 @@ def _evaluation() -> dict[str, Any]:
         flag = _EVALUATION[next(iter(given))].name
         raise UserError(f"--{flag}", f"--mode={_MODE.value}", "a mode that evaluates")
     return given
-
-
-def _number(text: str) -> int | str:
-    """A part of a list: severities are numbers, corruptions are not."""
-    return int(text) if text.strip().isdecimal() else text.strip()
 
 
 def _check_sweep_flags() -> None:
@@ -309,23 +301,3 @@ def _card() -> tuple[str, str]:
         return "", ""
     card, _, argument = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     return str(cards.find(card)), argument
-
-
-def _usage_error(error: Exception) -> UserError:
-    """Turns what absl and ml_collections say of a wrong flag into our one line."""
-    # A KeyError shows its text as a repr, with quotes and backslashes of its own.
-    lone_key = isinstance(error, KeyError) and error.args
-    text = str(error.args[0] if lone_key else error)
-    if lone := re.search(r"Unknown command line flag '(config\.[\w.]+)'", text):
-        hint = "For runs on disk the options of config.eval have flags of their own, as --suite"
-        return UserError(f"--{lone[1]}", "no --config", "a card whose option it changes", hint)
-    if meant := re.search(r'Did you mean "(.+)" instead of "(.+)"', text):
-        return UserError("config", f"no field {meant[2]}", meant[1])
-    if flag := re.search(r"flag --([\w.]+)=(.*?): (.*)", text, re.DOTALL):
-        name = flag[1].removeprefix("config.")
-        if fields := [option for option in OPTIONS if option.startswith(f"{name}.")]:
-            listed = ", ".join(f"--config.{field}" for field in fields)
-            return UserError(f"--{flag[1]}", flag[2], f"a field of that section: {listed}")
-        option = OPTIONS.get(name, OPTIONS.get(f"eval.{name.removeprefix('eval_')}"))
-        return UserError(f"--{flag[1]}", flag[2], option.expected() if option else flag[3])
-    return UserError("command line", text, "flags as --help lists them")

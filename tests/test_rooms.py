@@ -16,18 +16,21 @@ PACKAGE = runs.ROOT / "dst_jax"
 ORDER = (
     ("errors",),
     ("statistics", "config", "random_keys", "registration"),
+    ("command_flags",),
     ("sparsity", "corruptions"),  # stand alone: see below
     ("models", "data", "runtime"),
     ("user_files",),
     ("training",),
     ("robustness", "export"),
     ("saved_run",),
-    ("evaluate", "analysis"),
+    ("robustness", "export"),
+    ("saved_run",),
+    ("evaluate", "analysis", "rendering"),
     ("report",),
     ("paths", "sweep", "launcher"),
     ("run_configs",),
     ("stages",),
-    ("experiment",),
+    ("experiment", "subcommands"),
     ("cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def text(a, b, suite):
+    return ""
