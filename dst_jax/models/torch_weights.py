@@ -113,11 +113,14 @@ def convert(
     for path in wanted:
         tensor, expected = tensors[names[path]], _torch_shape(leaves[path].shape, path)
         if tuple(tensor.shape) != expected:
+            hints = [mend.format(re.escape(path.partition("/")[2]))]
+            if "classifier" not in path:  # which says nothing about whose network it is
+                hints.insert(0, MEANT.get(name, ""))
             raise UserError(
                 f"{where}: {names[path]}",
                 f"shape {list(tensor.shape)}",
                 f"{list(expected)}, for {path}",
-                MEANT.get(name, "") or mend.format(re.escape(path.partition("/")[2])),
+                ". ".join(filter(None, hints)),
             )
         found[path] = _from_torch(module, path, np.asarray(tensor, np.float32))
     ours, theirs = _epsilon(module), float(metadata.get(EPSILON, _PYTORCH_EPSILON))
