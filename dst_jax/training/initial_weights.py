@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,21 +145,23 @@ def _leaves(config: Config, variables: Any) -> dict[str, np.ndarray]:
 
 def _fitting(found: Mapping[str, Any], wanted: Mapping[str, Any], fresh: Any, where: str) -> Any:
     """Those of `found` that the network needs, after a check that nothing else is different."""
-    taken = {}
-    for path in sorted(found.keys() | wanted.keys()):
-        short = path.partition("/")[2]
-        if fresh(short):
-            continue
-        there, own = ("nothing", "nothing")
-        if path in found:
-            there = f"shape {list(found[path].shape)}"
-        if path in wanted:
-            own = f"shape {list(wanted[path].shape)}"
-        if there != own:
-            mend = _MEND.format(re.escape(short)) if path in wanted else ""
-            raise UserError(f"{where}: {short}", there, f"{own}, as config.model has it", mend)
-        taken[path] = found[path]
-    return taken
+    found = {path: leaf for path, leaf in found.items() if not fresh(path.partition("/")[2])}
+    own = {path: leaf for path, leaf in wanted.items() if not fresh(path.partition("/")[2])}
+    parts = (("no", own.keys() - found.keys()), ("besides it", found.keys() - own.keys()))
+    if any(paths for _, paths in parts):
+        text = "; ".join(f"{what} {_listed(paths)}" for what, paths in parts if paths)
+        raise UserError(where, text, "the leaves of the network of config.model")
+    for path, leaf in found.items():
+        if leaf.shape != own[path].shape:
+            short = path.partition("/")[2]
+            shapes = f"shape {list(leaf.shape)}", f"{list(own[path].shape)}, as config.model has it"
+            raise UserError(f"{where}: {short}", *shapes, _MEND.format(re.escape(short)))
+    return found
+
+
+def _listed(paths: Iterable[str]) -> str:
+    names = sorted(path.partition("/")[2] for path in paths)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _check_file(path: Path) -> None:

@@ -121,11 +121,15 @@ def test_what_does_not_fit_is_told_before_the_training(source, tmp_path, torch_f
         assert "\n" not in str(error.value)
 
     refused(
-        r"kernel: found shape \[6, 10\]; expected shape \[7, 10\].*init_fresh",
+        r"kernel: found shape \[6, 10\]; expected \[7, 10\].*init_fresh",
         source,
         model__width=7,
     )
-    refused("conv1/kernel: found nothing; expected shape", source, **RESNET)
+    refused(
+        "found no bn1/bias, .* and .* more; besides it fc1/bias, fc1/kernel; expected the",
+        source,
+        **RESNET,
+    )
     refused("found nothing there; expected a file .safetensors", tmp_path / "none.safetensors")
     (tmp_path / "net.pt").write_bytes(b"")
     refused("a file .pt, which is a pickle; .* Convert it", tmp_path / "net.pt")
