@@ -1,7 +1,8 @@
 """Trains, evaluates and reports: `dst-jax --config=digits_rigl`, or `python run.py` in a checkout.
 
-Two more commands have flags of their own (`dst-jax corrupt --help`): `dst-jax corrupt IN OUT`
-writes corrupted images to disk, `dst-jax compare A B` compares two results.
+Three more commands have flags of their own (`dst-jax corrupt --help`): `dst-jax corrupt IN OUT`
+writes corrupted images to disk, `dst-jax compare A B` compares two results, `dst-jax export RUN
+OUT` writes a network to one file.
 
 Command-line flags in, one call into `dst_jax.experiment`, one line and an exit code out (0 done,
 1 the run failed, 2 a usage error, 130/143 interrupted and saved).
@@ -198,7 +199,7 @@ def _call(arguments: list[str]) -> str:
         for name in _IMPORT.value:
             user_files.load(name, "--import")
     if rest:
-        commands = " and ".join(subcommands.COMMANDS)
+        commands = ", ".join(subcommands.COMMANDS)
         expected = f"flags only, as --help lists them; {commands} stand before all flags"
         raise UserError("command line", " ".join(rest), expected)
     for flag in (_OUT, _IMAGE_RECORDS):

@@ -134,7 +134,7 @@ def of_call(
       UserError: a value or a name is wrong, or the data are not there.
     """
     from dst_jax import data, evaluate, user_files
-    from dst_jax.training import algorithm_checks, build
+    from dst_jax.training import algorithm_checks, build, initial_weights
 
     data_dir = run_paths.data_dir or environment.data_dir_of(path)
     if config is None:
@@ -154,11 +154,13 @@ def of_call(
             raise
         count, found = dataset.num_train, False
     resolved = _resolved(config, flat, count)
+    resolved["model"]["init_sha256"] = initial_weights.recorded(resolved, path)
     options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
     run = RunConfig(resolved, options, data_dir, found)
     build.model(resolved)  # an option that the model lacks must not wait for the data
     if not (path / "config.json").exists():  # what an earlier version began goes on
         algorithm_checks.check(resolved)
+        initial_weights.check(resolved)
     if found:
         evaluate.plan(run.for_evaluation, data_dir)  # a wrong name must not wait for training
     return run

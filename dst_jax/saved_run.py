@@ -17,13 +17,31 @@ import numpy as np
 from etils import epath
 
 from dst_jax import config as config_lib
-from dst_jax import data, sparsity, user_files
+from dst_jax import data, export, user_files
 from dst_jax.errors import UserError
 from dst_jax.models.leaf_paths import by_path
+from dst_jax.robustness import Result, storage
 from dst_jax.runtime import checkpoint
 from dst_jax.runtime.run_dir import CHECKPOINTS, read_json
-from dst_jax.training import build
-from dst_jax.training import step as step_lib
+from dst_jax.training import build, evaluated
+
+
+class Section(dict[str, Any]):
+    """A config or one of its sections: a dictionary whose entries are attributes too."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Section":
+        """A config with all its sections."""
+        parts = {k: cls.of(v) if isinstance(v, Mapping) else v for k, v in config.items()}
+        return cls(parts)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(f"the config has no {name!r}, but {', '.join(self)}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +50,7 @@ class Run:
 
     Attributes:
       workdir: where it lies.
-      config: the resolved config.
+      config: the resolved config: `run.config.model.name` or `run.config["model"]["name"]`.
       step: completed batches of the checkpoint.
       model: the Flax module.
       params: float32 weights, masked: those to evaluate, so their running average where the config
@@ -45,7 +63,7 @@ class Run:
     """
 
     workdir: Path
-    config: Mapping[str, Any]
+    config: Section
     step: int
     model: Any
     params: Any
@@ -62,6 +80,74 @@ class Run:
         """
         variables = {"params": self.params, "batch_stats": self.batch_stats}
         return jax.tree_util.Partial(build.logits_function(self.config), variables)
+
+    @property
+    def dataset(self) -> data.Dataset:
+        """What the dataset of the config is: shape, classes, normalisation, splits."""
+        return data.get(self.config["data"]["name"])
+
+    @property
+    def robustness(self) -> Result:
+        """The scores in the run's directory.
+
+        Raises:
+          UserError: there are none, or those of several suites: `dst_jax.robustness.load` reads one
+            of them.
+        """
+        found = storage.load_all(Path(self.workdir))
+        if len(found) == 1:
+            return found[0]
+        suites = ", ".join(repr(result.setting.suite) for result in found)
+        hint = f"dst_jax.robustness.load({str(self.workdir)!r}, suite=...) reads one of several"
+        if not found:
+            hint = f"Score it: dst-jax --mode=evaluate --workdir={self.workdir}"
+        raise UserError(str(self.workdir), f"scores of {suites or 'nothing'}", "of one suite", hint)
+
+    def export(self, path: str | Path, format: str = "safetensors") -> export.Exported:
+        """Writes the network to one file, which is replaced whole if it is there.
+
+        Args:
+          path: `*.safetensors`; `*.stablehlo` for that format.
+          format: safetensors: all leaves by our names, inactive weights zeros. compact: active
+            weights, masks of a bit a weight, shapes. torch: the state dict of the PyTorch network,
+            for the networks of `models.load_torch`. stablehlo: images to logits through
+            `jax.export`, for any number of images, with the weights inside.
+
+        Returns:
+          What was written; its text has the size beside that of the dense weights.
+
+        Raises:
+          UserError: the format, the name of the file or the network does not fit.
+        """
+        return export.write(self, path, format)
+
+    def __repr__(self) -> str:
+        """Four or five lines: what was trained, how far, how sparse it is and what it scored."""
+        config, masks = self.config, by_path(self.masks)
+        weights = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        sparsity, total = config["sparsity"], config["train"]["steps"]
+        lines = [
+            f"Run {self.workdir}, step {self.step:,} of {total:,}, seed {config['seed']}",
+            f"{config['model']['name']} on {config['data']['name']}: {weights:,} parameters",
+        ]
+        text = str(sparsity["algorithm"])
+        if masks:
+            active = sum(int(np.asarray(mask).sum(dtype=np.int64)) for mask in masks.values())
+            maskable = sum(mask.size for mask in masks.values())
+            text += f": {active:,} of {maskable:,} maskable weights active, "
+            text += f"sparsity {1 - active / maskable:.4f}"
+        lines.append(text)
+        if config["model"]["init_from"]:
+            lines.append(f"started from {config['model']['init_from']}")
+        with contextlib.suppress(UserError):
+            lines.append(self._scored())
+        return "\n  ".join(lines)
+
+    def _scored(self) -> str:
+        result = self.robustness
+        means = {"clean": result.clean_accuracy, "robust": result.robust_accuracy}
+        shown = [f"{name} {mean:.1%}" for name, mean in means.items() if mean is not None]
+        return f"scored on {result.benchmark.name}: {', '.join(shown)}"
 
 
 def load_run(workdir: str | Path, step: int | None = None) -> Run:
@@ -85,15 +171,14 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
     state = checkpoint.read(directory / CHECKPOINTS, step)
     model = build.model(config)
     _check_network(directory, model, data.get(config["data"]["name"]).image_shape, state)
-    evaluated = state.get("ema") or state
-    params, masks = _evaluated(config, evaluated["params"], state)
+    params, batch_stats, masks = evaluated.network(config, state)
     return Run(
         workdir=directory,
-        config=config,
+        config=Section.of(config),
         step=int(state["step"]),
         model=model,
         params=params,
-        batch_stats=evaluated.get("batch_stats", {}),
+        batch_stats=batch_stats,
         masks=masks,
         union=state.get("union", {}),
         metrics=_history(directory / "metrics.jsonl"),
@@ -146,44 +231,3 @@ def _history(path: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
     return found
-
-
-def _evaluated(config: Mapping[str, Any], params: Any, state: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The weights that are evaluated of a checkpoint, and their masks without None leaves."""
-    sparse = state["sparse"]
-    masks = sparse.get("masks", {})
-    if not build.algorithm_of(config).keeps_dense_weights:
-        return _masked(params, masks), masks
-    # JaxPruner's own updaters are refused with these algorithms, so ours it was.
-    updater = build.updater(config)
-    found = sparsity.SparseState(
-        masks=_with_none(params, masks),
-        target_sparsities=_with_none(params, sparse.get("target_sparsities", {})),
-    )
-    network = jax.jit(lambda *trees: step_lib.forward_network(updater, *trees))
-    params, masks = jax.tree.map(np.asarray, network(params, found, state["step"]))
-    return params, _without_none(masks)
-
-
-def _with_none(params: Any, tree: Any) -> Any:
-    """A tree of a checkpoint, which holds no None leaves, in the structure of params."""
-    if not isinstance(params, Mapping):
-        return tree
-    return {name: _with_none(part, (tree or {}).get(name)) for name, part in params.items()}
-
-
-def _without_none(tree: Any) -> Any:
-    """The reverse of `_with_none`; dictionaries that become empty go as well."""
-    if not isinstance(tree, Mapping):
-        return tree
-    parts = {name: _without_none(part) for name, part in tree.items()}
-    return {name: part for name, part in parts.items() if jax.tree.leaves(part)}
-
-
-def _masked(params: Any, masks: Any) -> Any:
-    """Multiplies weights by their masks."""
-    if not isinstance(params, Mapping):
-        return params * masks
-    return {
-        name: _masked(part, masks[name]) if name in masks else part for name, part in params.items()
-    }

@@ -1,4 +1,4 @@
-"""`dst-jax corrupt IN OUT` and `dst-jax compare A B`: commands with flags and a help of their own.
+"""`dst-jax corrupt IN OUT`, `compare A B`, `export RUN OUT`: commands with flags of their own.
 
 `cli` hands over what follows the command's name, and turns errors into one line and an exit code.
 """
@@ -166,10 +166,44 @@ def _compare(ours: str, theirs: str) -> str:
     return compare.text(ours, theirs, _SUITE.value)
 
 
+# --- export ---
+
+_EXPORT = flags.FlagValues()
+_EXPORT_FORMAT = flags.DEFINE_string(
+    "format",
+    "safetensors",
+    "safetensors: all weights by our names, inactive ones zeros. compact: active weights and masks "
+    "of a bit per weight. torch: the state dict of the PyTorch network. stablehlo: the function "
+    "from uint8 images to logits, for any number of images.",
+    flag_values=_EXPORT,
+)
+_STEP = flags.DEFINE_integer(
+    "step", None, "The checkpoint. Default: the latest.", 0, flag_values=_EXPORT
+)
+_EXPORT_IMPORT = flags.DEFINE_list(
+    "import", [], "Files or modules of yours that register the run's model.", flag_values=_EXPORT
+)
+
+
+def _export(run: str, out: str) -> str:
+    """Writes a run's network to one file: `dst-jax export RUN OUT.safetensors --format=compact`.
+
+    RUN is a run directory, OUT a file *.safetensors, or *.stablehlo for that format; it is replaced
+    if it is there. docs/models.md says how each format is read.
+    """
+    from dst_jax import user_files
+    from dst_jax.saved_run import load_run
+
+    for name in _EXPORT_IMPORT.value:
+        user_files.load(name, "--import")
+    return str(load_run(run, _STEP.value).export(out, _EXPORT_FORMAT.value))
+
+
 # Name -> its flags, what its arguments are called, and what it does.
 COMMANDS: dict[str, tuple[flags.FlagValues, tuple[str, ...], Callable[..., str]]] = {
     "corrupt": (_CORRUPT, ("IN", "OUT"), _corrupt),
     "compare": (_COMPARE, ("A", "B"), _compare),
+    "export": (_EXPORT, ("RUN", "OUT"), _export),
 }
 
 

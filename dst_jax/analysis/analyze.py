@@ -17,7 +17,7 @@ from dst_jax.errors import UserError
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
 from dst_jax.runtime.progress import Progress
 from dst_jax.runtime.run_dir import read_arrays, write_arrays
-from dst_jax.saved_run import Run
+from dst_jax.saved_run import Run, Section
 
 
 def part_path(workdir: Path, part: str) -> Path:
@@ -57,7 +57,7 @@ def is_complete(
     Raises:
       UserError: the dataset is one of clips.
     """
-    unread = Run(workdir, config, step, None, {}, {}, {}, {}, [])
+    unread = Run(workdir, Section.of(config), step, None, {}, {}, {}, {}, [])
     work = Analysis(config, unread, data_dir, cache_dir)
     return all(
         is_done(part, read_arrays(part_path(workdir, part)), work.settings(part)) for part in parts

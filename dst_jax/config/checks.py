@@ -31,6 +31,9 @@ def check(flat: dict[str, Any]) -> None:
     if flat["train.warmup"] > total:
         raise UserError("config.train.warmup", flat["train.warmup"], f"at most {total} steps")
     _check_recipe(flat)
+    for name in ("model.init_fresh", "model.init_sha256"):
+        if flat[name] and not flat["model.init_from"]:
+            raise UserError(f"config.{name}", flat[name], "nothing without config.model.init_from")
     algorithm = flat["sparsity.algorithm"]
     if algorithm in DENSE:
         flat["sparsity.sparsity"] = 0.0

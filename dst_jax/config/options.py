@@ -86,6 +86,20 @@ OPTIONS: dict[str, Option] = {
         "no: at 1; for resnet, resnet3d and efficientnet",
         choices=("published", "yes", "no"),
     ),
+    "model.init_from": Option(
+        "",
+        "weights to start from: a file .safetensors, of `dst-jax export` or of a PyTorch network, "
+        "or the directory of a finished run",
+    ),
+    "model.init_fresh": Option(
+        "",
+        "regular expression over parameter paths: what matches is not taken from init_from but "
+        "drawn, as '^classifier/' for other classes",
+    ),
+    "model.init_sha256": Option(
+        "",
+        "SHA-256 of the weights of init_from, filled in; if given, other weights are refused",
+    ),
     "data.name": Option("digits", "a name in dst_jax.data.DATASETS"),
     "data.input": Option(
         "auto",
@@ -203,9 +217,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "sparsity.initial_mask": Option(
         "random",
-        "random; or snip: the largest |weight x gradient| of the first batch, for algorithms that "
-        "are sparse from the start",
-        choices=("random", "snip"),
+        "random; snip: the largest |weight x gradient| of the first batch; magnitude: the largest "
+        "weights of each layer, as for model.init_from; for algorithms that are sparse from the "
+        "start",
+        choices=("random", "snip", "magnitude"),
     ),
     "sparsity.update_freq": Option("100", "time between mask updates", duration=True),
     "sparsity.update_start_step": Option("1", "first step with a mask update", duration=True),

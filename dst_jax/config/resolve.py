@@ -22,6 +22,7 @@ from dst_jax.errors import UserError
 NOT_PART_OF_TRAINING = (
     *("eval.", "analysis.", "log.tensorboard", "checkpoint.keep"),
     *("train.steps_per_dispatch", "data.stand_in_for"),
+    "model.init_from",  # where the weights lie; which they are is `model.init_sha256`
 )
 # Options that earlier versions named otherwise: old -> new.
 _RENAMED = {"train.accumulate": "train.grad_accum_steps"}
@@ -126,12 +127,12 @@ def check_values(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
     for radius in flat["analysis.radii"]:
         if not isinstance(radius, int | float) or radius < 0:
             raise UserError("config.analysis.radii", radius, "numbers, at least 0")
-    try:
-        re.compile(flat["sparsity.exclude"])
-    except re.error as error:
-        raise UserError(
-            "config.sparsity.exclude", flat["sparsity.exclude"], f"a regular expression ({error})"
-        ) from None
+    for name in ("sparsity.exclude", "model.init_fresh"):
+        try:
+            re.compile(flat[name])
+        except re.error as error:
+            expected = f"a regular expression ({error})"
+            raise UserError(f"config.{name}", flat[name], expected) from None
     return flat
 
 

@@ -1,4 +1,4 @@
-"""Vision models in Flax linen: a registry of names, which leaves may be masked, and initialisation.
+"""Vision models in Flax linen: a registry, which leaves may be masked, weights drawn and read.
 
 One file per family, imported when one of its models is asked for: importing this package is cheap.
 A new model is one factory in a family's file and one entry in `MODELS`, or outside of the package
@@ -10,13 +10,15 @@ import dataclasses
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dst_jax import registration
 from dst_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import flax.linen as nn
     import numpy as np
 
@@ -46,6 +48,7 @@ _ALL_KERNELS = (
 MODELS: dict[str, Entry] = {
     "mlp": Entry("mlp", _ALL_KERNELS),
     "vgg16": Entry("vgg", _ALL_KERNELS),
+    "vgg16_imagenet": Entry("vgg", _ALL_KERNELS),
     "resnet20": Entry("resnet", _ALL_KERNELS),
     "resnet18": Entry("resnet", _ALL_KERNELS),
     "resnet34": Entry("resnet", _ALL_KERNELS),
@@ -157,3 +160,52 @@ def init(
     from dst_jax.models import initialization
 
     return initialization.init(module, seed, image_shape)
+
+
+def load_torch(
+    name: str,
+    source: "str | Path | Mapping[str, Any]",
+    *,
+    bn_epsilon: float | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The variables of one of our networks from the weights of a PyTorch network.
+
+    Args:
+      name: resnet18_imagenet, resnet34_imagenet, resnet50, vgg16_imagenet (torchvision's names of
+        layers, of its `vgg16_bn` for the last); efficientnet_b0 (torchvision's or timm's);
+        deit_small, deit_base (timm's); resnet18, resnet34 with a 3x3 stem, vgg16 with two linear
+        layers of 512 (the names of the published code for small images).
+      source: the network's state dict, of tensors or NumPy arrays, or a file `*.safetensors` of it.
+      bn_epsilon: what the PyTorch network adds to the variance in BatchNorm; None: what the file
+        says, else PyTorch's 1e-5. Where ours adds another (EfficientNet, 1e-3 by default), the
+        scales are changed so that the logits are the same in evaluation.
+      **options: of the model, as for `create`, where they are not the defaults.
+
+    Returns:
+      {"params": ..., "batch_stats": ...} for `create(name, num_classes, **options).apply`, nested
+      dicts of NumPy float32 arrays; `batch_stats` only where the network has BatchNorm. The number
+      of classes is that of the weights.
+
+    Raises:
+      UserError: the file is a pickle or damaged, or a tensor is missing, unexpected or of another
+        shape; the text names it.
+    """
+    from dst_jax.models import torch_weights
+
+    return torch_weights.load(name, source, bn_epsilon, options)
+
+
+def load_weights(path: "str | Path") -> dict[str, Any]:
+    """Reads a file that `run.export` wrote, with format safetensors or compact.
+
+    Returns:
+      {"params", "batch_stats", "masks"}: nested dicts of NumPy arrays; masks, uint8 0/1, are {} in
+      a file of format safetensors, which does not hold them.
+
+    Raises:
+      UserError: it is no such file.
+    """
+    from dst_jax.models import weight_files
+
+    return weight_files.load(path)

@@ -20,7 +20,7 @@ _START = r"(?:/|\.\./|~[\w.-]*/|[A-Za-z][\w+.-]*:[/\\])"
 _IS_ABSOLUTE = re.compile(_START)
 # The same where a word or a value begins, to the end of the word.
 _ABSOLUTE = re.compile(rf"(?:(?<=[\s=,:;'\"(\[])|^){_START}[^\s'\",;)\]]+")
-_NOT_A_PATH = ("sparsity.exclude",)  # options whose text may look like one
+_NOT_A_PATH = ("sparsity.exclude", "model.init_fresh")  # options whose text may look like one
 _HOSTS = "multihost"
 
 

@@ -21,6 +21,7 @@ from dst_jax.report.runs import Run
 RECORDS = (
     *("checkpoint.", "log.", "analysis.", "eval."),
     *("train.steps_per_dispatch", "num_seeds"),
+    "model.init_from",  # where weights lay; which they are is `model.init_sha256`
 )
 
 Recipe = Mapping[str, Any]

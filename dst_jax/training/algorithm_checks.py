@@ -90,8 +90,8 @@ def _check_library(algorithm: Any, options: Config) -> None:
 
 
 def _check_first_masks(algorithm: Any, options: Config) -> None:
-    name = options["algorithm"]
-    if options["initial_mask"] == "snip" and not algorithm.is_sparse_at_start:
+    name, kind = options["algorithm"], options["initial_mask"]
+    if kind != "random" and not algorithm.is_sparse_at_start:
         able = [
             name
             for name, other in sparsity.ALGORITHM_REGISTRY.items()
@@ -99,17 +99,14 @@ def _check_first_masks(algorithm: Any, options: Config) -> None:
         ]
         raise UserError(
             "config.sparsity.initial_mask",
-            "snip",
-            f"random with {name}; snip with one of {', '.join(able)}",
+            kind,
+            f"random with {name}; {kind} with one of {', '.join(able)}",
         )
-    if options["initial_mask"] == "snip" and options.get("sparsity_type", "") not in (
-        "",
-        "unstructured",
-    ):
+    if kind != "random" and options.get("sparsity_type", "") not in ("", "unstructured"):
         raise UserError(
             "config.sparsity.initial_mask",
-            "snip",
-            f"random with sparsity_type {options['sparsity_type']}: SNIP ranks single weights",
+            kind,
+            f"random with sparsity_type {options['sparsity_type']}: {kind} ranks single weights",
         )
     # GraNet and gradual pruning come down to the target from `initial_density`.
     if "initial_density" in sparsity.fields_of(name):

@@ -54,6 +54,8 @@ def logits_function(config: Config) -> Callable[[Any, jax.Array], jax.Array]:
     program.
     """
     name, options = config["data"]["name"], config["model"]
+    # Where first weights came from is no part of the network.
+    options = {key: value for key, value in options.items() if not key.startswith("init_")}
     dataset = data.get(name)
     key = json.dumps([name, options], sort_keys=True)
     # Under the same names something else may have been registered since.

@@ -24,7 +24,7 @@ from dst_jax.runtime.checkpoint import Checkpoints
 from dst_jax.runtime.devices import Devices, is_main_process
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
 from dst_jax.runtime.run_dir import CHECKPOINTS, FAILURE, write_json, write_text
-from dst_jax.training import algorithm_checks, build, compiled_steps, validation
+from dst_jax.training import algorithm_checks, build, compiled_steps, initial_weights, validation
 from dst_jax.training import step as step_lib
 from dst_jax.training.metrics_log import Log, bad_step, check_finite
 
@@ -96,6 +96,11 @@ def train(
     make_state = jax.jit(
         lambda variables, seed: step_lib.init_state(recipe.with_seed(seed), variables)
     )
+    by_magnitude = jax.jit(
+        lambda state, params, seed: initial_weights.by_magnitude(
+            state, params, recipe.with_seed(seed)
+        )
+    )
     if step:
         image = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
         shapes = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -103,7 +108,15 @@ def train(
         states = tuple(devices.replicate(saved.restore(abstract, step)) for saved in checkpoints)
     else:
         variables = [models.init(model, int(seed), dataset.image_shape) for seed in seeds]
+        if config["model"]["init_from"]:
+            loaded = [initial_weights.into(config, drawn) for drawn in variables]
+            variables = [found for found, _ in loaded]
+            if is_main_process():
+                print(loaded[0][1], flush=True)
+            del loaded
         fresh = map(make_state, variables, seeds)
+        if config["sparsity"]["initial_mask"] == "magnitude":
+            fresh = map(by_magnitude, fresh, (variable["params"] for variable in variables), seeds)
         states = tuple(map(devices.replicate, fresh))
         if config["sparsity"]["initial_mask"] == "snip":
             dense = tuple(

@@ -10,6 +10,7 @@ from dst_jax import models
 SMALL = {
     "mlp": ({"hidden": (8, 6)}, (6, 5, 2)),
     "vgg16": ({"width": 4, "depth": 1}, (32, 32, 3)),
+    "vgg16_imagenet": ({"width": 4, "depth": 1}, (32, 32, 3)),
     "resnet20": ({"width": 4, "depth": 1}, (8, 8, 3)),
     "resnet18": ({"width": 4, "depth": 1}, (8, 8, 3)),
     "resnet34": ({"width": 4, "depth": 1}, (8, 8, 3)),
