@@ -19,7 +19,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +136,21 @@ def networks(dataset: data.Dataset, module: Any, path: Path) -> dict[str, Callab
         params[f"BatchNorm_{index}"] = {"scale": scale, "bias": shift}
         statistics[f"BatchNorm_{index}"] = {"mean": mean, "var": var}
         layer, layer_norm = of_nnx.convolutions[index], of_nnx.norms[index]
-        for variable, value in (
+        pairs: Iterable[tuple[Any, Any]] = (
             (layer.kernel, kernel),
             (layer.bias, bias),
             (layer_norm.scale, scale),
             (layer_norm.bias, shift),
             (layer_norm.mean, mean),
             (layer_norm.var, var),
-        ):
+        )
+        for variable, value in pairs:
             variable[...] = jnp.asarray(value)
     head = f"{3 * len(WIDTHS) + 2}"
     kernel, bias = state[f"{head}.weight"].T, state[f"{head}.bias"]
     params["Dense_0"] = {"kernel": kernel, "bias": bias}
-    of_nnx.head.kernel[...], of_nnx.head.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
+    last: Any = of_nnx.head
+    last.kernel[...], last.bias[...] = jnp.asarray(kernel), jnp.asarray(bias)
     of_nnx.eval()
     variables = {"params": params, "batch_stats": statistics}
 
@@ -176,7 +178,7 @@ def networks(dataset: data.Dataset, module: Any, path: Path) -> dict[str, Callab
     return found
 
 
-def compare(results: Mapping[str, robustness.Result]) -> dict[str, dict[str, float]]:
+def compare(results: Mapping[str, robustness.Result]) -> dict[str, dict[str, Any]]:
     """Prints the scores, and how they differ from PyTorch's."""
     theirs = results["PyTorch"]
     total = theirs.n * len(theirs.scores)
