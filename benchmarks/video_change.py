@@ -87,16 +87,19 @@ def main() -> None:
     rows = ["| perturbation | 1 | 2 | 3 | 4 | 5 | clips unchanged |", "|---" * 7 + "|"]
     print("\n".join(rows), flush=True)
     for name in video.PERTURBATIONS:
-        ways: dict[str, Callable[[int, int], np.ndarray]] = {}
-        if name in video.ALONG_TIME:
-            ways["whole video"] = lambda i, s, name=name: of_whole_video(name, i, *videos[i], s)
-            ways["8 frames, up to 0.1.0"] = lambda i, s, name=name: of_clip(name, i, clips[i], s)
-        else:
-            ways[""] = lambda i, s, name=name: of_clip(name, i, clips[i], s)
-        for way, perturbed in ways.items():
+        along_time = name in video.ALONG_TIME
+        for way in ("whole video", "8 frames, up to 0.1.0") if along_time else ("",):
             changes = np.array(
                 [
-                    [change(perturbed(i, severity), clips[i]) for i in range(VIDEOS)]
+                    [
+                        change(
+                            of_whole_video(name, i, *videos[i], severity)
+                            if way == "whole video"
+                            else of_clip(name, i, clips[i], severity),
+                            clips[i],
+                        )
+                        for i in range(VIDEOS)
+                    ]
                     for severity in SEVERITIES
                 ]
             )

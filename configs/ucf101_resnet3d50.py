@@ -17,8 +17,8 @@ sparse video recipe is published.
 GraNet's initial density is 0.95 here: the paper's 0.8 lies below the target of 0.9
 (`checks.granet_initial_density`).
 
-The 16 perturbations are rendered on whole frames, those along time of the whole video (an evaluation
-reads the videos once for each of the five). UCF101 must be prepared for TFDS
+The 16 perturbations are rendered on whole frames, those along time of the whole video (an
+evaluation reads the videos once for each of the five). UCF101 must be prepared for TFDS
 (6.5 GB, ffmpeg): python -c "import tensorflow_datasets as tfds; tfds.load('ucf101/ucf101_1_256')"
 
 Expected time: not yet run. Expected result: not yet run; theirs is in `EXPECTED`.
