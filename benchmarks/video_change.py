@@ -25,7 +25,7 @@ from dst_jax.data.perturbed_clips import central_frames
 
 VIDEOS = 20
 SEVERITIES = range(1, 6)
-CLIP = data.get("ucf101").clip
+CLIP = data.Clip(frames=8, stride=8, side=256)  # that of ucf101
 Frames = Callable[[np.ndarray], np.ndarray]
 
 
