@@ -1,7 +1,8 @@
 """C-bar's corruptions and 3DCC's as NumPy and SciPy do them, one image at a time, in float64.
 
 Written from the formulas (Mintun et al. 2021; Kar et al. 2022), each in the most direct way that
-these libraries offer. `corruptions` times them; the tests compare ours with them on equal draws.
+these libraries offer. `corruptions` times them; the tests hold them, as ours, against loops over
+pixels (`tests/corruptions/by_pixel.py`) on equal draws.
 Each takes (image uint8 [N, N, 3], level or row of the severity, draws) and returns grey levels.
 """
 

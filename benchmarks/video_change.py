@@ -10,11 +10,9 @@ version 0.1.0: of the eight frames alone.
 """
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +25,7 @@ from dst_jax.data.perturbed_clips import central_frames
 
 VIDEOS = 20
 SEVERITIES = range(1, 6)
-CLIP: Any = data.get("ucf101").clip
+CLIP = data.Clip(frames=8, stride=8, side=256)  # that of ucf101
 Frames = Callable[[np.ndarray], np.ndarray]
 
 
@@ -86,25 +84,22 @@ def main() -> None:
     videos = [a_video(picture, i, options.side) for i, picture in enumerate(photographs)]
     clips = [frames(central_frames(length, CLIP)) for length, frames in videos]
 
-    def whole(name: str, index: int, severity: int) -> np.ndarray:
-        return of_whole_video(name, index, *videos[index], severity)
-
-    def alone(name: str, index: int, severity: int) -> np.ndarray:
-        return of_clip(name, index, clips[index], severity)
-
     rows = ["| perturbation | 1 | 2 | 3 | 4 | 5 | clips unchanged |", "|---" * 7 + "|"]
     print("\n".join(rows), flush=True)
     for name in video.PERTURBATIONS:
-        ways: dict[str, Callable[[int, int], np.ndarray]] = {}
-        if name in video.ALONG_TIME:
-            ways["whole video"] = functools.partial(whole, name)
-            ways["8 frames, up to 0.1.0"] = functools.partial(alone, name)
-        else:
-            ways[""] = functools.partial(alone, name)
-        for way, perturbed in ways.items():
+        along_time = name in video.ALONG_TIME
+        for way in ("whole video", "8 frames, up to 0.1.0") if along_time else ("",):
             changes = np.array(
                 [
-                    [change(perturbed(i, severity), clips[i]) for i in range(VIDEOS)]
+                    [
+                        change(
+                            of_whole_video(name, i, *videos[i], severity)
+                            if way == "whole video"
+                            else of_clip(name, i, clips[i], severity),
+                            clips[i],
+                        )
+                        for i in range(VIDEOS)
+                    ]
                     for severity in SEVERITIES
                 ]
             )

@@ -5,15 +5,15 @@
 codec: `FROM_FILES` says which. Their published files are the source; `codecs` renders clips of
 one's own through ffmpeg. Called by `registry`.
 
-| corruption | agrees with the published generator, fed with the same draws, to |
+| corruption | agrees with the published description, on the same draws, to |
 |---|---|
 | iso_noise, low_light | 1 grey level, but where a draw meets the Poisson law within rounding |
 | color_quant | the bit |
 | flash, fog_3d | 1 grey level; the generator's fog takes its colour from the mean over a batch, \
 ours over the image |
 
-The constants were published for 224-pixel images only. The generator saves JPEGs of the quality
-that Pillow has by default, 75 (`corruptions.saved_as_jpeg`).
+The constants were published for 224-pixel images only. The generator saves JPEGs of Pillow's
+default quality, 75 (`corruptions.saved_as_jpeg`).
 """
 
 from typing import Any

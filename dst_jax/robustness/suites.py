@@ -173,14 +173,15 @@ def plan(
         raise UserError(f"{prefix}suite", f"{label}, of which no condition is left", "one at least")
     saved = preset not in ("cifar32", data.VIDEO) if jpeg85 is None else jpeg85
     source = "rendered"
-    if saved and preset != data.VIDEO:
-        source += "".join(f"+jpeg{q}" for q in sorted({*map(_published_quality, known)})[::-1])
-    for corruption in dict.fromkeys(condition.corruption for condition in chosen):
-        if preset != data.VIDEO and corruption in corruptions.REVISED:
-            source += f"+{corruption}-{corruptions.REVISED[corruption]}"
-    along_time = {condition.corruption for condition in chosen} & {*video.ALONG_TIME}
-    if preset == data.VIDEO and along_time and array_files.has_whole_videos(dataset, data_dir):
-        source += "+whole-videos"
+    # By the whole suite, so that its scores stay together when it is scored in parts.
+    if preset == data.VIDEO:
+        if {*names} & {*video.ALONG_TIME} and array_files.has_whole_videos(dataset, data_dir):
+            source += "+whole-videos"
+    else:
+        ours = [name for name in names if name in corruptions.CORRUPTIONS]
+        if saved:
+            source += "".join(f"+jpeg{q}" for q in sorted({*map(_published_quality, ours)})[::-1])
+        source += "".join(f"+{n}-{form}" for n, form in corruptions.REVISED.items() if n in ours)
     directory = str(frost_dir) if frost_dir else None
     if frost_dir and any(condition.corruption == "frost" for condition in chosen):
         source += _photographs(frost_dir)

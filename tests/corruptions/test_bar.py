@@ -10,7 +10,7 @@ from benchmarks import bar_numpy
 from dst_jax import corruptions
 from dst_jax.corruptions import bar_cover
 from dst_jax.corruptions.constants import ROWS
-from tests.corruptions import by_pixel, oracles
+from tests.corruptions import by_pixel, by_pixel_bar, oracles
 from tests.corruptions.oracles import preset_of
 
 NAMES = [name for name, c in corruptions.CORRUPTIONS.items() if c.group in ("bar", "3d")]
@@ -110,7 +110,7 @@ def test_the_walk_along_a_line_is_scikit_images():
     draw = pytest.importorskip("skimage.draw", reason="scikit-image is not installed")
     for start, end in some_lines(24):
         ends = (*map(int, start), *map(int, end))
-        walked = by_pixel.anti_aliased_line(*ends)
+        walked = by_pixel_bar.anti_aliased_line(*ends)
         rows, columns, shares = draw.line_aa(*ends)
         for mine, theirs in zip(zip(*walked, strict=True), (rows, columns, shares), strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-12)
@@ -124,7 +124,7 @@ def test_lines_are_what_zingls_algorithm_walks():
     found = np.asarray(cover(jnp.asarray(ends, jnp.int32)))
     for (start, end), coverage in zip(ends, found, strict=True):
         expected = np.zeros((side, side))
-        for row, col, covered in by_pixel.anti_aliased_line(*map(int, (*start, *end))):
+        for row, col, covered in by_pixel_bar.anti_aliased_line(*map(int, (*start, *end))):
             if 0 <= row < side and 0 <= col < side:
                 expected[row, col] = covered
         np.testing.assert_allclose(coverage, expected, atol=1e-5)

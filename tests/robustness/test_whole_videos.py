@@ -73,3 +73,5 @@ def test_scores_of_whole_videos_are_told_from_those_of_clips(tmp_path):
     plan = suites.plan(["static_rotation"], digits, data.VIDEO, data_dir=tmp_path)
     assert plan.source == "rendered"
     assert suites.plan(["jumbling"], None, data.VIDEO).source == "rendered"
+    part = suites.plan("video", digits, data.VIDEO, only=["translation"], data_dir=tmp_path)
+    assert part.source == "rendered+whole-videos"
