@@ -288,7 +288,7 @@ def frame_order(name: str, length: int, clip_id: int, severity: int, seed: int =
       seed: the seed of the whole evaluation.
 
     Returns:
-      Frame numbers int64 [L]: those by which `perturb` reorders all frames with the key that
+      Int64 [L], the frame numbers by which `perturb` reorders all frames with the key that
       `clip_keys` makes. Of 'sampling' and 'reverse_sampling' [L / rate], rounded up.
     """
     if name not in ALONG_TIME:
