@@ -23,8 +23,6 @@ ORDER = (
     ("training",),
     ("robustness", "export"),
     ("saved_run",),
-    ("robustness", "export"),
-    ("saved_run",),
     ("evaluate", "analysis", "rendering"),
     ("report",),
     ("paths", "sweep", "launcher"),
