@@ -68,9 +68,7 @@ _MULTIHOST = flags.DEFINE_string(
     "For several processes: auto on TPU pods, Slurm, MPI and Kubernetes; elsewhere "
     "HOST:PORT,PROCESSES,INDEX. Every process gets the same command, and the same --workdir.",
 )
-_IMPORT = flags.DEFINE_list(
-    "import",
-    [],
+_IMPORT = command_flags.of_files(
     "Files or modules of yours, as my_model.py, that register models, datasets, corruptions or "
     "algorithms (docs/adding.md). A card that registers them itself needs none.",
 )
@@ -187,16 +185,19 @@ def _call(arguments: list[str]) -> str:
         raise command_flags.usage_error(error) from None
     except (UserError, RunError):
         raise
+    except SystemExit as error:  # else the command would end as if it were done
+        found = f"a card that calls sys.exit({error.code})"
+        raise UserError("--config", found, "an experiment card") from None
     except Exception as error:  # whatever a user-supplied card raises
         if not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
             raise
         text = (str(error).splitlines() or [""])[0]
         found = f"a card that fails ({type(error).__name__}: {text})"
         raise UserError("--config", found, "an experiment card") from error
-    if _IMPORT.value:
+    if files := command_flags.files_of(_IMPORT):
         from dst_jax import user_files  # which imports JAX
 
-        for name in _IMPORT.value:
+        for name in files:
             user_files.load(name, "--import")
     if rest:
         commands = ", ".join(subcommands.COMMANDS)

@@ -42,6 +42,17 @@ def of_option(
     return flags.DEFINE_string(flag, None, meaning, **of)
 
 
+def of_files(meaning: str, flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
+    """Defines `--import`, which may be given more than once; `files_of` reads it."""
+    return flags.DEFINE_multi_string("import", [], meaning, flag_values=flag_values)
+
+
+def files_of(holder: flags.FlagHolder) -> list[str]:
+    """The names of all `--import`, of which each may be a list with commas, each name once."""
+    names = (name.strip() for text in holder.value for name in text.split(","))
+    return list(dict.fromkeys(filter(None, names)))
+
+
 def number(text: str) -> int | str:
     """A part of a list: severities are numbers, corruptions are not."""
     return int(text) if text.strip().isdecimal() else text.strip()

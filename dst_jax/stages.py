@@ -94,8 +94,10 @@ def side_by_side(runs: Mapping[Path, RunConfig]) -> list[dict[Path, RunConfig]]:
 
 
 def _load(path: Path) -> Any:
+    from dst_jax import user_files
     from dst_jax.saved_run import load_run
 
+    user_files.check_model(path)
     return load_run(path)
 
 

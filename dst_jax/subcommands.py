@@ -82,11 +82,8 @@ _WORKERS = flags.DEFINE_integer(
     0,
     flag_values=_CORRUPT,
 )
-_IMPORT = flags.DEFINE_list(
-    "import",
-    [],
-    "Files or modules of yours that register corruptions or suites (docs/adding.md).",
-    flag_values=_CORRUPT,
+_IMPORT = command_flags.of_files(
+    "Files or modules of yours that register corruptions or suites (docs/adding.md).", _CORRUPT
 )
 _CACHE_DIR = flags.DEFINE_string(
     "cache_dir", None, "Compiled programs. Default: ~/.cache/dst_jax.", flag_values=_CORRUPT
@@ -109,7 +106,7 @@ def _corrupt(source: str, out: str) -> str:
     cache_dir = Path(_CACHE_DIR.value or default_cache_dir())
     paths.prepare_jax(paths.RunPaths(Path(out), None, cache_dir))
 
-    for name in _IMPORT.value:
+    for name in command_flags.files_of(_IMPORT):
         user_files.load(name, "--import")
     names = [name.strip() for name in _CORRUPTIONS.value]
     severities = [command_flags.number(text) for text in _SEVERITIES.value or ()]
@@ -180,8 +177,8 @@ _EXPORT_FORMAT = flags.DEFINE_string(
 _STEP = flags.DEFINE_integer(
     "step", None, "The checkpoint. Default: the latest.", 0, flag_values=_EXPORT
 )
-_EXPORT_IMPORT = flags.DEFINE_list(
-    "import", [], "Files or modules of yours that register the run's model.", flag_values=_EXPORT
+_EXPORT_IMPORT = command_flags.of_files(
+    "Files or modules of yours that register the run's model.", _EXPORT
 )
 
 
@@ -194,7 +191,7 @@ def _export(run: str, out: str) -> str:
     from dst_jax import user_files
     from dst_jax.saved_run import load_run
 
-    for name in _EXPORT_IMPORT.value:
+    for name in command_flags.files_of(_EXPORT_IMPORT):
         user_files.load(name, "--import")
     return str(load_run(run, _STEP.value).export(out, _EXPORT_FORMAT.value))
 

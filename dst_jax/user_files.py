@@ -68,6 +68,8 @@ def load(name: str, field: str, expected: str = _EXPECTED) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError(field, f"no module {name}", expected) from None
         raise UserError(field, f"{name} fails: {line_of(error)}", "a module") from error
+    except SystemExit as error:  # else the command would end as if it were done
+        raise UserError(field, f"{name}, which calls sys.exit({error.code})", "a module") from None
     except Exception as error:  # whatever a user's module raises
         raise UserError(field, f"{name} fails: {line_of(error)}", "a module") from error
 
@@ -207,6 +209,29 @@ def _recorded(workdir: Any) -> list[dict[str, str]]:
         for entry in (start.get("registered") or ())
         if isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
     ]
+
+
+def check_model(workdir: Any) -> None:
+    """Refuses to score or analyse a network of which the code has changed since its training.
+
+    Args:
+      workdir: the run directory.
+
+    Raises:
+      UserError: the file that registers its model is not the one of the last start.
+    """
+    entries = [entry for entry in _recorded(workdir) if entry["kind"] == "model"]
+    if not entries or not entries[-1]["sha256"]:
+        return
+    entry = entries[-1]
+    file = models.REGISTERED_IN.get(entry["name"], "")
+    if digest(file) not in ("", entry["sha256"]):
+        raise UserError(
+            f"{workdir}: model {entry['name']}",
+            f"{file} with SHA-256 {digest(file)[:8]}",
+            f"the file that it was trained with, {entry['sha256'][:8]}",
+            "Restore the file, or train the new network in another directory",
+        )
 
 
 _printed: set[str] = set()

@@ -18,7 +18,7 @@ USAGE_ERRORS = {
     ),
     "unknown model": (
         ["--config.model.name=resnet21"],
-        "config.model.name: found resnet21; expected one of mlp, vgg16, vgg16_imagenet, resnet20, resnet18,",
+        "config.model.name: found resnet21; expected one of mlp, vgg16, vgg16_imagenet, resnet20,",
     ),
     "option that the model lacks": (
         ["--config.model.drop_path=0.1"],

@@ -1,11 +1,17 @@
-"""What tells the scores of an edited corruption apart, where no file registered it."""
+"""The user's own files: edited ones are told apart or refused; how `--import` names them."""
 
+import hashlib
+import json
 import linecache
 
+import jax
+import jax.numpy as jnp
 import pytest
+from absl import flags
 
-from dst_jax import corruptions, user_files
+from dst_jax import command_flags, corruptions, models, user_files
 from dst_jax.corruptions import registry
+from dst_jax.errors import UserError
 
 
 @pytest.fixture
@@ -36,3 +42,54 @@ def test_an_edited_cell_has_another_mark_and_the_same_cell_the_same(cell):
     assert cell(0.6) != first
     assert cell(0.5, rows=(1.0, 2.0, 3.0, 4.0, 6.0)) != first
     assert cell(0.5) == first
+
+
+def test_a_network_whose_file_was_edited_since_its_training_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text("one")
+    entry = {"kind": "model", "name": "mine", "file": str(file)}
+    entry["sha256"] = hashlib.sha256(b"one").hexdigest()
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"registered": [entry]}]}))
+    monkeypatch.setitem(models.REGISTERED_IN, "mine", str(file))
+    user_files.check_model(tmp_path)
+    file.write_text("two")
+    with pytest.raises(
+        UserError, match=r"model mine: found .*mine.py with SHA-256 \w{8};"
+    ):
+        user_files.check_model(tmp_path)
+    monkeypatch.delitem(models.REGISTERED_IN, "mine")  # registered in Python: nothing is known
+    user_files.check_model(tmp_path)
+
+
+def test_a_file_that_ends_the_program_is_an_error(tmp_path):
+    (tmp_path / "mine.py").write_text("import sys\n\nsys.exit(0)\n")
+    with pytest.raises(UserError, match=r"--import: found .*mine.py, which calls sys.exit\(0\)"):
+        user_files.load(str(tmp_path / "mine.py"), "--import")
+
+
+def test_import_may_be_given_more_than_once_and_with_commas():
+    values = flags.FlagValues()
+    holder = command_flags.of_files("files", values)
+    values(["program", "--import=a.py", "--import=b.py, c", "--import=a.py"])
+    assert command_flags.files_of(holder) == ["a.py", "b.py", "c"]
+
+
+@pytest.mark.parametrize("edge", [slice(0, 20), (..., slice(0, 1)), (0, 0, 0)])
+def test_a_corruption_that_gives_no_image_of_the_size_is_refused(edge):
+    try:
+        corruptions.register_corruption(
+            corruptions.Corruption(
+                "cut",
+                "own",
+                corruptions.columns("s"),
+                lambda image, draws, constants: image[edge].astype(jnp.float32),
+                corruptions.no_draw,
+            ),
+            rows=(1.0, 2.0, 3.0, 4.0, 5.0),
+        )
+        images, keys = jnp.zeros((2, 32, 32, 3), jnp.uint8), jax.random.split(jax.random.key(0), 2)
+        with pytest.raises(ValueError, match=r"cut: gives \[.*\] for an image \[32, 32, 3\]; exp"):
+            corruptions.corrupt("cut", images, keys, 1, "cifar32")
+    finally:
+        for names in (registry.CORRUPTIONS, registry.ROWS, registry.REGISTERED_IN):
+            names.pop("cut", None)

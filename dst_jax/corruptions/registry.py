@@ -233,7 +233,13 @@ def _corrupt(
         draws = corruption.draw(key, shape, constants)
         if map_ is not None:
             draws["map"] = map_
-        return corruption.apply(image, draws, constants)
+        found = corruption.apply(image, draws, constants)
+        if jnp.shape(found)[:2] == shape and jnp.shape(found)[2:] == (3,):
+            return found
+        raise ValueError(
+            f"{corruption.name}: gives {list(jnp.shape(found))} for an image {list(image.shape)}; "
+            "expected an image of the same size"
+        )
 
     return to_uint8(jax.vmap(corrupt_one)(images, keys, maps), cast)
 

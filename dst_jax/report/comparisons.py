@@ -18,7 +18,7 @@ from dst_jax.report.groups import (
     parameters,
     scope,
 )
-from dst_jax.report.recipes import key_of, settings
+from dst_jax.report.recipes import SEVERAL, files_of, key_of, settings
 from dst_jax.report.runs import Run
 from dst_jax.robustness import Result
 
@@ -309,7 +309,13 @@ def _of_data(groups: Sequence[Group]) -> list[str]:
 
 def _versions(comparison: Comparison) -> list[str]:
     """Says where a group and its baseline were not trained by the same code and packages."""
-    notes = []
+    notes = [
+        f"{group.name} was trained with more than one version of the "
+        f"{key.removeprefix('sparsity.')} ({versions})."
+        for group in comparison.groups
+        for key, versions in files_of(group.runs[0]).items()
+        if SEVERAL in versions
+    ]
     for group in comparison.groups:
         if (base := comparison.baseline(group)) is None:
             continue

@@ -131,9 +131,18 @@ def differing(
     return found[:_NAMED] + more
 
 
+# What of the user's files a training depends on; those of corruptions mark the scores.
+_TRAINED_WITH = ("model", "dataset", "algorithm")
+SEVERAL = " then "  # between the digests of files that were edited before a run was resumed
+
+
 def settings(run: Run) -> dict[str, object]:
-    """The part of a config that decides what is computed, without the seed."""
-    return {
+    """What decides what is computed, without the seed: of the config, and the user's files.
+
+    Of a model, dataset or algorithm that a file of the user's registered, the file's digest counts
+    too: after an edit it is another one of the same name.
+    """
+    chosen = {
         key: value
         for key, value in run.config.items()
         if key != "seed"
@@ -141,6 +150,23 @@ def settings(run: Run) -> dict[str, object]:
         # A dense run reads none of the sparsity options, whatever a card left in them.
         and not (run.is_dense and key.startswith("sparsity."))
     }
+    return {**chosen, **files_of(run)}
+
+
+def files_of(run: Run) -> dict[str, str]:
+    """What each start of a run recorded of the user's files: "file of model NAME" -> digests."""
+    found: dict[str, dict[str, None]] = {}
+    for start in run.starts:
+        entries = start.get("registered")
+        for entry in entries if isinstance(entries, list) else ():
+            if not isinstance(entry, dict) or entry.get("kind") not in _TRAINED_WITH:
+                continue
+            if entry["kind"] == "algorithm" and run.is_dense:
+                continue
+            section = "sparsity." if entry["kind"] == "algorithm" else ""
+            name = f"{section}file of {entry['kind']} {entry.get('name')}"
+            found.setdefault(name, {})[str(entry.get("sha256"))[:8]] = None
+    return {name: SEVERAL.join(digests) for name, digests in found.items()}
 
 
 def key_of(run: Run) -> str:
