@@ -53,9 +53,7 @@ def test_a_network_whose_file_was_edited_since_its_training_is_refused(tmp_path,
     monkeypatch.setitem(models.REGISTERED_IN, "mine", str(file))
     user_files.check_model(tmp_path)
     file.write_text("two")
-    with pytest.raises(
-        UserError, match=r"model mine: found .*mine.py with SHA-256 \w{8};"
-    ):
+    with pytest.raises(UserError, match=r"model mine: found .*mine.py with SHA-256 \w{8};"):
         user_files.check_model(tmp_path)
     monkeypatch.delitem(models.REGISTERED_IN, "mine")  # registered in Python: nothing is known
     user_files.check_model(tmp_path)
