@@ -193,6 +193,7 @@ def _export(run: str, out: str) -> str:
 
     for name in command_flags.files_of(_EXPORT_IMPORT):
         user_files.load(name, "--import")
+    user_files.check_model(Path(run))  # of StableHLO the code is a part
     return str(load_run(run, _STEP.value).export(out, _EXPORT_FORMAT.value))
 
 

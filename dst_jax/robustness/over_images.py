@@ -97,9 +97,8 @@ def mce_interval(result: "Result", **options: Any) -> Interval | None:
     return bootstrap(100 * total / len(metrics.ALEXNET_ERRORS), **options)
 
 
-def check_same(result: "Result", other: "Result", except_for: Iterable[str]) -> None:
+def check_same(result: "Result", other: "Result") -> None:
     """See `Result.check_same`."""
-    free = set(except_for)
     mine, others = result.setting, other.setting
     for what, ours, theirs in (
         ("dataset", result.dataset, other.dataset),
@@ -108,7 +107,7 @@ def check_same(result: "Result", other: "Result", except_for: Iterable[str]) -> 
         ("images", mine.images, others.images),
         ("conditions", {r.condition for r in result.scores}, {r.condition for r in other.scores}),
     ):
-        if ours != theirs and what not in free:
+        if ours != theirs:
             told = what not in ("conditions", "images")
             raise UserError(
                 f"other result: {what}",

@@ -320,14 +320,13 @@ class Result(KeptNumbers):
         """
         return over_images.share_correct(self, conditions)
 
-    def check_same(self, other: "Result", *, except_for: Iterable[str] = ()) -> None:
+    def check_same(self, other: "Result") -> None:
         """Raises UserError unless the other was scored on the same conditions and images.
 
         Args:
           other: another result.
-          except_for: fields of `Setting` that may differ, such as "seed" of the corruptions.
         """
-        over_images.check_same(self, other, except_for)
+        over_images.check_same(self, other)
 
     # --- all together ---
 
