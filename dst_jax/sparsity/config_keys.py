@@ -122,6 +122,8 @@ def _excluding(pattern: str, filter_fn: Any) -> sparsity_distributions.FilterFnT
 def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     """Parses a pattern: 'nm_2,4', 'block_4,4', 'channel_1'; '' and 'unstructured' mean none.
 
+    A third number of 'nm_2,4,0' is its axis, by default the last.
+
     Raises:
       ValueError: it is no pattern.
     """
@@ -133,9 +135,9 @@ def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     try:
         values = [int(number) for number in numbers.split(",")]
         if kind == "nm":
-            n, m = values
-            if 1 <= n <= m:
-                return sparsity_types.NByM(n, m)
+            n, m, *axis = values
+            if 1 <= n <= m and len(axis) < 2:
+                return sparsity_types.NByM(n, m, *axis)
         if kind == "block":
             height, width = values
             if height >= 1 and width >= 1:
@@ -146,7 +148,8 @@ def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     except ValueError:
         pass
     raise ValueError(
-        f"Sparsity type {found} is not supported; expected 'nm_N,M' with 1 <= N <= M, 'block_H,W' "
+        f"Sparsity type {found} is not supported; expected 'nm_N,M' with 1 <= N <= M (or 'nm_N,M,AXIS'), "
+        "'block_H,W' "
         "or 'channel_AXIS'"
     )
 

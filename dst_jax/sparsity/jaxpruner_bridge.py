@@ -8,15 +8,21 @@ GraNet join its registry. Imported by nothing that does not ask for it.
 import copy
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 
-from dst_jax.sparsity import api, base_updater, mask_trees, optimizer_state, sparsity_distributions
+from dst_jax.sparsity import (
+    api,
+    base_updater,
+    mask_trees,
+    optimizer_state,
+    param_paths,
+    sparsity_distributions,
+)
 
 # On PyPI the name is somebody else's empty package. SET and RigL of the commits before this one, of
 # February 2025, fail on current JAX for a layer without a mask.
@@ -62,20 +68,27 @@ class Original(base_updater.BaseUpdater):
 
     def _maskable(self, tree: Any, params: Any) -> Any:
         """Returns the nested dict of the maskable layers' leaves of a tree like the params."""
-        leaves = flax.traverse_util.flatten_dict(tree)
-        return flax.traverse_util.unflatten_dict(
-            {
-                path: leaves[path]
-                for path, param in flax.traverse_util.flatten_dict(params).items()
-                if self.filter_fn(path, param)
-            }
-        )
+        paths, leaves, _ = param_paths.flatten(params)
+        nested: dict[Any, Any] = {}
+        of = param_paths.parts(tree, params)
+        for path, param, leaf in zip(paths, leaves, of, strict=True):
+            if self.filter_fn(path, param):
+                node = nested
+                for name in path[:-1]:
+                    node = node.setdefault(name, {})
+                node[path[-1]] = leaf
+        return nested
 
     def _all_layers(self, masks: Any, params: Any) -> Any:
         """Returns a tree like the params with None for the layers that are not maskable."""
-        flat = flax.traverse_util.flatten_dict(masks)
-        paths = flax.traverse_util.flatten_dict(params)
-        return sparsity_distributions.unflatten_like(params, {p: flat.get(p) for p in paths})
+        found = param_paths.by_text(masks)
+        return param_paths.map_with_path(lambda p, _: found.get(param_paths.text(p)), params)
+
+    def leaving_dense(self, paths: Iterable[Any]) -> "Original":
+        """Returns a copy that leaves the layers at these paths without a mask."""
+        out, rule, other = set(paths), self.filter_fn, copy.copy(self)
+        other.filter_fn = lambda path, param: path not in out and rule(path, param)
+        return other
 
     def with_seed(self, seed: Any) -> "Original":
         """Returns a copy that hands the seed on to JaxPruner's updater."""

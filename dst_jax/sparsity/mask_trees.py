@@ -10,23 +10,51 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dst_jax.sparsity import topk
+from dst_jax.sparsity import param_paths, topk
+from dst_jax.sparsity.param_paths import PyTree
 
 
-def map_masks(function: Callable[..., Any], masks: Any, *trees: Any) -> Any:
+def map_masks(function: Callable[..., Any], masks: PyTree, *trees: PyTree) -> PyTree:
     """Maps over trees of masks (or sparsities), giving None leaves to the function as well.
 
     Args:
-      function: called with a leaf of `masks` (maybe None) and the matching part of each tree.
+      function: called with a leaf of `masks` (maybe None, also where `optax.masked` has hidden a
+        part of the tree) and the matching part of each tree.
       masks: the tree whose leaves, None included, decide the structure.
       *trees: trees with at least that structure.
     """
-    return jax.tree.map(function, masks, *trees, is_leaf=lambda leaf: leaf is None)
+
+    def call(leaf: Any, *rest: Any) -> Any:
+        return function(None if param_paths.is_missing(leaf) else leaf, *rest)
+
+    return jax.tree.map(call, masks, *trees, is_leaf=param_paths.is_missing)
 
 
-def magnitudes(tree: Any) -> Any:
-    """Returns the tree of absolute values."""
-    return jax.tree.map(abs, tree)
+def apply_masks(tree: PyTree, masks: PyTree, is_packed: bool | None = False) -> PyTree:
+    """Multiplies a tree like the params by its masks, found by path where the boxes differ.
+
+    Args:
+      tree: params, gradients, or an average of the weights.
+      masks: uint8 masks and None; or None.
+      is_packed: whether they are packed; None: found out from the shapes.
+    """
+
+    def apply(leaf: Any, mask: Any) -> Any:
+        if is_packed is not None or mask is None:
+            return apply_mask(leaf, mask, bool(is_packed))
+        return apply_mask(leaf, mask, True) if mask.shape != leaf.shape else leaf * (mask != 0)
+
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef.unflatten(map(apply, leaves, param_paths.parts(masks, tree)))
+
+
+def magnitudes(tree: PyTree) -> PyTree:
+    """Returns the tree of absolute values; random keys stay what they are."""
+    return jax.tree.map(lambda leaf: leaf if _is_key(leaf) else abs(leaf), tree)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", jnp.float32), jax.dtypes.extended)
 
 
 def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:

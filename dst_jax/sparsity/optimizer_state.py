@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dst_jax.sparsity.param_paths import PyTree
+
 
 def _is_masked_node(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
@@ -42,17 +44,19 @@ def _gated(mark: Any, when: Any) -> Any:
     return mark != 0 if when is True else (mark != 0) & when
 
 
-def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
-    """Sets moments to zero at the marked positions; counters and all else stay as they are.
+def reset_moments(state: Any, reset: PyTree, when: Any = True, initial: Any = None) -> Any:
+    """Starts moments anew at the marked positions; counters and all else stay as they are.
 
     Args:
       state: any optax state, or None.
       reset: a tree like the params with a mask [...] (not 0: reset) or None (leave alone).
       when: bool scalar, may be traced; False changes nothing.
+      initial: a state of the same structure with what moments start from; None: zeros.
 
     Returns:
-      The state with the same structure, shapes and dtypes. Moments that do not have the shape of
-      their parameter (Adafactor's factored ones) are left alone.
+      The state with the same structure, shapes and dtypes. Moments that do not end in the shape of
+      their parameter (Adafactor's factored ones) are left alone; a history of several steps
+      (L-BFGS's) is reset in all of them.
     """
     # Shapes alone: a structure that does not fit is told by an error that prints its arrays.
     template = jax.tree.map(lambda mark: jax.ShapeDtypeStruct(mark.shape, mark.dtype), reset)
@@ -60,19 +64,25 @@ def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
     def is_moments(node: Any) -> bool:
         return _is_moments(node, template)
 
-    def zero_leaf(leaf: Any, mark: Any) -> Any:
-        if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
+    def start_leaf(leaf: Any, mark: Any, first: Any) -> Any:
+        if _is_masked_node(leaf) or mark is None:
             return leaf
-        return jnp.where(_gated(mark, when), jnp.zeros_like(leaf), leaf)
+        if leaf.shape[max(leaf.ndim - mark.ndim, 0) :] != mark.shape:
+            return leaf
+        return jnp.where(_gated(mark, when), jnp.asarray(first, leaf.dtype), leaf)
 
-    def zero(node: Any) -> Any:
+    def start(node: Any, *first: Any) -> Any:
         if not is_moments(node):
             return node
         leaves, treedef = _flatten(node)
         marks = treedef.flatten_up_to(reset)
-        return treedef.unflatten(map(zero_leaf, leaves, marks))
+        firsts = treedef.flatten_up_to(first[0]) if first else [0] * len(leaves)
+        return treedef.unflatten(map(start_leaf, leaves, marks, firsts))
 
-    return jax.tree.map(zero, state, is_leaf=is_moments)
+    given = [initial]
+    if initial is None or jax.tree.structure(initial) != jax.tree.structure(state):
+        given = []
+    return jax.tree.map(start, state, *given, is_leaf=is_moments)
 
 
 def _is_named(field: str) -> Any:

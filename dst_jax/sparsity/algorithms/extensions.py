@@ -88,7 +88,8 @@ class ACDC(pruners.MagnitudePruning):
             return ((old & new) == 0) | everything
 
         resets = mask_trees.map_masks(reset, *masks, params)
-        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update)
+        first = self._initial_moments(chosen, params, reinit_masks)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update, first)
         return chosen._replace(inner_state=inner_state)
 
 
@@ -129,11 +130,12 @@ class AdamBasedFisherPruning(base_updater.BaseUpdater):
         params: Any,
         is_update: Any = True,
     ) -> base_updater.SparseState:
-        del before, reinit_masks
+        del before
         if not self.reset_adam:
             return chosen
         ones = jax.tree.map(jnp.ones_like, params)
-        inner_state = optimizer_state.reset_moments(chosen.inner_state, ones, is_update)
+        first = self._initial_moments(chosen, params, reinit_masks)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, ones, is_update, first)
         return chosen._replace(inner_state=inner_state)
 
 

@@ -73,10 +73,10 @@ class _Mest:
         if not 0 <= self.soft_bound <= 1:
             raise ValueError(f"soft_bound: found {self.soft_bound}; expected 0 to 1")
 
-    def _targets(self, params: Any) -> Any:
+    def _targets(self, params: Any, masks: Any = None) -> Any:
         """Returns the tree of the numbers of active weights at the end, exact Python integers."""
         updater: Any = self
-        return updater._distribution().counts(params)
+        return updater._distribution().counts(params, masks)
 
     def density_progress(self, latest: np.ndarray) -> np.ndarray:
         """Returns 0, 0.5 and 1 in the three stages of the soft bound; 1 with a hard bound."""
@@ -114,7 +114,7 @@ class _Mest:
     ) -> tuple[Any, Any]:
         """Returns the counts of the engine; the drop fraction plays no part."""
         del drop_fraction
-        targets = self._targets(params)
+        targets = self._targets(params, sparse_state.masks)
         treedef: Any = jax.tree.structure(targets)
         layers = mask_trees.map_masks(lambda n, p: None if n is None else p.size, targets, params)
         pairs = list(zip(treedef.flatten_up_to(targets), jax.tree.leaves(layers), strict=True))
@@ -205,8 +205,8 @@ class _Gradual:
             raise ValueError("sparsity: found layers of their own; expected one for all of them")
         events = (last - first) // freq + 1
         left = 1 - np.arange(events + 1) / events
-        final = round((1 - sparsity) * total)
-        counts = np.rint(final + (self.initial_density * total - final) * left**3)
+        final = 1 - sparsity
+        counts = np.rint(total * (final + (self.initial_density - final) * left**3))
         return np.clip(counts, lowest, total).astype(np.int32)
 
     def _prune(self, masks: list[Any], drop_scores: list[Any], sparse_state: Any) -> list[Any]:

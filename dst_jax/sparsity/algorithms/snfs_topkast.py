@@ -128,9 +128,9 @@ class TopKAST(base_updater.BaseUpdater):
         if self.backward_ratio < 1:
             raise ValueError(f"backward_ratio: found {self.backward_ratio}; expected at least 1")
 
-    def _choose(self, params: Any) -> tuple[Any, Any]:
-        """Returns A and B as the state holds them."""
-        counts = self._distribution().counts(params)
+    def _choose(self, params: Any, masks: Any = None) -> tuple[Any, Any]:
+        """Returns A and B as the state holds them, for the layers that have masks already."""
+        counts = self._distribution().counts(params, masks)
         wider = mask_trees.map_masks(
             lambda n, p: None if n is None else min(round(n * self.backward_ratio), p.size),
             counts,
@@ -152,7 +152,7 @@ class TopKAST(base_updater.BaseUpdater):
     ) -> tuple[base_updater.SparseState, Any]:
         """Chooses A and B anew."""
         del grads, kwargs
-        forward, backward = self._choose(params)
+        forward, backward = self._choose(params, sparse_state.masks)
         return sparse_state._replace(masks=forward, backward_masks=backward), None
 
     def _reset_moments(
@@ -164,12 +164,12 @@ class TopKAST(base_updater.BaseUpdater):
         is_update: Any = True,
     ) -> base_updater.SparseState:
         """Sets the moments of the weights that are new in B to zero."""
-        del reinit_masks
         pairs = (self._unpacked(s.backward_masks, params) for s in (before, chosen))
         resets = mask_trees.map_masks(
             lambda old, new: None if old is None else 1 - (old & new), *pairs
         )
-        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update)
+        first = self._initial_moments(chosen, params, reinit_masks)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update, first)
         return chosen._replace(inner_state=inner_state)
 
     def pre_forward_update(self, params: Any, opt_state: Any) -> Any:

@@ -19,6 +19,7 @@ from dst_jax.sparsity import (
     optimizer_state,
     sparsity_types,
     topk,
+    uneven_blocks,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
 
@@ -198,6 +199,19 @@ class SET(random_masks.StaticRandomSparse):
             # infinity say what must not (or must) be chosen.
             kept, new_masks = [], []
             for index, old in enumerate(old_masks):
+                if self._is_uneven(old.shape):
+                    share = n_kept[index] / jnp.maximum(_count_active([old])[0], 1)
+                    found = uneven_blocks.drop_and_grow(
+                        self.sparsity_type,
+                        old,
+                        drop_scores[index],
+                        grow_scores[index],
+                        share,
+                        tie_key,
+                    )
+                    kept.append(found[0])
+                    new_masks.append(found[1])
+                    continue
                 size = jnp.float32(old.size)
                 dropped = jnp.where(old == 0, -jnp.inf, drop_scores[index])
                 kept.append(self.topk_fn(dropped, 1 - n_kept[index] / size))  # type: ignore[misc]
@@ -281,7 +295,8 @@ class SET(random_masks.StaticRandomSparse):
         inner_state = chosen.inner_state
         if self._resets_moments:
             marks = treedef.unflatten(resets)
-            inner_state = optimizer_state.reset_moments(inner_state, marks, is_update)
+            first = self._initial_moments(chosen, params, reinit_masks)
+            inner_state = optimizer_state.reset_moments(inner_state, marks, is_update, first)
         if fills:
             fresh = [new & reset for new, reset in zip(news, resets, strict=True)]
             settled = [1 - reset for reset in resets]
