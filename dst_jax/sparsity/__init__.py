@@ -36,6 +36,7 @@ from dst_jax.sparsity.api import (
 from dst_jax.sparsity.base_updater import BaseUpdater, apply_mask
 from dst_jax.sparsity.sparse_state import (
     SparseState,
+    check,
     find_state,
     find_states,
     masked,
@@ -66,6 +67,7 @@ __all__ = [
     "api",
     "apply_mask",
     "base_updater",
+    "check",
     "config_keys",
     "create_updater_from_config",
     "fields_of",

@@ -117,7 +117,7 @@ class BaseUpdater(MaskMaking, Traits):
         return type(self)._reset_moments is not BaseUpdater._reset_moments
 
     def _initial_moments(self, sparse_state: SparseState, params: PyTree, reinit: PyTree) -> Any:
-        """Returns the inner state of new weights, or None: zeros. The new masks are in the state."""
+        """Returns the inner state that new weights start from, or None: zeros."""
         if self._inner_init is None:
             return None
         params = mask_trees.zero_weights(params, reinit)

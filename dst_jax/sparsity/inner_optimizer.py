@@ -91,7 +91,7 @@ def _zeros_out(program: Any, zero_in: list[bool]) -> list[bool]:
 
 
 def _copied(program: Any, sources: list[Any]) -> list[Any]:
-    """Returns for each output the input that it is a copy of, by its entry in `sources`, or None."""
+    """Returns for each output the entry in `sources` of the input that it copies, or None."""
     jaxpr = getattr(program, "jaxpr", program)
     of = dict(zip(jaxpr.invars, sources, strict=True))
 

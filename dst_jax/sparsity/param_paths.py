@@ -1,9 +1,9 @@
 """Any params tree by the paths of its arrays: nested dicts, Flax NNX, Equinox, lists, tuples.
 
 A path is a tuple of names, as JaxPruner's filters and maps have it: `("layer1", "kernel")` of a
-nested dict, `("layers", "0", "weight")` of an Equinox module. Positions of a list are text; a key of
-a dict is the key itself. Boxes of one array (an NNX Param, Flax's Partitioned) add no name. Called
-by distributions, masks and summaries; knows no framework.
+nested dict, `("layers", "0", "weight")` of an Equinox module. Positions of a list are text; a key
+of a dict is the key itself. Boxes of one array (an NNX Param, Flax's Partitioned) add no name.
+Called by distributions, masks and summaries; knows no framework.
 """
 
 import difflib

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dst_jax.sparsity import mask_trees, param_paths
+from dst_jax.sparsity import mask_trees, param_paths, told
 from dst_jax.sparsity.param_paths import PyTree
 
 
@@ -132,3 +132,36 @@ def unmasked_weights(params: PyTree, holder: Any) -> dict[str, int]:
             if hasattr(leaf, "shape") and (count := int((leaf != kept[path]).sum())):
                 wrong[path] = count
     return wrong
+
+
+def check(updater: Any, params: PyTree, holder: Any) -> list[str]:
+    """Says what of a training is not as its algorithm's name promises, and warns of each once.
+
+    For the end of a training, or any time in it; arrays are read, so not inside `jax.jit`.
+
+    Args:
+      updater: the updater.
+      params: the params as they are trained.
+      holder: what `find_states` takes.
+
+    Returns:
+      One line for each finding; none if all is well.
+    """
+    name, state, found = type(updater).__name__, find_state(holder), []
+    steps = int(state.count)
+    if updater.changes_masks and not any(map(updater.is_mask_update, range(steps))):
+        found.append(
+            f"{name}: found no mask update in {steps} steps (its schedule is {updater.scheduler}); "
+            "expected one, or the training is not what its name says"
+        )
+    if updater._masks_weights() and (wrong := unmasked_weights(params, holder)):
+        path, count = next(iter(wrong.items()))
+        found.append(
+            f"{name}: found {sum(wrong.values()):,} weights that are masked but not 0 ({count:,} "
+            f"of {path}); expected optax.apply_updates of all that tx.update returns"
+        )
+    if not updater.is_dense and updater._masks_weights() and not jax.tree.leaves(state.masks):
+        found.append(f"{name}: found no layer with a mask; expected one")
+    for line in found:
+        told.once(line)
+    return found

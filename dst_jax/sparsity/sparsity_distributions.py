@@ -119,8 +119,8 @@ def _nothing_to_mask(paths: list[Any], leaves: list[Any]) -> str:
         for path, leaf in list(zip(paths, leaves, strict=True))[:3]
     )
     return (
-        f"params: found no layer to mask among {len(paths)} arrays ({seen or 'none'}); expected one "
-        "that filter_fn selects, by default weights of two or more dimensions. Variable shape "
+        f"params: found no layer to mask among {len(paths)} arrays ({seen or 'none'}); expected "
+        "one that filter_fn selects, by default weights of two or more dimensions. Variable shape "
         "dictionary should not be empty"
     )
 

@@ -115,14 +115,14 @@ def _check(updater: Any, facts: inner_optimizer.Facts) -> None:
     name = type(updater).__name__
     if facts.accumulates:
         told.once(
-            "optax.MultiSteps: found inside wrap_optax, where a mask update falls into the middle of "
-            "an accumulation and loses its micro-batches; expected it outside: "
+            "optax.MultiSteps: found inside wrap_optax, where a mask update falls into the middle "
+            "of an accumulation and loses its micro-batches; expected it outside: "
             "optax.MultiSteps(updater.wrap_optax(optimizer), k)"
         )
     if facts.needs_history and updater._restarts_moments() and not hasattr(updater, "adam_fresh"):
         raise ValueError(
-            f"optimizer: found optax.contrib.acprop with {name}, which restarts moments at 0, where "
-            "its steps have no bounds; expected another optimizer, such as optax.adabelief"
+            f"optimizer: found optax.contrib.acprop with {name}, which restarts moments at 0, "
+            "where its steps have no bounds; expected another optimizer, such as optax.adabelief"
         )
 
 

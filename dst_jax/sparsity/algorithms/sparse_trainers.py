@@ -22,6 +22,7 @@ from dst_jax.sparsity import (
     uneven_blocks,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
+from dst_jax.sparsity.algorithms.random_masks import StaticRandomSparse
 
 
 def _restart_using_mask(target_tree: Any, masks: Any) -> Any:
@@ -61,7 +62,7 @@ def _count_active(masks: list[jax.Array]) -> jax.Array:
 
 
 @dataclasses.dataclass
-class SET(random_masks.StaticRandomSparse):
+class SET(StaticRandomSparse):
     """Drops the smallest weights and grows random ones (Mocanu et al. 2018).
 
     Per layer with n active weights and drop fraction a: the round(n * (1 - a)) largest `|w|` stay
