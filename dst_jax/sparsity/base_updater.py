@@ -78,7 +78,7 @@ class BaseUpdater(MaskMaking, Traits):
     topk_fn: mask_calculator.TopKFnType | None = None
 
     # What `wrap_optax` binds; no field, since it is no option.
-    _inner_init: ClassVar[Callable[[Any], Any] | None] = None
+    _inner_init: ClassVar[Any] = None
 
     def __post_init__(self):
         if self.topk_fn is None:
@@ -104,7 +104,7 @@ class BaseUpdater(MaskMaking, Traits):
     def _with_inner(self, init: Callable[[Any], Any]) -> "BaseUpdater":
         """Returns a copy that starts moments from what an optimizer's `init` gives."""
         bound = copy.copy(self)
-        bound._inner_init = init
+        vars(bound)["_inner_init"] = init
         return bound
 
     def _masks_weights(self) -> bool:
@@ -124,8 +124,8 @@ class BaseUpdater(MaskMaking, Traits):
         return self._inner_init(self.post_gradient_update(params, sparse_state))
 
     def calculate_scores(
-        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
-    ) -> Any:
+        self, params: PyTree, sparse_state: Any = None, grads: PyTree = None, **kwargs: Any
+    ) -> PyTree:
         """Returns the tree of scores; the weights with the lowest are removed.
 
         Args:
@@ -153,7 +153,7 @@ class BaseUpdater(MaskMaking, Traits):
         return SparseState(masks=masks, target_sparsities=targets, count=jnp.zeros([], jnp.int32))
 
     def update_state(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> SparseState:
         """Returns the state with new masks for these params and gradients, and moments to match.
 
@@ -167,7 +167,7 @@ class BaseUpdater(MaskMaking, Traits):
         return self._reset_moments(sparse_state, chosen, reinit_masks, params)
 
     def _choose_masks(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[SparseState, Any]:
         """The first half of an update: which weights are active.
 
@@ -182,7 +182,7 @@ class BaseUpdater(MaskMaking, Traits):
         masks = self._store(self.create_masks(scores, sparsities))
         return sparse_state._replace(masks=masks), None
 
-    def _no_reinit(self, sparse_state: SparseState, params: Any) -> Any:
+    def _no_reinit(self, sparse_state: SparseState, params: PyTree) -> Any:
         """The second result of `_choose_masks` on a step without an update."""
         del sparse_state, params
 
@@ -190,8 +190,8 @@ class BaseUpdater(MaskMaking, Traits):
         self,
         before: SparseState,
         chosen: SparseState,
-        reinit_masks: Any,
-        params: Any,
+        reinit_masks: PyTree,
+        params: PyTree,
         is_update: Any = True,
     ) -> SparseState:
         """The second half of an update: what the new masks do to the optimizer's moments.
@@ -212,8 +212,8 @@ class BaseUpdater(MaskMaking, Traits):
         return chosen
 
     def update_params_and_state(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> tuple[Any, SparseState]:
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
+    ) -> tuple[PyTree, SparseState]:
         """One whole mask update: new masks and what they do to the weights.
 
         `update_state` followed by `post_gradient_update`. Only this method can also set weights to
@@ -237,7 +237,7 @@ class BaseUpdater(MaskMaking, Traits):
         return type(self).update_state is BaseUpdater.update_state
 
     def _updated(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[SparseState, Any]:
         """`update_state`, and the reinit masks of `_choose_masks`."""
         if not self.is_two_phase():
@@ -273,7 +273,9 @@ class BaseUpdater(MaskMaking, Traits):
         """
         return wrapping.wrap(self, inner, mask_update)
 
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def instant_sparsify(
+        self, params: PyTree, grads: PyTree = None, **kwargs: Any
+    ) -> tuple[PyTree, PyTree]:
         """Sparsifies the params at once, without a state.
 
         Args:
@@ -294,14 +296,14 @@ class BaseUpdater(MaskMaking, Traits):
         masks = self.create_masks(scores, sparsities)
         return self.apply_masks(params, masks, is_packed=False), self._store(masks)
 
-    def mask_gradients(self, grads: Any, sparse_state: SparseState, params: Any) -> Any:
+    def mask_gradients(self, grads: PyTree, sparse_state: SparseState, params: PyTree) -> PyTree:
         """Returns what the optimizer sees of the dense gradients: the active part, or all."""
         del params
         if not self.is_sparse_gradients:
             return grads
         return self.apply_masks(grads, sparse_state.masks, is_packed=None)
 
-    def mask_updates(self, updates: Any, sparse_state: SparseState) -> Any:
+    def mask_updates(self, updates: PyTree, sparse_state: SparseState) -> PyTree:
         """Returns what of the optimizer's updates reaches the weights; here, all of it."""
         del sparse_state
         return updates
@@ -310,7 +312,7 @@ class BaseUpdater(MaskMaking, Traits):
         """Returns whether the masks of the state change at `step` (completed batches)."""
         return self.scheduler.is_mask_update_iter(step)
 
-    def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
+    def pre_forward_update(self, params: PyTree, opt_state: Any) -> PyTree:
         """Returns the params to use in the forward pass; here, the params themselves.
 
         They are also what is evaluated. A subclass that overrides this sets `keeps_dense_weights`
@@ -323,7 +325,7 @@ class BaseUpdater(MaskMaking, Traits):
         del opt_state
         return params
 
-    def forward_masks(self, params: Any, sparse_state: SparseState) -> Any:
+    def forward_masks(self, params: PyTree, sparse_state: SparseState) -> PyTree:
         """Returns the masks of `pre_forward_update(params, sparse_state)`, unpacked.
 
         Args:

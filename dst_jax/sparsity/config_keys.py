@@ -138,9 +138,9 @@ def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     try:
         values = [int(number) for number in numbers.split(",")]
         if kind == "nm":
-            n, m, *axis = values
-            if 1 <= n <= m and len(axis) < 2:
-                return sparsity_types.NByM(n, m, *axis)
+            n, m, *rest = values
+            if 1 <= n <= m and len(rest) < 2:
+                return sparsity_types.NByM(n, m, *rest)
         if kind == "block":
             height, width = values
             if height >= 1 and width >= 1:
@@ -151,8 +151,8 @@ def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     except ValueError:
         pass
     raise ValueError(
-        f"Sparsity type {found} is not supported; expected 'nm_N,M' with 1 <= N <= M, 'nm_N,M,AXIS', "
-        "'block_H,W' or 'channel_AXIS'"
+        f"Sparsity type {found} is not supported; expected 'nm_N,M' with 1 <= N <= M, "
+        "'nm_N,M,AXIS', 'block_H,W' or 'channel_AXIS'"
     )
 
 

@@ -146,12 +146,14 @@ class Facts:
         as a copy of, as schedule-free optimizers keep one.
       needs_history: a weight whose second moment is 0 takes a step without bounds.
       accumulates: it is an `optax.MultiSteps`.
+      per_example: it takes a gradient for each example, as differentially private ones do.
     """
 
     frozen: frozenset[Any] = frozenset()
     copies: tuple[tuple[int, int], ...] = ()
     needs_history: bool = False
     accumulates: bool = False
+    per_example: bool = False
 
 
 def _frozen(inner: Any, shapes: PyTree, state: Any) -> frozenset[Any]:
@@ -198,10 +200,12 @@ def read(inner: Any, params: PyTree) -> Facts:
         for index, source in enumerate(_copied(started, indices))
         if source is not None
     )
+    parts = names(inner)
     steps = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, optax.MultiStepsState))
     return Facts(
         frozen=_frozen(inner, shapes, state),
         copies=copies,
-        needs_history="scale_by_acprop" in names(inner),
+        needs_history="scale_by_acprop" in parts,
+        per_example="differentially_private_aggregate" in parts,
         accumulates=any(isinstance(step, optax.MultiStepsState) for step in steps),
     )

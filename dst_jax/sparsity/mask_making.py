@@ -39,7 +39,7 @@ class MaskMaking:
         packed = self.use_packed_masks if is_packed is None else is_packed
         return mask_trees.apply_masks(params, masks, packed)
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns the masks to start from: all ones, None where the target is None."""
 
         def ones(target: Any, param: Any) -> Any:
@@ -47,7 +47,7 @@ class MaskMaking:
 
         return mask_trees.map_masks(ones, target_sparsities, params)
 
-    def create_masks(self, scores: Any, sparsities: Any) -> Any:
+    def create_masks(self, scores: PyTree, sparsities: PyTree) -> PyTree:
         """Returns masks that keep the highest scores; None where the sparsity is None."""
         if self._is_unstructured():
             counts = mask_trees.map_masks(
@@ -76,7 +76,7 @@ class MaskMaking:
         masks = mask_trees.map_masks(lambda mask: mask, masks)
         return mask_trees.pack_masks(masks) if self.use_packed_masks else masks
 
-    def _unpacked(self, masks: Any, params: Any) -> Any:
+    def _unpacked(self, masks: PyTree, params: PyTree) -> Any:
         """Returns masks of the state as 0/1 in the params' shapes."""
         return mask_trees.unpack_masks(masks, params) if self.use_packed_masks else masks
 

@@ -44,7 +44,7 @@ def apply_masks(tree: PyTree, masks: PyTree, is_packed: bool | None = False) -> 
             return apply_mask(leaf, mask, bool(is_packed))
         return apply_mask(leaf, mask, True) if mask.shape != leaf.shape else leaf * (mask != 0)
 
-    leaves, treedef = jax.tree.flatten(tree)
+    leaves, treedef = param_paths.leaves_and_structure(tree)
     return treedef.unflatten(map(apply, leaves, param_paths.parts(masks, tree)))
 
 
@@ -57,7 +57,7 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(getattr(leaf, "dtype", jnp.float32), jax.dtypes.extended)
 
 
-def topk_tree(scores: Any, counts: Any, tie_key: jax.Array | None = None) -> Any:
+def topk_tree(scores: PyTree, counts: PyTree, tie_key: jax.Array | None = None) -> PyTree:
     """Marks the highest scores of every layer, all layers in one search.
 
     Args:
@@ -97,12 +97,12 @@ def topk_jointly(scores: list[Any], k: Any, candidates: list[Any] | None = None)
     return topk.topk_masks(raised, k, candidates=candidates, joint=True)
 
 
-def pack_masks(masks: Any) -> Any:
+def pack_masks(masks: PyTree) -> PyTree:
     """Packs eight mask entries into a byte, first entry in the highest bit; None stays None."""
     return jax.tree.map(jnp.packbits, masks)
 
 
-def unpack_masks(masks: Any, params: Any) -> Any:
+def unpack_masks(masks: PyTree, params: PyTree) -> PyTree:
     """Undoes `pack_masks`; the params give the shapes."""
     return map_masks(lambda m, p: None if m is None else _unpack(m, p), masks, params)
 
@@ -111,13 +111,13 @@ def _unpack(mask: jax.Array, param: Any) -> jax.Array:
     return jnp.unpackbits(mask, count=param.size).reshape(param.shape)
 
 
-def apply_mask(param: Any, mask: Any, is_packed: bool = False) -> Any:
+def apply_mask(param: jax.Array, mask: jax.Array | None, is_packed: bool = False) -> jax.Array:
     """Multiplies a parameter [...] by its mask; a mask of None returns the parameter itself."""
     if mask is None:
         return param
     return param * (_unpack(mask, param) if is_packed else mask)
 
 
-def zero_weights(params: Any, reinit_masks: Any) -> Any:
+def zero_weights(params: PyTree, reinit_masks: PyTree) -> PyTree:
     """Sets the weights to zero where the masks are 1; None marks none."""
     return map_masks(lambda r, p: p if r is None else p * (1 - r), reinit_masks, params)

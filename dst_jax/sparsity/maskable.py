@@ -15,7 +15,7 @@ FilterFnType: TypeAlias = Callable[[tuple[str, ...], Any], bool]
 
 # Last names that are never masked, alone or as a part: `bias`, `in_proj_bias`, `bias_ih`.
 _NEVER = re.compile(
-    r"(^|_)(bias|biases|b|scale|offset|beta|gamma|mean|var|token|alpha|slope)\d*($|_)"
+    r"(^|_)(bias|biases|scale|offset|beta|gamma|mean|var|token|alpha|slope)\d*($|_)"
     r"|^(cls|mask|dist|register|prefix)_?tokens?$|bias$"
 )
 _NORM = re.compile(r"(batch|layer|group|instance|rms)_?norm|(^|_)(norm|bn|ln)\d*(_|$)", re.I)
@@ -49,7 +49,9 @@ def why_dense(key: tuple[str, ...], param: Any, embeddings: bool = False) -> str
     if not _is_matrix(param):
         return "no floating-point numbers"
     name, parent = str(key[-1]), str(key[-2]) if len(key) > 1 else ""
-    if name != "kernel" and _NEVER.search(name):
+    # Haiku's bias; a matrix that stands by itself may well be called so.
+    is_bias = name == "b" and len(key) > 1
+    if is_bias or (name != "kernel" and _NEVER.search(name)):
         return f"called {name}"
     if name != "kernel" and _NORM.search(parent):
         return "of a normalisation"

@@ -27,6 +27,16 @@ def is_missing(node: Any) -> bool:
     return node is None or isinstance(node, optax.MaskedNode)
 
 
+def leaves_and_structure(
+    tree: PyTree, is_leaf: Callable[[Any], bool] | None = None
+) -> tuple[list[Any], Any]:
+    """Returns what `jax.tree.flatten` does, in types that type checkers know."""
+    leaves: Any
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_leaf)
+    return leaves, treedef
+
+
 def _name(key: Any) -> Any:
     if isinstance(key, jax.tree_util.DictKey):
         return key.key
@@ -130,7 +140,7 @@ def parts(tree: PyTree, params: PyTree) -> list[Any]:
     """
     if is_missing(tree):
         return [None] * len(jax.tree.leaves(params))
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_missing)
+    leaves, treedef = leaves_and_structure(tree, is_missing)
     try:
         groups = treedef.flatten_up_to(params)
     except ValueError:

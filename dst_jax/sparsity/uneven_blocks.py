@@ -71,7 +71,7 @@ def _shares(classes: dict[int, np.ndarray], wanted: int) -> list[int]:
         for e, blocks in zip(exact, classes.values(), strict=True)
     ]
 
-    def distance(counts: tuple[int, ...]) -> tuple[float, float]:
+    def distance(counts: Any) -> tuple[float, float]:
         active = sum(size * n for size, n in zip(classes, counts, strict=True))
         uneven = sum(abs(n - e) for n, e in zip(counts, exact, strict=True))
         return abs(active - wanted), uneven

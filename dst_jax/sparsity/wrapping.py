@@ -119,6 +119,12 @@ def _check(updater: Any, facts: inner_optimizer.Facts) -> None:
             "of an accumulation and loses its micro-batches; expected it outside: "
             "optax.MultiSteps(updater.wrap_optax(optimizer), k)"
         )
+    if facts.per_example:
+        raise ValueError(
+            "optimizer: found one that takes a gradient for each example, as optax.contrib.dpsgd; "
+            "expected it outside: optax.chain(optax.contrib.differentially_"
+            "private_aggregate(...), updater.wrap_optax(optax.sgd(...)))"
+        )
     if facts.needs_history and updater._restarts_moments() and not hasattr(updater, "adam_fresh"):
         raise ValueError(
             f"optimizer: found optax.contrib.acprop with {name}, which restarts moments at 0, "
@@ -128,7 +134,8 @@ def _check(updater: Any, facts: inner_optimizer.Facts) -> None:
 
 def _like(updates: PyTree, params: PyTree, state: Any) -> PyTree:
     """Hides the params that have no gradient, as an Equinox module's functions have none."""
-    if params is None or jax.tree.structure(updates) == jax.tree.structure(params):
+    flatten = param_paths.leaves_and_structure
+    if params is None or flatten(updates)[1] == flatten(params)[1]:
         return params
     missing = param_paths.is_missing
     try:
@@ -154,7 +161,7 @@ def _to_zero(updater: Any, updates: PyTree, params: PyTree, state: Any) -> PyTre
     """Returns updates that take the inactive weights to exactly 0."""
     if state.masks is None or not updater._masks_weights():
         return updates
-    leaves, treedef = jax.tree.flatten(updates)
+    leaves, treedef = param_paths.leaves_and_structure(updates)
     masks = _leaves_of_masks(updater, state, params)
     return treedef.unflatten(
         [
@@ -173,7 +180,7 @@ def _mask_copies(
     updater: Any, inner_state: Any, copies: tuple[tuple[int, int], ...], params: PyTree, state: Any
 ) -> Any:
     """Masks the copies of the weights that an optimizer keeps."""
-    leaves, treedef = jax.tree.flatten(inner_state)
+    leaves, treedef = param_paths.leaves_and_structure(inner_state)
     masks = _leaves_of_masks(updater, state, params)
     for index, source in copies:
         mask = masks[source]

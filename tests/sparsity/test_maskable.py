@@ -81,6 +81,8 @@ def test_equinox():
         (("embedding", "kernel"), (4, 4, 3, 8), "float32", True),  # Flax's ViT cuts patches so
         (("batch_norm", "w"), (6, 8), "float32", False),
         (("in_proj_bias",), (2, 8), "float32", False),
+        (("layer_stack", "linear", "b"), (6, 8), "float32", False),
+        (("b",), (6, 8), "float32", True),
         (("relative_index",), (4, 4), "int32", False),
         (("mask",), (4, 4), "bool", False),
         (("kernel",), (8,), "float32", False),

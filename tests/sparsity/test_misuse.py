@@ -184,7 +184,7 @@ def test_lbfgs_with_its_line_search():
     def loss(params):
         x = batch
         for w, b in params:
-            x = jnp.tanh(x @ w + b)
+            x = jnp.tanh(x @ w + b[None])
         return jnp.mean((x - 0.5) ** 2)
 
     params = [(w1, b1), (w2, b2), (w3, b3)]
@@ -237,12 +237,13 @@ def test_schedule_free_weights_are_as_sparse(algorithm):
 
 def test_a_running_average_is_masked():
     rows = train(updater_of(drop_fraction=0.9).wrap_optax(optax.sgd(0.1)), trees.make("linen"))
-    average = rows[0][0]
+    average, wrong = rows[0][0], []
     for weights, state in rows[1:]:
-        dense = optax.incremental_update(weights, average, 0.1)
-        average = sparsity.masked(dense, state)
-    assert sparsity.unmasked_weights(average, state) == {}
-    assert sparsity.unmasked_weights(dense, state)  # of the last step, before it was masked
+        average = optax.incremental_update(weights, average, 0.1)
+        wrong.append(sparsity.unmasked_weights(average, state))
+        average = sparsity.masked(average, state)
+        assert sparsity.unmasked_weights(average, state) == {}
+    assert any(wrong)  # where masks have moved
 
 
 def test_params_are_needed():
@@ -278,5 +279,5 @@ def test_a_schedule_that_never_updates():
     weights, state = train(updater.wrap_optax(optax.sgd(0.1)), trees.make("linen"))[-1]
     with pytest.warns(UserWarning, match="RigL: found no mask update in 6 steps"):
         assert len(sparsity.check(updater, weights, state)) == 1
-    with pytest.warns(UserWarning, match="RigL: found 68 weights that are masked but not 0"):
+    with pytest.warns(UserWarning, match=r"RigL: found \d+ weights that are masked but not 0"):
         sparsity.check(updater, trees.make("linen"), state)

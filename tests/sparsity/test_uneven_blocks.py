@@ -88,7 +88,10 @@ def test_layers_that_cannot_hold_a_pattern_are_dense_and_listed():
     with pytest.warns(UserWarning, match="body/kernel .8, 16. needs several blocks"):
         found = masks("block_8,16")
     assert found["body"]["kernel"] is None
-    with pytest.warns(UserWarning, match="needs an axis 2"):
+    with (
+        pytest.warns(UserWarning, match="found no layer to mask"),
+        pytest.warns(UserWarning, match="needs an axis 2"),
+    ):
         masks("channel_2")
     with pytest.raises(ValueError, match="Sparsity type nm_2,4,0,1 is not supported"):
         masks("nm_2,4,0,1")

@@ -46,7 +46,7 @@ class GlobalPruningMixin:
     ranks_layers_together: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()
 
-    def init_state(self, params: Any) -> base_updater.SparseState:
+    def init_state(self, params: PyTree) -> base_updater.SparseState:
         """Returns the first state: dense masks, and the one overall sparsity as the target.
 
         Raises:
@@ -118,7 +118,9 @@ class GlobalPruningMixin:
 
         return treedef.unflatten(list(map(mask, leaves, own, ranked)))
 
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def instant_sparsify(
+        self, params: PyTree, grads: PyTree = None, **kwargs: Any
+    ) -> tuple[PyTree, PyTree]:
         """Returns the masked params and the masks, at once and without a state."""
         scores = self.calculate_scores(params, grads=grads, **kwargs)  # type: ignore[attr-defined]
         masks = self.create_masks(scores, self.sparsity)

@@ -13,6 +13,7 @@ import numpy as np
 
 from dst_jax.sparsity import mask_trees, sparsity_distributions
 from dst_jax.sparsity.algorithms import sparse_trainers
+from dst_jax.sparsity.param_paths import PyTree
 
 
 def update_steps(updater: Any, end: int | None = None) -> tuple[int, int, int]:
@@ -73,7 +74,7 @@ class _Mest:
         if not 0 <= self.soft_bound <= 1:
             raise ValueError(f"soft_bound: found {self.soft_bound}; expected 0 to 1")
 
-    def _targets(self, params: Any, masks: Any = None) -> Any:
+    def _targets(self, params: PyTree, masks: PyTree = None) -> Any:
         """Returns the tree of the numbers of active weights at the end, exact Python integers."""
         updater: Any = self
         return updater._distribution().counts(params, masks)
@@ -90,7 +91,7 @@ class _Mest:
         # The tiny addition: 0.1 * 30 must not become 2.
         return max(min(int(factor * self.soft_bound * target + 1e-9), room), 0)
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns random masks; with a soft bound they start beyond the target."""
         updater: Any = self
         update_steps(updater)
@@ -102,7 +103,7 @@ class _Mest:
         del target_sparsities
         return updater._random_masks(params, counts)
 
-    def _get_drop_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_drop_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         updater: Any = super()
         scores = updater._get_drop_scores(sparse_state, params, grads)
         if not self.gradient_weight:
@@ -110,7 +111,7 @@ class _Mest:
         return mask_trees.map_masks(lambda s, g: s + self.gradient_weight * abs(g), scores, grads)
 
     def _layer_counts(
-        self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: Any = None
+        self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: PyTree = None
     ) -> tuple[Any, Any]:
         """Returns the counts of the engine; the drop fraction plays no part."""
         del drop_fraction
@@ -177,7 +178,7 @@ class _Gradual:
     def _updater(self) -> Any:
         return self
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns random masks of the initial density, over layers as the distribution has it."""
         update_steps(self, self.prune_end_step)
         del target_sparsities
@@ -240,11 +241,11 @@ class GradualMagnitudePruning(_Gradual, sparse_trainers.SET):
 
     is_sparse_at_start: ClassVar[bool] = False
 
-    def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_grow_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         del sparse_state, grads
         return params
 
-    def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
+    def count_grown(self, sparse_state: Any, params: PyTree) -> jax.Array:
         """Returns 0."""
         del sparse_state, params
         return jnp.int32(0)

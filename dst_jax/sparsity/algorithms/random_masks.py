@@ -31,12 +31,12 @@ class StaticRandomSparse(base_updater.BaseUpdater):
     changes_density: ClassVar[bool] = False
 
     def _choose_masks(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: base_updater.SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[base_updater.SparseState, Any]:
         del params, grads, kwargs
         return sparse_state, None
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns random masks of the target sparsities; None where the target is None."""
         targets = jax.tree.leaves(target_sparsities)
         if not self._is_unstructured() or not all(isinstance(t, (int, float)) for t in targets):
@@ -65,12 +65,14 @@ class StaticRandomSparse(base_updater.BaseUpdater):
 
         return mask_trees.map_masks(create, sparsities, scores)
 
-    def _random_masks(self, params: Any, counts: Any) -> Any:
+    def _random_masks(self, params: PyTree, counts: PyTree) -> Any:
         """Returns random masks with these numbers of ones; None where the number is None."""
         scores = pruners.generate_random_scores(params, self._key(_INITIAL_MASKS))
         return mask_trees.topk_tree(scores, counts, self._key(_INITIAL_TIES))
 
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def instant_sparsify(
+        self, params: PyTree, grads: PyTree = None, **kwargs: Any
+    ) -> tuple[PyTree, PyTree]:
         """Not available: these methods train sparse networks, they do not sparsify dense ones.
 
         Raises:
