@@ -120,8 +120,9 @@ def run(tx, params, optimizer):
         params, state = carry
         value, grads = jax.value_and_grad(loss)(params)
         grads = jax.tree.map(lambda g, p: g + 0.3 * jnp.sin(7 * p + t), grads, params)
-        more = {"obj_fn": loss} if optimizer == "sophia" else {"value_fn": loss, "grad": grads}
-        updates, state = tx.update(grads, state, params, value=value, **more)
+        more = {"value": value, "value_fn": loss, "grad": grads}
+        more = {"sophia": {"obj_fn": loss}, "sam": {}}.get(optimizer, more)
+        updates, state = tx.update(grads, state, params, **more)
         params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
         return (params, state), (params, state, updates)
 
@@ -159,15 +160,17 @@ def check(kind, algorithm, optimizer):
         if not updater.is_mask_update(t) and t:
             sizes.append(float(optax.tree.norm(updates)))
         before = masks
-        if algorithm in RESTARTS and updater.is_mask_update(t):
+        # ACProp's second moments start from the layer's mean.
+        if algorithm in RESTARTS and updater.is_mask_update(t) and optimizer != "acprop":
             fresh_moments_are_initial(
                 rows[t - 1][1], state, weights, optax.with_extra_args_support(inner)
             )
     if algorithm in CONSTANT:
         assert all(row == counts[0] for row in counts)
     assert all(m is None or set(np.unique(m)) <= {0, 1} for m in before)
-    # No jump where masks have changed: 10 times the largest step before, and what is near 0.
-    assert max(sizes[1:]) <= 10 * sizes[0] + 1.0, sizes
+    # No jump where masks have changed: 10 times the largest step before, and what is near 0. A
+    # line search may take any step that lowers the loss.
+    assert optimizer == "lbfgs" or max(sizes[1:]) <= 10 * sizes[0] + 1.0, sizes
 
 
 def fresh_moments_are_initial(before, after, weights, inner):
