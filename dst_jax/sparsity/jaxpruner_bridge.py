@@ -155,7 +155,7 @@ def create_updater_from_config(sparsity_config: Mapping[str, Any]) -> base_updat
             + ", ".join(sorted({*library.ALGORITHM_REGISTRY, *THEIR_NAMES}))
         )
     for key, default in _ONLY_OURS.items():
-        if options.get(key, default) not in (default, None):
+        if options.get(key, default) not in (default, None, "unstructured"):
             raise ValueError(
                 f"{key}: found {options[key]}; expected {default} with library jaxpruner, whose "
                 f"{name} has no such option"

@@ -77,7 +77,6 @@ def made(optimizer):
         return OPTIMIZERS[optimizer]()
 
 
-
 DENSE_STORE = {"no_prune", "dense", "magnitude_ste", "random_ste", "topkast"}
 CONSTANT = {"static", "static_sparse", "set", "rigl", "topkast"}
 RESTARTS = {"set", "rigl", "mest_r", "mest_g", "granet_r", "granet_g"}  # and skip the step
