@@ -246,7 +246,10 @@ class BaseUpdater(MaskMaking, Traits):
         return self._reset_moments(sparse_state, chosen, reinit_masks, params), reinit_masks
 
     def wrap_optax(
-        self, inner: optax.GradientTransformation, mask_update: str = "before"
+        self,
+        inner: optax.GradientTransformation,
+        mask_update: str = "before",
+        apply_masks: bool = True,
     ) -> optax.GradientTransformationExtraArgs:
         """Returns an optax transformation that also keeps masks.
 
@@ -255,23 +258,23 @@ class BaseUpdater(MaskMaking, Traits):
         Before the first step the weights are dense, unless `post_gradient_update(params, state)` is
         called once; later calls change nothing.
 
-        On an update step the masks change, by the params and the raw gradients, unless a gradient
-        is not finite; the gradients are masked if `is_sparse_gradients`; the inner optimizer runs.
-        It always runs, outside any branch; with `skip_gradients` an update step discards its
-        result: active weights stay and moments keep their value, while learning-rate schedules
-        inside it move on with the batches. Layers that the inner optimizer never moves
-        (`optax.set_to_zero`) get no mask. Extra arguments of `update` go to the inner optimizer and
-        to `calculate_scores`.
+        On an update step the masks change, by the params and the raw gradients, if these are
+        finite; gradients are masked if `is_sparse_gradients`; the inner optimizer runs, outside any
+        branch. With `skip_gradients` an update step discards its result, while learning-rate
+        schedules inside it move on with the batches. Layers that it never moves
+        (`optax.set_to_zero`) get no mask. Extra arguments go to it and to `calculate_scores`.
 
         Args:
           inner: any optimizer; `optax.MultiSteps` belongs around the result, not inside.
           mask_update: without `skip_gradients`, whether masks change "before" the optimizer's step,
-            so that new weights take part in it, or "after" it, so that they start at 0.
+            in which new weights then take part, or "after" it.
+          apply_masks: whether the updates bring inactive weights to 0. False: they are JaxPruner's,
+            and `post_gradient_update` has to be called after every `optax.apply_updates`.
 
         Raises:
           ValueError: the inner optimizer cannot work with this algorithm.
         """
-        return wrapping.wrap(self, inner, mask_update)
+        return wrapping.wrap(self, inner, mask_update, apply_masks)
 
     def instant_sparsify(
         self, params: PyTree, grads: PyTree = None, **kwargs: Any

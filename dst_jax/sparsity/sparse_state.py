@@ -34,7 +34,7 @@ class SparseState(NamedTuple):
     def __repr__(self) -> str:
         masks = [mask for mask in jax.tree.leaves(self.masks) if hasattr(mask, "shape")]
         parts = [f"{len(masks)} layer{'' if len(masks) == 1 else 's'} with a mask"]
-        if masks and not any(isinstance(mask, jax.core.Tracer) for mask in masks):
+        if masks and all(map(_is_readable, masks)):
             ones = sum(np.unpackbits(np.asarray(m, np.uint8)).sum(dtype=np.int64) for m in masks)
             parts.append(f"{int(ones):,} weights active")
         inner = self.inner_state
@@ -43,6 +43,13 @@ class SparseState(NamedTuple):
             kind = f"({', '.join(type(part).__name__ for part in inner)})"
         step = "none" if self.count is None else self.count
         return f"SparseState(count={step}, {', '.join(parts)}, inner_state={kind})"
+
+
+def _is_readable(mask: Any) -> bool:
+    """Whether the values of a mask are here: not of a shape, in a trace, or on other hosts."""
+    if isinstance(mask, jax.core.Tracer) or not isinstance(mask, (jax.Array, np.ndarray)):
+        return False
+    return bool(getattr(mask, "is_fully_addressable", True))
 
 
 def _is_state(node: Any) -> bool:

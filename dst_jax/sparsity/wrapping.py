@@ -18,7 +18,10 @@ _WHEN = ("before", "after")
 
 
 def wrap(
-    updater: Any, inner: optax.GradientTransformation, mask_update: str = "before"
+    updater: Any,
+    inner: optax.GradientTransformation,
+    mask_update: str = "before",
+    apply_masks: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns an optax transformation whose state is the updater's around the inner one.
 
@@ -26,6 +29,7 @@ def wrap(
       updater: a `BaseUpdater`.
       inner: any optimizer.
       mask_update: whether masks change "before" the optimizer's step or "after" it.
+      apply_masks: whether the updates take inactive weights to 0.
     """
     if mask_update not in _WHEN:
         raise ValueError(f"mask_update: found {mask_update!r}; expected before or after")
@@ -37,9 +41,13 @@ def wrap(
     def facts_of(params: PyTree) -> inner_optimizer.Facts:
         leaves, treedef = jax.tree.flatten(params)
         key = treedef, *((jnp.shape(leaf), getattr(leaf, "dtype", None)) for leaf in leaves)
-        if key not in read:
-            read[key] = inner_optimizer.read(inner, params)
-        return read[key]
+        try:
+            known = read.get(key)
+        except TypeError:  # a structure that cannot be hashed
+            return inner_optimizer.read(inner, params)
+        if known is None:
+            known = read[key] = inner_optimizer.read(inner, params)
+        return known
 
     def init_fn(params: PyTree) -> Any:
         if updater.is_dense or not jax.tree.leaves(params):
@@ -101,7 +109,8 @@ def wrap(
                 return jnp.where(mark, -param if is_after else update - param, update)
 
             updates = map_masks(restart, reinit_masks, updates, params)
-        updates = _to_zero(bound, updates, params, state)
+        if apply_masks:
+            updates = _to_zero(bound, updates, params, state)
         if facts.copies and bound._masks_weights():
             inner_state = _mask_copies(bound, inner_state, facts.copies, params, state)
         count = optax.safe_increment(state.count)

@@ -123,7 +123,7 @@ def test_options_that_the_original_would_ignore_are_refused(stub, option, value)
 
 
 def test_algorithms_that_the_original_lacks(stub):
-    with pytest.raises(UserError, match="algorithm: found snfs, which JaxPruner lacks; .* set"):
+    with pytest.raises(UserError, match=r"algorithm: found snfs, which JaxPruner lacks; .* set"):
         build.updater(resolved("snfs", library="jaxpruner"))
     dense = build.updater(resolved("dense", library="jaxpruner"))
     assert type(dense) is sparsity.NoPruning

@@ -187,7 +187,7 @@ def test_gradual_counts(params, name):
 
 
 def test_the_count_of_a_pruning_is_rounded_once():
-    """round(d(1) N) = round((0.9 + 0.1 * 8 / 27) * 48) = round(44.62); the target is round(43.2)."""
+    """After the first, round((0.9 + 0.1 * 8 / 27) * 48) = round(44.62); at the end round(43.2)."""
     updater = mest_granet.GraNetGradient(
         scheduler=sparsity_schedules.PeriodicSchedule(1, 1, 3),
         sparsity_distribution_fn=uniform(0.1),

@@ -51,6 +51,18 @@ def test_updates_bring_inactive_weights_to_zero(algorithm, packed, dtype):
     assert sparsity.check(updater, weights, state) == []
 
 
+def test_the_updates_of_jaxpruner():
+    """Masked by nobody: those of the inner optimizer."""
+    params, updater = trees.make("linen"), updater_of()
+    tx = updater.wrap_optax(optax.sgd(0.1), apply_masks=False)
+    state = tx.init(params)
+    grads = gradients(params, 0)
+    updates, state = tx.update(grads, state, params)
+    seen = updater.mask_gradients(grads, state, params)
+    jax.tree.map(lambda u, g: np.testing.assert_allclose(u, -0.1 * g, rtol=1e-6), updates, seen)
+    assert sparsity.unmasked_weights(optax.apply_updates(params, updates), state)
+
+
 def test_updates_of_fewer_bits_than_the_weights():
     tx = updater_of().wrap_optax(
         optax.stateless(lambda u, p: jax.tree.map(lambda x: x.astype(jnp.bfloat16), u))
