@@ -255,8 +255,7 @@ class BaseUpdater(MaskMaking, Traits):
 
         Its state is a `SparseState` around the inner state, and its updates bring inactive weights
         to 0: `optax.apply_updates` is all that a loop needs. It has to be the last part of a chain.
-        Before the first step the weights are dense, unless `post_gradient_update(params, state)` is
-        called once; later calls change nothing.
+        The first step sees dense weights, unless `post_gradient_update(params, state)` comes first.
 
         On an update step the masks change, by the params and the raw gradients, if these are
         finite; gradients are masked if `is_sparse_gradients`; the inner optimizer runs, outside any
