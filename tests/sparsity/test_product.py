@@ -1,7 +1,7 @@
 """Every params tree with every algorithm and every optimizer of optax.
 
 The default run holds each algorithm, each optimizer and each tree with several of the others;
-`-m full` runs the product. Each case is a plain optax loop of seven steps.
+`-m full` runs the product. Each case is a plain optax loop of five steps.
 """
 
 import functools
@@ -21,7 +21,7 @@ from dst_jax import sparsity
 from dst_jax.sparsity import param_paths, told
 from tests.sparsity import trees
 
-STEPS = 7
+STEPS = 5
 NAMES = {kind: name for name, kind in sparsity.ALGORITHM_REGISTRY.items()}  # no synonyms
 ALGORITHMS = tuple(NAMES.values())
 
