@@ -72,7 +72,7 @@ def topk_n_by_m_mask_calculator(
 
     Args:
       scores: [...]; the length of the axis must be a multiple of m.
-      sparsity: 0 keeps everything; any other value is ignored, n and m decide.
+      sparsity: 0 keeps everything; any other value, None included, is ignored: n and m decide.
       sparsity_type: n, m and the axis.
 
     Returns:
@@ -92,7 +92,9 @@ def topk_n_by_m_mask_calculator(
         )
     groups = ranking_key(scores).reshape(*scores.shape[:-1], -1, m)
     ranks = jnp.argsort(jnp.argsort(groups, axis=-1, stable=True), axis=-1)
-    mask = (ranks >= m - n) | (jnp.asarray(sparsity) == 0)
+    mask = ranks >= m - n
+    if sparsity is not None:
+        mask = mask | (jnp.asarray(sparsity) == 0)
     return jnp.moveaxis(mask.reshape(scores.shape), -1, axis).astype(MASK_DTYPE)
 
 

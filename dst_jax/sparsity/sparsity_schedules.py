@@ -11,12 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dst_jax.sparsity.param_paths import PyTree
+
 
 @dataclasses.dataclass(frozen=True)
 class NoUpdateSchedule:
     """Masks never change."""
 
-    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+    def get_sparsity_at_step(self, target_sparsities: PyTree, step: Any) -> PyTree:
         """Returns the target sparsities: these schedules have no ramp."""
         del step
         return target_sparsities
@@ -107,7 +109,7 @@ class AlternatingSchedule(NoUpdateSchedule):
         """Returns whether a phase starts at `step`."""
         return self.is_sparse_at(step) != self.is_sparse_at(step - 1)
 
-    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+    def get_sparsity_at_step(self, target_sparsities: PyTree, step: Any) -> PyTree:
         """Returns the targets in a sparse phase, else zeros."""
         is_sparse = self.is_sparse_at(step)
         return jax.tree.map(lambda target: target * is_sparse, target_sparsities)
@@ -123,7 +125,7 @@ class PolynomialSchedule(PeriodicSchedule):
 
     power: int = 3
 
-    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+    def get_sparsity_at_step(self, target_sparsities: PyTree, step: Any) -> PyTree:
         """Returns the tree of sparsities at `step`; None leaves stay None.
 
         Raises:
