@@ -310,7 +310,7 @@ class BaseUpdater(MaskMaking, Traits):
         del sparse_state
         return updates
 
-    def is_mask_update(self, step: Any) -> Any:
+    def is_mask_update(self, step: sparsity_schedules.Step) -> sparsity_schedules.Truth:
         """Returns whether the masks of the state change at `step` (completed batches)."""
         return self.scheduler.is_mask_update_iter(step)
 

@@ -8,6 +8,7 @@ GraNet join its registry. Imported by nothing that does not ask for it.
 import copy
 import dataclasses
 import importlib
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ THEIR_NAMES = {"static": "static_sparse"}
 OURS = ("mest_r", "mest_g", "granet_r", "granet_g")
 
 
-def load() -> Any:
+def load() -> types.ModuleType:
     """Imports JaxPruner and registers our MEST and GraNet with it.
 
     Raises:

@@ -7,7 +7,7 @@ and is what the updaters call. Pure, and work inside jit.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ TopKFnType = Callable[..., jax.Array]
 _FLOAT32_EXACT = 2**24
 
 
-def number_active(size: int, sparsity: Any) -> Any:
+@overload
+def number_active(size: int, sparsity: float) -> int: ...
+@overload
+def number_active(size: int, sparsity: jax.Array) -> jax.Array: ...
+def number_active(size: int, sparsity: float | jax.Array) -> int | jax.Array:
     """Returns how many of `size` weights stay active, at least 1 (if there is one).
 
     round_half_even(size * (1 - sparsity)) in float32, as JaxPruner has it; for more than 2**24
