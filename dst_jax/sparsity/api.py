@@ -137,15 +137,17 @@ def _scheduler(
     """Returns the schedule of a config's keys, `given`, of which one that is absent is no None."""
     freq, start, end = (given.get(key) for key in _SCHEDULE_KEYS)
     needs_updates = traits.of(algorithm, "changes_masks")
-    if needs_updates and "update_start_step" not in given and "scheduler" not in given:
+    # AC/DC has keys of its own for its phases, and refuses a config without any.
+    has_window = traits.of(algorithm, "updates_at_multiples")
+    known = given.keys() & {"update_start_step", "scheduler"}
+    if needs_updates and has_window and not known:
         told.once(
             f"update_start_step: found none, so the masks of {name} never change; expected the "
             "first step with an update (None, if that is what is meant)"
         )
     if total is not None and needs_updates and start is not None:
-        at_multiples = traits.of(algorithm, "updates_at_multiples")
         last = total - 1 if end is None else min(end, total - 1)
-        if first_update(start, last, freq if at_multiples else 1) is None or start > last:
+        if first_update(start, last, freq if has_window else 1) is None or start > last:
             raise ValueError(
                 f"update_freq: found {freq} from step {start} on, and no update before the last of "
                 f"{total} steps (total_steps); expected one, or {name} never changes its masks"
@@ -160,10 +162,7 @@ def _scheduler(
         raise ValueError(
             f"update_start_step: found {start}; expected at most update_end_step, {end}"
         )
-    needs_multiple = all(
-        traits.of(algorithm, name) for name in ("changes_masks", "updates_at_multiples")
-    )
-    if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
+    if needs_updates and has_window and freq > 0 and first_update(start, end, freq) is None:
         raise ValueError(
             f"update_freq: found no multiple of {freq} from update_start_step {start} to "
             f"update_end_step {end}; expected an update there"

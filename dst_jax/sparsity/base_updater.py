@@ -144,7 +144,8 @@ class BaseUpdater(MaskMaking, Traits):
         targets = None
         if self.sparsity_distribution_fn is not None:
             targets = self._sparsities(params)
-            if not self.is_dense and targets is not None and not jax.tree.leaves(targets):
+            unmasked = targets is not None and not jax.tree.leaves(targets)
+            if unmasked and not self.is_dense and jax.tree.leaves(params):
                 told.once(
                     f"{type(self).__name__}: found no layer to mask, so the training is dense; "
                     "expected one that filter_fn selects (sparsity.layer_table lists them)"

@@ -14,11 +14,6 @@ RIGL = {"algorithm": "rigl", "dist_type": "erk", "sparsity": 0.5, "drop_fraction
         "update_freq": 2, "update_start_step": 2, "update_end_step": 8, "rng_seed": 0}  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def nothing_told():
-    told.forget()
-
-
 def updater_of(**options):
     return sparsity.create_updater_from_config(RIGL | options)
 
