@@ -13,12 +13,15 @@ from dst_jax.sparsity import (
     jaxpruner_bridge,
     mask_calculator,
     mask_trees,
+    maskable,
     optimizer_state,
+    param_paths,
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
     summaries,
     topk,
+    utils,
     wrapping,
 )
 from dst_jax.sparsity.algorithms import *  # noqa: F403  every class of `algorithms`
@@ -30,7 +33,15 @@ from dst_jax.sparsity.api import (
     fields_of,
     register_algorithm,
 )
-from dst_jax.sparsity.base_updater import BaseUpdater, SparseState, apply_mask
+from dst_jax.sparsity.base_updater import BaseUpdater, apply_mask
+from dst_jax.sparsity.sparse_state import (
+    SparseState,
+    check,
+    find_state,
+    find_states,
+    masked,
+    unmasked_weights,
+)
 from dst_jax.sparsity.sparsity_schedules import (
     AlternatingSchedule,
     NoUpdateSchedule,
@@ -39,7 +50,7 @@ from dst_jax.sparsity.sparsity_schedules import (
     PolynomialSchedule,
 )
 from dst_jax.sparsity.sparsity_types import SparsityType
-from dst_jax.sparsity.summaries import summarize_intersection, summarize_sparsity
+from dst_jax.sparsity.summaries import layer_table, summarize_intersection, summarize_sparsity
 
 __all__ = [
     "ALGORITHM_REGISTRY",
@@ -56,13 +67,20 @@ __all__ = [
     "api",
     "apply_mask",
     "base_updater",
+    "check",
     "config_keys",
     "create_updater_from_config",
     "fields_of",
+    "find_state",
+    "find_states",
+    "layer_table",
     "mask_calculator",
     "mask_trees",
+    "maskable",
+    "masked",
     "optimizer_state",
     "jaxpruner_bridge",
+    "param_paths",
     "topk",
     "register_algorithm",
     "sparsity_distributions",
@@ -71,6 +89,8 @@ __all__ = [
     "summaries",
     "summarize_intersection",
     "summarize_sparsity",
+    "unmasked_weights",
+    "utils",
     "wrapping",
     *_algorithm_names,
 ]

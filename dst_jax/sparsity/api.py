@@ -7,6 +7,7 @@ themselves are in `algorithms`.
 import dataclasses
 import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
@@ -18,6 +19,7 @@ from dst_jax.sparsity import (
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    told,
     traits,
 )
 
@@ -78,6 +80,12 @@ def _algorithm(name: str) -> type:
     return ALGORITHM_REGISTRY[name]
 
 
+# Names that JaxPruner leaves to its extensions, and their classes there.
+_EXTENSIONS = {
+    "acdc": "ACDC",
+    "adam-fisher": "AdamBasedFisherPruning",
+    "iterative_nm": "IterativeNMPruning",
+}
 REGISTERED_IN: dict[str, str] = {}  # name -> file, of the algorithms that users registered
 
 
@@ -96,6 +104,8 @@ def register_algorithm(algorithm_name: str, algorithm: type) -> None:
     file = os.path.abspath(sys._getframe(1).f_code.co_filename)
     before = REGISTERED_IN.get(algorithm_name, file)
     ours = algorithm_name in ALGORITHMS
+    if algorithm_name in _EXTENSIONS and algorithm.__name__ == _EXTENSIONS[algorithm_name]:
+        ours = False  # JaxPruner's own file of the extension, which registers itself
     if ours or (before != file and os.path.exists(before)):
         owner = "an algorithm of dst_jax" if ours else f"registered by {before}"
         raise ValueError(
@@ -121,7 +131,27 @@ def first_update(start: int | None, end: int | None, freq: int | None) -> int | 
     return first if end is None or first <= end else None
 
 
-def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | None) -> Any:
+def _scheduler(
+    name: str, algorithm: type, given: dict[str, Any], total: int | None
+) -> sparsity_schedules.NoUpdateSchedule:
+    """Returns the schedule of a config's keys, `given`, of which one that is absent is no None."""
+    freq, start, end = (given.get(key) for key in _SCHEDULE_KEYS)
+    needs_updates = traits.of(algorithm, "changes_masks")
+    # AC/DC has keys of its own for its phases, and refuses a config without any.
+    has_window = traits.of(algorithm, "updates_at_multiples")
+    known = given.keys() & {"update_start_step", "scheduler"}
+    if needs_updates and has_window and not known:
+        told.once(
+            f"update_start_step: found none, so the masks of {name} never change; expected the "
+            "first step with an update (None, if that is what is meant)"
+        )
+    if total is not None and needs_updates and start is not None:
+        last = total - 1 if end is None else min(end, total - 1)
+        if first_update(start, last, freq if has_window else 1) is None or start > last:
+            raise ValueError(
+                f"update_freq: found {freq} from step {start} on, and no update before the last of "
+                f"{total} steps (total_steps); expected one, or {name} never changes its masks"
+            )
     if start is None:
         return sparsity_schedules.NoUpdateSchedule()
     if start == end:
@@ -132,10 +162,7 @@ def _scheduler(algorithm: type, start: int | None, end: int | None, freq: int | 
         raise ValueError(
             f"update_start_step: found {start}; expected at most update_end_step, {end}"
         )
-    needs_multiple = all(
-        traits.of(algorithm, name) for name in ("changes_masks", "updates_at_multiples")
-    )
-    if needs_multiple and freq > 0 and first_update(start, end, freq) is None:
+    if needs_updates and has_window and freq > 0 and first_update(start, end, freq) is None:
         raise ValueError(
             f"update_freq: found no multiple of {freq} from update_start_step {start} to "
             f"update_end_step {end}; expected an update there"
@@ -150,7 +177,7 @@ def _drop_fraction_fn(
     drop_fraction: float | None = None,
     drop_fraction_schedule: str | None = None,
     drop_fraction_floor: float | None = None,
-) -> Any:
+) -> Callable[[Any], Any]:
     """From `drop_fraction` along a cosine to the floor at the last update; constant without one."""
     first = _DEFAULT_DROP_FRACTION if drop_fraction is None else drop_fraction
     floor = drop_fraction_floor or 0.0
@@ -183,7 +210,9 @@ def _distribution(config: dict[str, Any]) -> sparsity_distributions.Distribution
     )
 
 
-def create_updater_from_config(sparsity_config: Any) -> Any:
+def create_updater_from_config(
+    sparsity_config: Mapping[str, Any],
+) -> base_updater.BaseUpdater:
     """Creates the updater that a config describes; the config is not changed.
 
     Args:
@@ -192,13 +221,18 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         - `algorithm`: one of `all_algorithm_names()`; 'no_prune' and 'dense' need no other key.
         - `dist_type`: 'uniform' or 'erk'. Global algorithms rank all layers together and ignore it.
         - `sparsity`: share of the maskable weights to remove, in [0, 1].
-        - `filter_fn`: optional, (path, param) -> whether the layer is maskable.
-        - `custom_sparsity_map`: optional, path (tuple of names) -> sparsity.
+        - `filter_fn`: optional, (path, param) -> whether the layer is maskable, or the name of a
+          rule: 'default' (weights of two or more dimensions, told by name and dtype),
+          'embeddings_too', 'kernel' or 'not_dim_one', JaxPruner's default.
+        - `exclude`: optional, a regular expression of paths (`layer1/kernel`) to leave dense.
+        - `custom_sparsity_map`: optional, path (tuple of names, or their text) -> sparsity.
         - `sparsity_type`: optional, 'nm_N,M', 'block_H,W' or 'channel_AXIS', for algorithms whose
           `patterns` hold it; '' and 'unstructured' are the default.
         - `update_start_step`, `update_end_step`, `update_freq`: in steps. No start: masks never
           change; start equal to end: once; else at multiples of `update_freq` from start to end,
           both included.
+        - `total_steps`: optional, the length of the training: a schedule without an update in it is
+          refused.
         - `drop_fraction`: for algorithms that drop and grow, the fraction at step 0 (default 0.1).
         - `drop_fraction_schedule`: 'cosine' (default): it falls until `update_end_step`, to
           `drop_fraction_floor` (default 0); or 'constant'.
@@ -227,16 +261,20 @@ def create_updater_from_config(sparsity_config: Any) -> Any:
         distribution = _distribution(config)
     else:
         config.pop("dist_type", None)
-    config = {key: value for key, value in config.items() if value is not None}
+    config = {
+        key: value for key, value in config.items() if value is not None or key in _SCHEDULE_KEYS
+    }
     pattern = config_keys.sparsity_type(config.pop("sparsity_type", None))
     config_keys.check_pattern(name, algorithm, pattern)
     if not isinstance(pattern, sparsity_types.Unstructured):
         config["sparsity_type"] = pattern
 
-    freq, start, end = (config.pop(key, None) for key in _SCHEDULE_KEYS)
+    schedule = {key: config.pop(key) for key in _SCHEDULE_KEYS if key in config}
+    total, end = config.pop("total_steps", None), schedule.get("update_end_step")
     drop = {key: config.pop(key, None) for key in _DROP_KEYS}
     if "drop_fraction_fn" in fields - config.keys():
         config["drop_fraction_fn"] = _drop_fraction_fn(end, **drop)
     if distribution is not None:
         config["sparsity_distribution_fn"] = distribution
-    return algorithm(scheduler=_scheduler(algorithm, start, end, freq), **config)
+    config.setdefault("scheduler", _scheduler(name, algorithm, schedule | config, total))
+    return algorithm(**config)

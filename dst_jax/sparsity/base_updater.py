@@ -7,8 +7,8 @@ from inside its compiled step, or lets `wrap_optax` do that.
 
 import copy
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,17 @@ from dst_jax.sparsity import (
     sparsity_distributions,
     sparsity_schedules,
     sparsity_types,
+    told,
     wrapping,
 )
+from dst_jax.sparsity import sparse_state as sparse_state_lib
+from dst_jax.sparsity.mask_making import MaskMaking
 from dst_jax.sparsity.mask_trees import apply_mask
+from dst_jax.sparsity.param_paths import PyTree
+from dst_jax.sparsity.sparse_state import SparseState
 from dst_jax.sparsity.traits import Traits
+
+__all__ = ["BaseUpdater", "SparseState", "apply_mask"]
 
 FilterFnType = sparsity_distributions.FilterFnType
 SparsityDistributionFnType = Callable[..., Any]
@@ -36,28 +43,16 @@ _UNSTRUCTURED = sparsity_types.Unstructured()
 _NOTHING_REMOVED = sparsity_distributions.Distribution(sparsity_distributions.uniform, sparsity=0.0)
 
 
-class SparseState(NamedTuple):
-    """The state of an updater.
+def __getattr__(name: str) -> Any:  # JaxPruner has it here, and its integrations ask for it here
+    if name == "NoPruning":
+        from dst_jax.sparsity.algorithms import pruners
 
-    Attributes:
-      masks: a tree like the params: uint8 0/1 [shape of the param], bit-packed [bytes] if the
-        updater packs, None for layers without a mask; or None for no masks at all.
-      inner_state: the state of the wrapped optimizer.
-      target_sparsities: a tree like the params of floats and None.
-      count: int32 scalar, completed steps.
-      backward_masks: like `masks`, the weights that train, where those are not the active ones
-        (Top-KAST); else None.
-    """
-
-    masks: Any
-    inner_state: Any = None
-    target_sparsities: Any = None
-    count: Any = None
-    backward_masks: Any = None
+        return pruners.NoPruning
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclasses.dataclass
-class BaseUpdater(Traits):
+class BaseUpdater(MaskMaking, Traits):
     """Base of all algorithms: an ordinary mutable dataclass whose methods are pure.
 
     Attributes:
@@ -82,6 +77,9 @@ class BaseUpdater(Traits):
     use_packed_masks: bool = False
     topk_fn: mask_calculator.TopKFnType | None = None
 
+    # What `wrap_optax` binds; no field, since it is no option.
+    _inner_init: ClassVar[Any] = None
+
     def __post_init__(self):
         if self.topk_fn is None:
             self.topk_fn = mask_calculator.get_topk_fn(self.sparsity_type)
@@ -96,20 +94,38 @@ class BaseUpdater(Traits):
         seeded.rng_seed = jax.random.PRNGKey(seed)
         return seeded
 
-    def apply_masks(self, params: Any, masks: Any, is_packed: bool | None = False) -> Any:
-        """Multiplies a tree by its masks.
+    def leaving_dense(self, paths: Iterable[Any]) -> "BaseUpdater":
+        """Returns a copy that leaves the layers at these paths (tuples of names) without a mask."""
+        other = copy.copy(self)
+        if self.sparsity_distribution_fn is not None:
+            other.sparsity_distribution_fn = self._distribution().leaving_dense(paths)
+        return other
 
-        Args:
-          params: a tree of arrays (params or gradients).
-          masks: a tree of masks and None, or None.
-          is_packed: whether the masks are bit-packed; None means `use_packed_masks`.
-        """
-        packed = self.use_packed_masks if is_packed is None else is_packed
-        return mask_trees.map_masks(lambda m, p: apply_mask(p, m, packed), masks, params)
+    def _with_inner(self, init: Callable[[Any], Any]) -> "BaseUpdater":
+        """Returns a copy that starts moments from what an optimizer's `init` gives."""
+        bound = copy.copy(self)
+        vars(bound)["_inner_init"] = init
+        return bound
+
+    def _masks_weights(self) -> bool:
+        """Whether weights are 0 where the masks are, as `post_gradient_update` here has it."""
+        ours = getattr(self.post_gradient_update, "__func__", None)
+        return ours is BaseUpdater.post_gradient_update
+
+    def _restarts_moments(self) -> bool:
+        """Whether a mask update starts moments anew."""
+        return type(self)._reset_moments is not BaseUpdater._reset_moments
+
+    def _initial_moments(self, sparse_state: SparseState, params: PyTree, reinit: PyTree) -> Any:
+        """Returns the inner state that new weights start from, or None: zeros."""
+        if self._inner_init is None:
+            return None
+        params = mask_trees.zero_weights(params, reinit)
+        return self._inner_init(self.post_gradient_update(params, sparse_state))
 
     def calculate_scores(
-        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
-    ) -> Any:
+        self, params: PyTree, sparse_state: Any = None, grads: PyTree = None, **kwargs: Any
+    ) -> PyTree:
         """Returns the tree of scores; the weights with the lowest are removed.
 
         Args:
@@ -123,56 +139,22 @@ class BaseUpdater(Traits):
         """
         raise NotImplementedError
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
-        """Returns the masks to start from: all ones, None where the target is None."""
-
-        def ones(target: Any, param: Any) -> Any:
-            return None if target is None else jnp.ones(param.shape, mask_calculator.MASK_DTYPE)
-
-        return mask_trees.map_masks(ones, target_sparsities, params)
-
-    def create_masks(self, scores: Any, sparsities: Any) -> Any:
-        """Returns masks that keep the highest scores; None where the sparsity is None."""
-        if self._is_unstructured():
-            counts = mask_trees.map_masks(
-                lambda s, score: (
-                    None if s is None else mask_calculator.number_active(score.size, s)
-                ),
-                sparsities,
-                scores,
-            )
-            return mask_trees.topk_tree(scores, counts)
-
-        def create(sparsity: Any, score: Any) -> Any:
-            return None if sparsity is None else self.topk_fn(score, sparsity)  # type: ignore[misc]
-
-        return mask_trees.map_masks(create, sparsities, scores)
-
-    def _distribution(self) -> sparsity_distributions.Distribution:
-        return sparsity_distributions.Distribution.of(self.sparsity_distribution_fn)
-
-    def _is_unstructured(self) -> bool:
-        """Whether each weight is ranked on its own, by the ordinary rule."""
-        return self.topk_fn is mask_calculator.topk_mask_calculator
-
-    def _store(self, masks: Any) -> Any:
-        """Returns masks as the state holds them."""
-        return mask_trees.pack_masks(masks) if self.use_packed_masks else masks
-
-    def _unpacked(self, masks: Any, params: Any) -> Any:
-        """Returns masks of the state as 0/1 in the params' shapes."""
-        return mask_trees.unpack_masks(masks, params) if self.use_packed_masks else masks
-
-    def init_state(self, params: Any) -> SparseState:
+    def init_state(self, params: PyTree) -> SparseState:
         """Returns the first state; works under `jax.jit` and `jax.eval_shape`."""
         targets = None
         if self.sparsity_distribution_fn is not None:
-            targets = self.sparsity_distribution_fn(params)
+            targets = self._sparsities(params)
+            unmasked = targets is not None and not jax.tree.leaves(targets)
+            if unmasked and not self.is_dense and jax.tree.leaves(params):
+                told.once(
+                    f"{type(self).__name__}: found no layer to mask, so the training is dense; "
+                    "expected one that filter_fn selects (sparsity.layer_table lists them)"
+                )
         masks = self._store(self.get_initial_masks(params, targets))
         return SparseState(masks=masks, target_sparsities=targets, count=jnp.zeros([], jnp.int32))
 
     def update_state(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> SparseState:
         """Returns the state with new masks for these params and gradients, and moments to match.
 
@@ -186,7 +168,7 @@ class BaseUpdater(Traits):
         return self._reset_moments(sparse_state, chosen, reinit_masks, params)
 
     def _choose_masks(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[SparseState, Any]:
         """The first half of an update: which weights are active.
 
@@ -201,7 +183,7 @@ class BaseUpdater(Traits):
         masks = self._store(self.create_masks(scores, sparsities))
         return sparse_state._replace(masks=masks), None
 
-    def _no_reinit(self, sparse_state: SparseState, params: Any) -> Any:
+    def _no_reinit(self, sparse_state: SparseState, params: PyTree) -> Any:
         """The second result of `_choose_masks` on a step without an update."""
         del sparse_state, params
 
@@ -209,8 +191,8 @@ class BaseUpdater(Traits):
         self,
         before: SparseState,
         chosen: SparseState,
-        reinit_masks: Any,
-        params: Any,
+        reinit_masks: PyTree,
+        params: PyTree,
         is_update: Any = True,
     ) -> SparseState:
         """The second half of an update: what the new masks do to the optimizer's moments.
@@ -231,8 +213,8 @@ class BaseUpdater(Traits):
         return chosen
 
     def update_params_and_state(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
-    ) -> tuple[Any, SparseState]:
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
+    ) -> tuple[PyTree, SparseState]:
         """One whole mask update: new masks and what they do to the weights.
 
         `update_state` followed by `post_gradient_update`. Only this method can also set weights to
@@ -256,7 +238,7 @@ class BaseUpdater(Traits):
         return type(self).update_state is BaseUpdater.update_state
 
     def _updated(
-        self, sparse_state: SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[SparseState, Any]:
         """`update_state`, and the reinit masks of `_choose_masks`."""
         if not self.is_two_phase():
@@ -265,23 +247,38 @@ class BaseUpdater(Traits):
         return self._reset_moments(sparse_state, chosen, reinit_masks, params), reinit_masks
 
     def wrap_optax(
-        self, inner: optax.GradientTransformation
+        self,
+        inner: optax.GradientTransformation,
+        mask_update: str = "before",
+        apply_masks: bool = True,
     ) -> optax.GradientTransformationExtraArgs:
         """Returns an optax transformation that also keeps masks.
 
-        Its state is a `SparseState` around the inner state. On an update step the masks change
-        first, from the params and the raw gradients; then the gradients are masked if
-        `is_sparse_gradients`; then the inner optimizer runs. It always runs, outside any branch;
-        with `skip_gradients` an update step discards its result: updates are zero and moments keep
-        their value, while learning-rate schedules inside it move on with the batches.
+        Its state is a `SparseState` around the inner state, and its updates bring inactive weights
+        to 0: `optax.apply_updates` is all that a loop needs. It has to be the last part of a chain.
+        The first step sees dense weights, unless `post_gradient_update(params, state)` comes first.
 
-        Call `params = updater.post_gradient_update(params, state)` after `init` and after every
-        `optax.apply_updates`, so that inactive weights are 0. Extra arguments of `update` go to
-        `calculate_scores`, none to the inner optimizer.
+        On an update step the masks change, by the params and the raw gradients, if these are
+        finite; gradients are masked if `is_sparse_gradients`; the inner optimizer runs, outside any
+        branch. With `skip_gradients` an update step discards its result, while learning-rate
+        schedules inside it move on with the batches. Layers that it never moves
+        (`optax.set_to_zero`) get no mask. Extra arguments go to it and to `calculate_scores`.
+
+        Args:
+          inner: any optimizer; `optax.MultiSteps` belongs around the result, not inside.
+          mask_update: without `skip_gradients`, whether masks change "before" the optimizer's step,
+            in which new weights then take part, or "after" it.
+          apply_masks: whether the updates bring inactive weights to 0. False: they are JaxPruner's,
+            and `post_gradient_update` has to be called after every `optax.apply_updates`.
+
+        Raises:
+          ValueError: the inner optimizer cannot work with this algorithm.
         """
-        return wrapping.wrap(self, inner)
+        return wrapping.wrap(self, inner, mask_update, apply_masks)
 
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def instant_sparsify(
+        self, params: PyTree, grads: PyTree = None, **kwargs: Any
+    ) -> tuple[PyTree, PyTree]:
         """Sparsifies the params at once, without a state.
 
         Args:
@@ -297,28 +294,28 @@ class BaseUpdater(Traits):
         """
         if self.sparsity_distribution_fn is None:
             raise ValueError("sparsity_distribution_fn needs to be provided for sparsification")
-        sparsities = self.sparsity_distribution_fn(params)
+        sparsities = self._sparsities(params)
         scores = self.calculate_scores(params, grads=grads, **kwargs)
         masks = self.create_masks(scores, sparsities)
         return self.apply_masks(params, masks, is_packed=False), self._store(masks)
 
-    def mask_gradients(self, grads: Any, sparse_state: SparseState, params: Any) -> Any:
+    def mask_gradients(self, grads: PyTree, sparse_state: SparseState, params: PyTree) -> PyTree:
         """Returns what the optimizer sees of the dense gradients: the active part, or all."""
         del params
         if not self.is_sparse_gradients:
             return grads
         return self.apply_masks(grads, sparse_state.masks, is_packed=None)
 
-    def mask_updates(self, updates: Any, sparse_state: SparseState) -> Any:
+    def mask_updates(self, updates: PyTree, sparse_state: SparseState) -> PyTree:
         """Returns what of the optimizer's updates reaches the weights; here, all of it."""
         del sparse_state
         return updates
 
-    def is_mask_update(self, step: Any) -> Any:
+    def is_mask_update(self, step: sparsity_schedules.Step) -> sparsity_schedules.Truth:
         """Returns whether the masks of the state change at `step` (completed batches)."""
         return self.scheduler.is_mask_update_iter(step)
 
-    def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
+    def pre_forward_update(self, params: PyTree, opt_state: Any) -> PyTree:
         """Returns the params to use in the forward pass; here, the params themselves.
 
         They are also what is evaluated. A subclass that overrides this sets `keeps_dense_weights`
@@ -331,7 +328,7 @@ class BaseUpdater(Traits):
         del opt_state
         return params
 
-    def forward_masks(self, params: Any, sparse_state: SparseState) -> Any:
+    def forward_masks(self, params: PyTree, sparse_state: SparseState) -> PyTree:
         """Returns the masks of `pre_forward_update(params, sparse_state)`, unpacked.
 
         Args:
@@ -343,6 +340,12 @@ class BaseUpdater(Traits):
         """
         return self._unpacked(sparse_state.masks, params)
 
-    def post_gradient_update(self, params: Any, sparse_state: SparseState) -> Any:
-        """Returns the params masked by the state's masks; call it before the first forward too."""
-        return self.apply_masks(params, sparse_state.masks, is_packed=self.use_packed_masks)
+    def post_gradient_update(self, params: PyTree, sparse_state: Any) -> PyTree:
+        """Returns the params masked by the state's masks; call it before the first forward too.
+
+        Args:
+          params: the params.
+          sparse_state: the state, or a state that holds it, as that of `optax.chain`.
+        """
+        masks = sparse_state_lib.of(sparse_state).masks
+        return self.apply_masks(params, masks, is_packed=self.use_packed_masks)

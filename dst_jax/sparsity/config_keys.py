@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from dst_jax.sparsity import sparsity_distributions, sparsity_types, traits
+from dst_jax.sparsity import maskable, sparsity_types, traits
 
-_STEPS = ("update_freq", "update_start_step", "update_end_step", "prune_end_step")
+_STEPS = ("update_freq", "update_start_step", "update_end_step", "prune_end_step", "total_steps")
 _NUMBERS = ("sparsity", "drop_fraction", "drop_fraction_floor", "initial_density", "soft_bound")
 # What `create_updater_from_config` reads itself; the fields of the algorithm come on top.
 _OWN = {
     *("dist_type", "sparsity", "filter_fn", "custom_sparsity_map", "sparsity_type"),
-    *("update_freq", "update_start_step", "update_end_step"),
+    *("update_freq", "update_start_step", "update_end_step", "total_steps"),
     *("drop_fraction", "drop_fraction_schedule", "drop_fraction_floor"),
 }
 # Options of a training that only some algorithms have; its section always holds all of them.
@@ -74,6 +74,8 @@ def of_updater(config: dict[str, Any], fields: set[str]) -> dict[str, Any]:
         config.pop(key, None)
     if is_section and not config.get("initial_density", 1):
         del config["initial_density"]  # 0 stands for the default
+    if isinstance(rule := config.get("filter_fn"), str) and rule in maskable.RULES:
+        config["filter_fn"] = maskable.RULES[rule]
     _check_kinds(config)
     if exclude := config.pop("exclude", ""):
         config["filter_fn"] = _excluding(exclude, config.get("filter_fn"))
@@ -98,8 +100,9 @@ def _check_kinds(config: Mapping[str, Any]) -> None:
     rule = config.get("filter_fn")
     if rule is not None and not callable(rule):
         raise ValueError(
-            f"filter_fn: found {rule!r}; expected a function of path and parameter (a regular "
-            "expression of paths to leave dense goes into `exclude`)"
+            f"filter_fn: found {rule!r}; expected a function of path and parameter, or one of "
+            f"{', '.join(maskable.RULES)} (a regular expression of paths to leave dense goes into "
+            "`exclude`)"
         )
 
 
@@ -107,7 +110,7 @@ def _is_number(value: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, (*kinds, jax.Array)) and not isinstance(value, bool)
 
 
-def _excluding(pattern: str, filter_fn: Any) -> sparsity_distributions.FilterFnType:
+def _excluding(pattern: str, filter_fn: Any) -> maskable.FilterFnType:
     """Returns a rule that also leaves dense what a regular expression finds in a path."""
     try:
         compiled = re.compile(pattern)
@@ -115,12 +118,14 @@ def _excluding(pattern: str, filter_fn: Any) -> sparsity_distributions.FilterFnT
         raise ValueError(
             f"exclude: found {pattern!r}; expected a regular expression ({error})"
         ) from None
-    rule = filter_fn or sparsity_distributions.NOT_DIM_ONE_FILTER_FN
+    rule = filter_fn or maskable.MASKABLE_FILTER_FN
     return lambda path, param: rule(path, param) and not compiled.search("/".join(map(str, path)))
 
 
 def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     """Parses a pattern: 'nm_2,4', 'block_4,4', 'channel_1'; '' and 'unstructured' mean none.
+
+    A third number of 'nm_2,4,0' is its axis, by default the last.
 
     Raises:
       ValueError: it is no pattern.
@@ -133,9 +138,9 @@ def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     try:
         values = [int(number) for number in numbers.split(",")]
         if kind == "nm":
-            n, m = values
-            if 1 <= n <= m:
-                return sparsity_types.NByM(n, m)
+            n, m, *rest = values
+            if 1 <= n <= m and len(rest) < 2:
+                return sparsity_types.NByM(n, m, *rest)
         if kind == "block":
             height, width = values
             if height >= 1 and width >= 1:
@@ -146,8 +151,8 @@ def sparsity_type(found: Any) -> sparsity_types.SparsityType:
     except ValueError:
         pass
     raise ValueError(
-        f"Sparsity type {found} is not supported; expected 'nm_N,M' with 1 <= N <= M, 'block_H,W' "
-        "or 'channel_AXIS'"
+        f"Sparsity type {found} is not supported; expected 'nm_N,M' with 1 <= N <= M, "
+        "'nm_N,M,AXIS', 'block_H,W' or 'channel_AXIS'"
     )
 
 

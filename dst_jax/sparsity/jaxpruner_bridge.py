@@ -8,15 +8,23 @@ GraNet join its registry. Imported by nothing that does not ask for it.
 import copy
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 
-from dst_jax.sparsity import api, base_updater, mask_trees, optimizer_state, sparsity_distributions
+from dst_jax.sparsity import (
+    api,
+    base_updater,
+    mask_trees,
+    optimizer_state,
+    param_paths,
+    sparsity_distributions,
+    traits,
+)
 
 # On PyPI the name is somebody else's empty package. SET and RigL of the commits before this one, of
 # February 2025, fail on current JAX for a layer without a mask.
@@ -25,10 +33,19 @@ _THEIR_OPTIONS = (
     *("algorithm", "dist_type", "sparsity", "drop_fraction", "skip_gradients"),
     *("update_freq", "update_start_step", "update_end_step"),
 )
+# What only our updaters have, and the value at which theirs do the same.
+_ONLY_OURS = {
+    "regrow_same": "keep",
+    "adam_fresh": "zero",
+    "drop_fraction_schedule": "cosine",
+    "drop_fraction_floor": 0,
+    "sparsity_type": "",
+}
+THEIR_NAMES = {"static": "static_sparse"}
 OURS = ("mest_r", "mest_g", "granet_r", "granet_g")
 
 
-def load() -> Any:
+def load() -> types.ModuleType:
     """Imports JaxPruner and registers our MEST and GraNet with it.
 
     Raises:
@@ -58,24 +75,31 @@ class Original(base_updater.BaseUpdater):
     """
 
     theirs: Any = None
-    filter_fn: sparsity_distributions.FilterFnType = sparsity_distributions.NOT_DIM_ONE_FILTER_FN
+    filter_fn: sparsity_distributions.FilterFnType = sparsity_distributions.MASKABLE_FILTER_FN
 
     def _maskable(self, tree: Any, params: Any) -> Any:
         """Returns the nested dict of the maskable layers' leaves of a tree like the params."""
-        leaves = flax.traverse_util.flatten_dict(tree)
-        return flax.traverse_util.unflatten_dict(
-            {
-                path: leaves[path]
-                for path, param in flax.traverse_util.flatten_dict(params).items()
-                if self.filter_fn(path, param)
-            }
-        )
+        paths, leaves, _ = param_paths.flatten(params)
+        nested: dict[Any, Any] = {}
+        of = param_paths.parts(tree, params)
+        for path, param, leaf in zip(paths, leaves, of, strict=True):
+            if self.filter_fn(path, param):
+                node = nested
+                for name in path[:-1]:
+                    node = node.setdefault(name, {})
+                node[path[-1]] = leaf
+        return nested
 
     def _all_layers(self, masks: Any, params: Any) -> Any:
         """Returns a tree like the params with None for the layers that are not maskable."""
-        flat = flax.traverse_util.flatten_dict(masks)
-        paths = flax.traverse_util.flatten_dict(params)
-        return sparsity_distributions.unflatten_like(params, {p: flat.get(p) for p in paths})
+        found = param_paths.by_text(masks)
+        return param_paths.map_with_path(lambda p, _: found.get(param_paths.text(p)), params)
+
+    def leaving_dense(self, paths: Iterable[Any]) -> "Original":
+        """Returns a copy that leaves the layers at these paths without a mask."""
+        out, rule, other = set(paths), self.filter_fn, copy.copy(self)
+        other.filter_fn = lambda path, param: path not in out and rule(path, param)
+        return other
 
     def with_seed(self, seed: Any) -> "Original":
         """Returns a copy that hands the seed on to JaxPruner's updater."""
@@ -109,29 +133,39 @@ class Original(base_updater.BaseUpdater):
 
 
 def create_updater_from_config(sparsity_config: Mapping[str, Any]) -> base_updater.BaseUpdater:
-    """Creates JaxPruner's updater of a config, or ours if the algorithm is one of `OURS`.
+    """Creates JaxPruner's updater of a config; ours for one of `OURS` and for a dense training.
 
     Args:
       sparsity_config: the keys of `api.create_updater_from_config`; `rng_seed` an integer.
 
     Raises:
       ModuleNotFoundError: JaxPruner is not installed.
-      ValueError: JaxPruner does not take the config.
+      ValueError: JaxPruner does not take the config, lacks the algorithm or ignores an option.
     """
     from ml_collections import ConfigDict
 
     library = load()
     options = dict(sparsity_config)
+    name = options["algorithm"]
+    if name in OURS or traits.of(api.ALGORITHM_REGISTRY.get(name), "is_dense"):
+        return api.create_updater_from_config(options)
+    options["algorithm"] = THEIR_NAMES.get(name, name)
+    if options["algorithm"] not in library.ALGORITHM_REGISTRY:
+        raise ValueError(
+            f"algorithm: found {name}, which JaxPruner lacks; expected one of "
+            + ", ".join(sorted({*library.ALGORITHM_REGISTRY, *THEIR_NAMES}))
+        )
+    for key, default in _ONLY_OURS.items():
+        if options.get(key, default) not in (default, None, "unstructured"):
+            raise ValueError(
+                f"{key}: found {options[key]}; expected {default} with library jaxpruner, whose "
+                f"{name} has no such option"
+            )
     filter_fn, seed = options.pop("filter_fn"), options.pop("rng_seed")
-    if options["algorithm"] in OURS:
-        options["filter_fn"] = filter_fn
-    else:
-        options = {name: options[name] for name in _THEIR_OPTIONS if name in options}
+    options = {key: options[key] for key in _THEIR_OPTIONS if key in options}
     theirs = library.create_updater_from_config(
         ConfigDict({**options, "rng_seed": jax.random.PRNGKey(seed)})
     )
-    if isinstance(theirs, base_updater.BaseUpdater):
-        return theirs
     return Original(
         scheduler=theirs.scheduler,
         skip_gradients=theirs.skip_gradients,

@@ -7,7 +7,7 @@ and is what the updaters call. Pure, and work inside jit.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ TopKFnType = Callable[..., jax.Array]
 _FLOAT32_EXACT = 2**24
 
 
-def number_active(size: int, sparsity: Any) -> Any:
+@overload
+def number_active(size: int, sparsity: float) -> int: ...
+@overload
+def number_active(size: int, sparsity: jax.Array) -> jax.Array: ...
+def number_active(size: int, sparsity: float | jax.Array) -> int | jax.Array:
     """Returns how many of `size` weights stay active, at least 1 (if there is one).
 
     round_half_even(size * (1 - sparsity)) in float32, as JaxPruner has it; for more than 2**24
@@ -72,7 +76,7 @@ def topk_n_by_m_mask_calculator(
 
     Args:
       scores: [...]; the length of the axis must be a multiple of m.
-      sparsity: 0 keeps everything; any other value is ignored, n and m decide.
+      sparsity: 0 keeps everything; any other value, None included, is ignored: n and m decide.
       sparsity_type: n, m and the axis.
 
     Returns:
@@ -92,7 +96,9 @@ def topk_n_by_m_mask_calculator(
         )
     groups = ranking_key(scores).reshape(*scores.shape[:-1], -1, m)
     ranks = jnp.argsort(jnp.argsort(groups, axis=-1, stable=True), axis=-1)
-    mask = (ranks >= m - n) | (jnp.asarray(sparsity) == 0)
+    mask = ranks >= m - n
+    if sparsity is not None:
+        mask = mask | (jnp.asarray(sparsity) == 0)
     return jnp.moveaxis(mask.reshape(scores.shape), -1, axis).astype(MASK_DTYPE)
 
 

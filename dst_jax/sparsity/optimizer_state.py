@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dst_jax.sparsity import param_paths
+from dst_jax.sparsity.param_paths import PyTree
+
 
 def _is_masked_node(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
@@ -42,17 +45,19 @@ def _gated(mark: Any, when: Any) -> Any:
     return mark != 0 if when is True else (mark != 0) & when
 
 
-def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
-    """Sets moments to zero at the marked positions; counters and all else stay as they are.
+def reset_moments(state: Any, reset: PyTree, when: Any = True, initial: Any = None) -> Any:
+    """Starts moments anew at the marked positions; counters and all else stay as they are.
 
     Args:
       state: any optax state, or None.
       reset: a tree like the params with a mask [...] (not 0: reset) or None (leave alone).
       when: bool scalar, may be traced; False changes nothing.
+      initial: a state of the same structure with what moments start from; None: zeros.
 
     Returns:
-      The state with the same structure, shapes and dtypes. Moments that do not have the shape of
-      their parameter (Adafactor's factored ones) are left alone.
+      The state with the same structure, shapes and dtypes. Moments that do not end in the shape of
+      their parameter (Adafactor's factored ones) are left alone; a history of several steps
+      (L-BFGS's) is reset in all of them.
     """
     # Shapes alone: a structure that does not fit is told by an error that prints its arrays.
     template = jax.tree.map(lambda mark: jax.ShapeDtypeStruct(mark.shape, mark.dtype), reset)
@@ -60,19 +65,24 @@ def reset_moments(state: Any, reset: Any, when: Any = True) -> Any:
     def is_moments(node: Any) -> bool:
         return _is_moments(node, template)
 
-    def zero_leaf(leaf: Any, mark: Any) -> Any:
-        if _is_masked_node(leaf) or mark is None or leaf.shape != mark.shape:
+    def start_leaf(leaf: Any, mark: Any, first: Any) -> Any:
+        if _is_masked_node(leaf) or mark is None:
             return leaf
-        return jnp.where(_gated(mark, when), jnp.zeros_like(leaf), leaf)
+        if leaf.shape[max(leaf.ndim - mark.ndim, 0) :] != mark.shape:
+            return leaf
+        return jnp.where(_gated(mark, when), jnp.asarray(first, leaf.dtype), leaf)
 
-    def zero(node: Any) -> Any:
+    def start(node: Any, *first: Any) -> Any:
         if not is_moments(node):
             return node
         leaves, treedef = _flatten(node)
         marks = treedef.flatten_up_to(reset)
-        return treedef.unflatten(map(zero_leaf, leaves, marks))
+        firsts = treedef.flatten_up_to(first[0]) if first else [0] * len(leaves)
+        return treedef.unflatten(map(start_leaf, leaves, marks, firsts))
 
-    return jax.tree.map(zero, state, is_leaf=is_moments)
+    structures = [param_paths.leaves_and_structure(tree)[1] for tree in (initial, state)]
+    given = [initial] if initial is not None and structures[0] == structures[1] else []
+    return jax.tree.map(start, state, *given, is_leaf=is_moments)
 
 
 def _is_named(field: str) -> Any:
@@ -80,7 +90,7 @@ def _is_named(field: str) -> Any:
     return lambda node: isinstance(node, tuple) and field in getattr(node, "_fields", ())
 
 
-def fill_second_moments(state: Any, fresh: Any, settled: Any, when: Any = True) -> Any:
+def fill_second_moments(state: Any, fresh: PyTree, settled: PyTree, when: Any = True) -> Any:
     """Starts the second moments of new weights at their layer's mean over settled ones.
 
     Second moments are the trees named `nu`, as in all of optax (Adam, LAMB, RMSProp, ...).
@@ -114,7 +124,7 @@ def fill_second_moments(state: Any, fresh: Any, settled: Any, when: Any = True) 
     return jax.tree.map(fill, state, is_leaf=has_nu)
 
 
-def find_moments(state: Any, params: Any, field: str | None = None) -> Any:
+def find_moments(state: Any, params: PyTree, field: str | None = None) -> PyTree:
     """Finds moments in a state.
 
     Args:
@@ -124,30 +134,38 @@ def find_moments(state: Any, params: Any, field: str | None = None) -> Any:
         the momentum (`trace` of SGD, `mu` of Adam).
 
     Returns:
-      A tree like the params, or None if the state holds none.
+      A tree like the params, put together from the groups of `optax.multi_transform`, with zeros
+      where there are none; None if the state holds none at all.
     """
     found: list[Any] = []
 
     def look(node: Any) -> bool:
-        if (
-            field is not None
-            and _is_named(field)(node)
-            and _is_moments(getattr(node, field), params)
-        ):
-            found.append(getattr(node, field))
-        if field is None and _is_moments(node, params):
+        if field is not None:
+            node = getattr(node, field) if _is_named(field)(node) else None
+        is_one = node is not None and _is_moments(node, params)
+        if is_one:
             found.append(node)
-        return bool(found)
+        return is_one
 
     jax.tree.flatten(state, is_leaf=look)
-    return found[0] if found else None
+    if not found or not any(map(_is_masked_node, _flatten(found[0])[0])):
+        return found[0] if found else None
+    # Groups of `multi_transform` hold the moments of their own layers each.
+    leaves, treedef = param_paths.leaves_and_structure(params)
+    rows = zip(*(param_paths.parts(tree, params) for tree in found), strict=True)
+    return treedef.unflatten(
+        [
+            next((part for part in row if part is not None), jnp.zeros_like(leaf))
+            for row, leaf in zip(rows, leaves, strict=True)
+        ]
+    )
 
 
 def _children(node: Any) -> list[Any]:
     return jax.tree.leaves(node, is_leaf=lambda child: child is not node)
 
 
-def freeze_moments(is_frozen: Any, before: Any, after: Any, params: Any) -> Any:
+def freeze_moments(is_frozen: Any, before: Any, after: Any, params: PyTree) -> Any:
     """Undoes one optimizer step in the moments, but not in the schedules.
 
     A state that holds moments (Adam's, say) goes back as a whole, with its own counter and all

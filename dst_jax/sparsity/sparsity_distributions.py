@@ -1,4 +1,4 @@
-"""How sparse each layer becomes: uniform, Erdos-Renyi-Kernel, and exact integer counts.
+"""How sparse each layer becomes: uniform and Erdos-Renyi-Kernel.
 
 A `Distribution` is one of the rules with the sparsity that it is to reach; an updater holds one.
 Everything here runs on the host in float64 and only reads shapes, so it works while a program is
@@ -13,85 +13,116 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-import flax.core
-import flax.traverse_util
-import jax
 import numpy as np
 
-FilterFnType = Callable[[tuple[str, ...], Any], bool]
-CustomSparsityMapType = Mapping[tuple[str, ...], float]
+from dst_jax.sparsity import param_paths
+from dst_jax.sparsity.active_counts import active_counts
+from dst_jax.sparsity.maskable import (
+    EMBEDDINGS_TOO_FILTER_FN,
+    KERNEL_FILTER_FN,
+    MASKABLE_FILTER_FN,
+    NOT_DIM_ONE_FILTER_FN,
+    FilterFnType,
+)
+from dst_jax.sparsity.param_paths import PyTree
 
+__all__ = [
+    "EMBEDDINGS_TOO_FILTER_FN",
+    "KERNEL_FILTER_FN",
+    "MASKABLE_FILTER_FN",
+    "NOT_DIM_ONE_FILTER_FN",
+    "Distribution",
+    "active_counts",
+    "erk",
+    "get_n_zeros",
+    "get_sparsities_erdos_renyi",
+    "requested_sparsity",
+    "uniform",
+]
 
-def KERNEL_FILTER_FN(key: tuple[str, ...], param: Any) -> bool:  # noqa: N802  JaxPruner's name
-    """Selects the parameters named `kernel`."""
-    del param
-    return key[-1] == "kernel"
-
-
-def NOT_DIM_ONE_FILTER_FN(key: tuple[str, ...], param: Any) -> bool:  # noqa: N802
-    """Selects the parameters with two or more dimensions; the default everywhere."""
-    del key
-    return param.ndim > 1
-
-
-def unflatten_like(tree: Any, flat: dict[tuple[str, ...], Any]) -> Any:
-    """Unflattens path -> value into the kind of nested dict that `tree` is."""
-    result = flax.traverse_util.unflatten_dict(flat)
-    return flax.core.freeze(result) if isinstance(tree, flax.core.FrozenDict) else result
+CustomSparsityMapType = Mapping[Any, float]
 
 
 def uniform(
-    params: Any,
+    params: PyTree,
     sparsity: float,
-    filter_fn: FilterFnType = NOT_DIM_ONE_FILTER_FN,
+    filter_fn: FilterFnType = MASKABLE_FILTER_FN,
     custom_sparsity_map: CustomSparsityMapType | None = None,
-) -> Any:
+) -> PyTree:
     """Gives every selected layer the same sparsity.
 
     Args:
-      params: a nested dict of arrays, a list of arrays, or one array.
+      params: any tree of arrays, or one array.
       sparsity: share of weights to remove, in [0, 1].
       filter_fn: called with the path (a tuple of names) and the array; False leaves a layer dense
         and without a mask.
-      custom_sparsity_map: path -> sparsity for layers that differ.
+      custom_sparsity_map: path -> sparsity for layers that differ, whatever `filter_fn` says; a
+        path is a tuple of names or their text, `layer1/kernel`.
 
     Returns:
       The tree with a float for every selected layer and None for the others.
+
+    Raises:
+      ValueError: a path of the map is none of the params, or a leaf is no array.
     """
+    param_paths.check_arrays(params)
+    custom = param_paths.normalised_map(custom_sparsity_map, params)
 
-    def of(key: tuple[str, ...], param: Any) -> float | None:
-        if custom_sparsity_map and key in custom_sparsity_map:
-            return custom_sparsity_map[key]
-        return sparsity if filter_fn(key, param) else None
+    def of(path: tuple[str, ...], param: Any) -> float | None:
+        own = custom.get(param_paths.text(path))
+        return own if own is not None else (sparsity if filter_fn(path, param) else None)
 
-    if hasattr(params, "shape"):
-        return of(("kernel",), params)
-    if isinstance(params, list):
-        return [of((str(index),), param) for index, param in enumerate(params)]
-    flat = flax.traverse_util.flatten_dict(params)
-    return unflatten_like(params, {key: of(key, param) for key, param in flat.items()})
+    return param_paths.map_with_path(of, params)
 
 
 def erk(
-    param_tree: Any,
+    param_tree: PyTree,
     sparsity: float,
-    filter_fn: FilterFnType = NOT_DIM_ONE_FILTER_FN,
+    filter_fn: FilterFnType = MASKABLE_FILTER_FN,
     custom_sparsity_map: CustomSparsityMapType | None = None,
-) -> Any:
+) -> PyTree:
     """Spreads the sparsity by the Erdos-Renyi-Kernel rule (Evci et al. 2020, section 3).
 
-    Args and result as `uniform`, but only for nested dicts.
+    Args and result as `uniform`, but not for a single array.
 
     Raises:
-      ValueError: for a single array, when no layer is selected, or for an impossible sparsity.
+      ValueError: also for a single array, when no layer is selected, for a layer of the map that
+        `filter_fn` does not select, or for an impossible sparsity.
     """
     if hasattr(param_tree, "shape"):
         # JaxPruner's wording, spelling included: tests match it.
         raise ValueError("Single parameter is provided. Please provide a paramater tree.")
-    flat = flax.traverse_util.flatten_dict(param_tree)
-    shapes = {key: tuple(param.shape) for key, param in flat.items() if filter_fn(key, param)}
-    sparsities = get_sparsities_erdos_renyi(shapes, sparsity, custom_sparsity_map)
-    return unflatten_like(param_tree, {key: sparsities.get(key) for key in flat})
+    param_paths.check_arrays(param_tree)
+    custom = param_paths.normalised_map(custom_sparsity_map, param_tree)
+    paths, leaves, treedef = param_paths.flatten(param_tree)
+    shapes = {
+        path: tuple(np.shape(leaf))
+        for path, leaf in zip(paths, leaves, strict=True)
+        if filter_fn(path, leaf)
+    }
+    if not shapes:
+        raise ValueError(_nothing_to_mask(paths, leaves))
+    texts = {path: param_paths.text(path) for path in shapes}
+    own = {path: custom[name] for path, name in texts.items() if name in custom}
+    if unused := sorted(custom.keys() - {texts[path] for path in own}):
+        raise ValueError(
+            f"custom_sparsity_map: found {unused[0]}, which filter_fn leaves dense; expected a "
+            "layer that it selects"
+        )
+    sparsities = get_sparsities_erdos_renyi(shapes, sparsity, own)
+    return treedef.unflatten([sparsities.get(path) for path in paths])
+
+
+def _nothing_to_mask(paths: list[Any], leaves: list[Any]) -> str:
+    seen = ", ".join(
+        f"{param_paths.text(path)} {list(np.shape(leaf))}"
+        for path, leaf in list(zip(paths, leaves, strict=True))[:3]
+    )
+    return (
+        f"params: found no layer to mask among {len(paths)} arrays ({seen or 'none'}); expected "
+        "one that filter_fn selects, by default weights of two or more dimensions. Variable shape "
+        "dictionary should not be empty"
+    )
 
 
 def get_n_zeros(size: int, sparsity: float) -> int:
@@ -175,61 +206,6 @@ def get_sparsities_erdos_renyi(
     }
 
 
-def active_counts(params: Any, sparsities: Any, sparsity: float | None = None) -> Any:
-    """Turns layer sparsities into exact numbers of active weights that add up.
-
-    Each layer gets its share rounded to the nearest integer, at least 1; then single weights are
-    given or taken, largest rounding remainder first, until the sum is the requested total. Dense
-    layers stay dense and no layer is emptied.
-
-    Args:
-      params: a tree of arrays; only shapes are read.
-      sparsities: the same tree with a Python float or None (no mask) per layer.
-      sparsity: overall sparsity that the sum must meet to the nearest weight. None, or a value
-        that the layers do not add up to (a custom map, say), uses the sum of the layers.
-
-    Returns:
-      The tree of Python integers, None where the sparsity is None.
-
-    Example:
-      Three layers of 5 weights at sparsity 0.5 get 3, 3 and 2 (8 = round(7.5)), not 2, 2 and 2.
-    """
-    treedef: Any
-    targets, treedef = jax.tree.flatten(sparsities, is_leaf=lambda x: x is None)
-    layers = treedef.flatten_up_to(params)
-    sizes = [math.prod(p.shape) for p, s in zip(layers, targets, strict=True) if s is not None]
-    exact = [
-        (1.0 - s) * n for n, s in zip(sizes, (t for t in targets if t is not None), strict=True)
-    ]
-    total = round(math.fsum(exact))
-    if sparsity is not None:
-        wanted = round((1.0 - sparsity) * sum(sizes))
-        # ERK rounds each layer's zeros down, so its layers miss the total by less than one weight
-        # a layer; a larger gap means that these targets follow another rule.
-        total = wanted if abs(wanted - total) <= len(sizes) else total
-    counts = iter(_repaired(exact, sizes, total))
-    return treedef.unflatten([None if t is None else next(counts) for t in targets])
-
-
-def _repaired(exact: list[float], sizes: list[int], total: int) -> list[int]:
-    """Rounds `exact` to integers in [1, size] that sum to `total`, where that is possible."""
-    counts = [min(max(round(e), 1), n) for e, n in zip(exact, sizes, strict=True)]
-    while (missing := total - sum(counts)) != 0:
-        step = 1 if missing > 0 else -1
-        free: Iterable[int] = (
-            index
-            for index, (count, size) in enumerate(zip(counts, sizes, strict=True))
-            # A layer that is dense on request gives nothing; one that rounding filled may.
-            if exact[index] < size and 1 <= count + step <= size
-        )
-        order = sorted(free, key=lambda index: step * (counts[index] - exact[index]))
-        if not order:
-            break
-        for index in order[: abs(missing)]:
-            counts[index] += step
-    return counts
-
-
 @dataclasses.dataclass(frozen=True)
 class Distribution:
     """A rule bound to a sparsity: what `sparsity_distribution_fn` of an updater holds.
@@ -263,6 +239,7 @@ class Distribution:
         return cls(
             function,
             sparsity=bound.get("sparsity"),
+            filter_fn=bound.get("filter_fn"),
             custom_sparsity_map=bound.get("custom_sparsity_map"),
         )
 
@@ -271,17 +248,54 @@ class Distribution:
         fields = ("sparsity", "filter_fn", "custom_sparsity_map")
         return {name: value for name in fields if (value := getattr(self, name)) is not None}
 
-    def __call__(self, params: Any, **keywords: Any) -> Any:
+    def __call__(self, params: PyTree, **keywords: Any) -> PyTree:
         """Returns the sparsities, with keywords of the rule in place of this object's."""
         return self.rule(params, **{**self._bound, **keywords})
 
-    def sparsities(self, params: Any) -> Any:
+    def sparsities(self, params: PyTree) -> PyTree:
         """Returns the tree of floats, None for layers without a mask."""
         return self(params)
 
-    def counts(self, params: Any) -> Any:
-        """Returns the tree of exact numbers of active weights, None for layers without a mask."""
+    def counts(self, params: PyTree, masks: PyTree = None) -> PyTree:
+        """Returns the tree of exact numbers of active weights, None for layers without a mask.
+
+        Args:
+          params: the params.
+          masks: masks that exist already: a layer without one takes no part. None: not known.
+        """
+        if masks is not None:
+            return self.leaving_dense(param_paths.without_mask(masks, params)).counts(params)
         return active_counts(params, self.sparsities(params), self.requested)
+
+    def leaving_dense(self, paths: Iterable[Any]) -> "Distribution":
+        """Returns the distribution over the layers that are not at these paths.
+
+        Their weights take no part in the budget of the others, where the rule has a `filter_fn`.
+        """
+        out = set(paths)
+        if not out:
+            return self
+        rule = self.filter_fn or MASKABLE_FILTER_FN
+        custom = self.custom_sparsity_map
+        keywords = getattr(self, "__signature__", inspect.Signature()).parameters
+        if "filter_fn" in keywords:
+            texts = set(map(param_paths.text, out))
+            left = {
+                path: value
+                for path, value in (custom or {}).items()
+                if (path if isinstance(path, str) else param_paths.text(path)) not in texts
+            }
+            return dataclasses.replace(
+                self,
+                filter_fn=lambda path, param: path not in out and rule(path, param),
+                custom_sparsity_map=left or None,
+            )
+
+        def pruned(params: PyTree, **keywords: Any) -> PyTree:
+            targets = self.rule(params, **keywords)
+            return param_paths.map_like(lambda p, t: None if p in out else t, params, targets)
+
+        return dataclasses.replace(self, rule=pruned)
 
     @property
     def requested(self) -> float | None:

@@ -6,22 +6,28 @@ Updaters own one. The fraction that SET and RigL drop at a step is in `api._drop
 """
 
 import dataclasses
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+from dst_jax.sparsity.param_paths import PyTree
+
+Step: TypeAlias = int | jax.Array
+Truth: TypeAlias = bool | jax.Array
+"""A Python value for a Python step, else traced."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NoUpdateSchedule:
     """Masks never change."""
 
-    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+    def get_sparsity_at_step(self, target_sparsities: PyTree, step: Step) -> PyTree:
         """Returns the target sparsities: these schedules have no ramp."""
         del step
         return target_sparsities
 
-    def is_mask_update_iter(self, step: Any) -> Any:
+    def is_mask_update_iter(self, step: Step) -> Truth:
         """Returns whether the masks change at `step` (completed batches)."""
         del step
         return False
@@ -33,7 +39,7 @@ class OneShotSchedule(NoUpdateSchedule):
 
     target_step: int
 
-    def is_mask_update_iter(self, step: Any) -> Any:
+    def is_mask_update_iter(self, step: Step) -> Truth:
         """Returns whether `step` is the target step."""
         return step == self.target_step
 
@@ -59,7 +65,7 @@ class PeriodicSchedule(NoUpdateSchedule):
         if self.update_freq < 1:
             raise ValueError(f"update_freq: found {self.update_freq}; expected at least 1")
 
-    def is_mask_update_iter(self, step: Any) -> Any:
+    def is_mask_update_iter(self, step: Step) -> Truth:
         """Returns whether `step` is an update step; False for None."""
         if step is None:
             return False
@@ -95,7 +101,7 @@ class AlternatingSchedule(NoUpdateSchedule):
                 "phases in steps"
             )
 
-    def is_sparse_at(self, step: Any) -> Any:
+    def is_sparse_at(self, step: Step) -> Truth:
         """Returns whether `step` lies in a sparse phase."""
         place = (step - self.init_dense_steps_end) % (
             self.cycle_sparse_steps + self.cycle_dense_steps
@@ -103,11 +109,11 @@ class AlternatingSchedule(NoUpdateSchedule):
         in_cycle = (step >= self.init_dense_steps_end) & (place < self.cycle_sparse_steps)
         return (step >= self.final_sparse_steps_start) | in_cycle
 
-    def is_mask_update_iter(self, step: Any) -> Any:
+    def is_mask_update_iter(self, step: Step) -> Truth:
         """Returns whether a phase starts at `step`."""
         return self.is_sparse_at(step) != self.is_sparse_at(step - 1)
 
-    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+    def get_sparsity_at_step(self, target_sparsities: PyTree, step: Step) -> PyTree:
         """Returns the targets in a sparse phase, else zeros."""
         is_sparse = self.is_sparse_at(step)
         return jax.tree.map(lambda target: target * is_sparse, target_sparsities)
@@ -123,7 +129,7 @@ class PolynomialSchedule(PeriodicSchedule):
 
     power: int = 3
 
-    def get_sparsity_at_step(self, target_sparsities: Any, step: Any) -> Any:
+    def get_sparsity_at_step(self, target_sparsities: PyTree, step: Step) -> PyTree:
         """Returns the tree of sparsities at `step`; None leaves stay None.
 
         Raises:
@@ -135,7 +141,7 @@ class PolynomialSchedule(PeriodicSchedule):
                 "The end_step of a polynomial schedule cannot be absent or smaller than the "
                 f"start_step: found end {end}, start {start}"
             )
-        progress: Any
+        progress: float | jax.Array
         if end == start:
             progress = 1.0
         elif isinstance(step, int):

@@ -185,8 +185,6 @@ def _of_jaxpruner(options: dict[str, Any]) -> sparsity.BaseUpdater:
     try:
         options["library"] = "dst_jax"
         options = sparsity.config_keys.of_updater(options, sparsity.fields_of(name))
-        for key in ("drop_fraction_schedule", "drop_fraction_floor", "sparsity_type"):
-            options.pop(key, None)
         return sparsity.jaxpruner_bridge.create_updater_from_config({**options, "algorithm": name})
     except ModuleNotFoundError:
         raise UserError(

@@ -206,7 +206,7 @@ def train(
 
 
 def _steps_until_event(
-    step: int, config: Config, chunk: int, is_update: Callable[[int], bool]
+    step: int, config: Config, chunk: int, is_update: Callable[[int], bool | jax.Array]
 ) -> int:
     """Ordinary steps from `step` to the next mask update, log line, checkpoint, end of feed."""
     limit = min(chunk, config["train"]["steps_per_dispatch"], config["train"]["steps"] - step)

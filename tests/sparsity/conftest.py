@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from dst_jax.sparsity import told
+
 
 class SmallNet(nn.Module):
     @nn.compact
@@ -13,6 +15,12 @@ class SmallNet(nn.Module):
         x = nn.BatchNorm(use_running_average=False)(nn.Conv(6, (3, 3))(x))
         x = nn.Conv(10, (3, 3))(nn.relu(x)).mean(axis=(1, 2))
         return nn.Dense(7)(x)
+
+
+@pytest.fixture(autouse=True)
+def _told_anew():
+    """A warning that is given once in a process is given in each test."""
+    told.forget()
 
 
 @pytest.fixture(scope="session")

@@ -170,9 +170,9 @@ def _updater(name, case):
 
 
 def trajectory(name, case, params0, grads, masks0):
-    """Runs the public way: wrap_optax inside jit, apply_updates, post_gradient_update."""
+    """Runs JaxPruner's way: wrap_optax inside jit, apply_updates, post_gradient_update."""
     updater = _updater(name, case)
-    tx = updater.wrap_optax(_optimizer(name))
+    tx = updater.wrap_optax(_optimizer(name), apply_masks=False)
     params = {k: jnp.asarray(v) for k, v in params0.items()}
     state = tx.init(params)
     if case["initial_masks"] == "traj/masks0":

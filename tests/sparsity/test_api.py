@@ -136,10 +136,37 @@ def test_registering_an_algorithm(monkeypatch):
     assert updater.drop_fraction_fn(0) == pytest.approx(0.4)
 
 
-def test_importing_it_brings_neither_tensorflow_nor_the_rest_of_the_package():
+def test_importing_it_brings_neither_flax_nor_tensorflow_nor_the_rest_of_the_package():
     code = (
         "import sys, dst_jax.sparsity; "
         "mine = {m.split('.')[1] for m in sys.modules if m.startswith('dst_jax.')}; "
-        "sys.exit(mine != {'sparsity'} or 'tensorflow' in sys.modules)"
+        "sys.exit(mine != {'sparsity'} or bool({'tensorflow', 'flax'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_of_jaxpruner():
+    """What its own integrations ask of its modules."""
+    from dst_jax.sparsity import base_updater, utils
+    from dst_jax.sparsity.algorithms import sparse_trainers
+
+    assert utils.summarize_sparsity is sparsity.summarize_sparsity
+    assert sparsity.utils.summarize_intersection is sparsity.summarize_intersection
+    assert base_updater.NoPruning is sparsity.NoPruning
+    assert base_updater.SparseState is sparsity.SparseState
+    assert sparse_trainers.StaticRandomSparse is sparsity.StaticRandomSparse
+    assert sparsity.sparsity_distributions.NOT_DIM_ONE_FILTER_FN(("bias",), jnp.ones((2, 2)))
+
+
+def test_its_extensions_register_themselves(monkeypatch):
+    """Each under its name and with its class; nothing else takes a name of ours."""
+    monkeypatch.setattr(api, "ALGORITHM_REGISTRY", dict(api.ALGORITHM_REGISTRY))
+    monkeypatch.setattr(api, "REGISTERED_IN", {})
+
+    class ACDC(sparsity.MagnitudePruning):
+        pass
+
+    sparsity.register_algorithm("acdc", ACDC)
+    assert api.ALGORITHM_REGISTRY["acdc"] is ACDC
+    with pytest.raises(ValueError, match="register_algorithm: found rigl, an algorithm of dst_jax"):
+        sparsity.register_algorithm("rigl", ACDC)

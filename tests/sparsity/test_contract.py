@@ -17,6 +17,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from dst_jax import sparsity
 from dst_jax.sparsity import mask_trees
 
+# JaxPruner's code has MultiSteps inside; the warning is tested in `test_misuse`.
+pytestmark = pytest.mark.filterwarnings("ignore:optax.MultiSteps")
+
 STEPS, SPARSITY = 30, 0.6
 NAMES = {kind: name for name, kind in sparsity.ALGORITHM_REGISTRY.items()}  # no synonyms
 ALGORITHMS = tuple(NAMES.values())

@@ -3,9 +3,7 @@
 import pathlib
 import re
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from dst_jax import config as config_lib
@@ -13,23 +11,21 @@ from dst_jax import sparsity
 from dst_jax.sparsity import api
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "sparsity.md").read_text()
-EXAMPLE, ALGORITHM = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+ALGORITHM = next(block for block in BLOCKS if "register_algorithm" in block)
 
 
-def test_the_example(params):
-    def loss(params, batch):
-        return sum(jnp.sum((p - batch) ** 2) for p in jax.tree.leaves(params))
-
-    names = {"params": params, "loss": loss}
-    exec(EXAMPLE, names)
-    step, state, params = names["step"], names["state"], names["params"]
-    first = [np.asarray(m) for m in jax.tree.leaves(state.masks)]
-    for _ in range(3):
-        params, state = step(params, state, 0.5)
-    _, state = step(params, state._replace(count=jnp.int32(100)), 0.5)
-    changed = [np.asarray(m) for m in jax.tree.leaves(state.masks)]
-    assert [m.sum() for m in first] == [m.sum() for m in changed]
-    assert any((a != b).any() for a, b in zip(first, changed, strict=True))
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0])
+def test_every_block_runs_as_written(block, monkeypatch, capsys):
+    """With nothing defined before it."""
+    if "equinox" in block:
+        pytest.importorskip("equinox", reason="Equinox is not installed")
+    monkeypatch.setattr(api, "ALGORITHM_REGISTRY", dict(api.ALGORITHM_REGISTRY))
+    names = {}
+    exec(block, names)
+    if "layer_table" in block:
+        assert capsys.readouterr().out.splitlines()[2].startswith("all maskable layers")
+        assert any(names["updater"].is_mask_update(step) for step in range(20))
 
 
 def test_your_own_algorithm(monkeypatch, params):

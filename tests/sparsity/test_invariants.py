@@ -11,6 +11,9 @@ import pytest
 from dst_jax import sparsity
 from tests.sparsity.conftest import random_like
 
+# JaxPruner's code has MultiSteps inside; the warning is tested in `test_misuse`.
+pytestmark = pytest.mark.filterwarnings("ignore:optax.MultiSteps")
+
 STEPS, FREQ = 9, 2
 
 

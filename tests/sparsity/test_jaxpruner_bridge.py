@@ -108,6 +108,29 @@ def test_ours_in_their_registry(stub, params, name):
     assert sum(int(m.sum()) for m in jax.tree.leaves(masks)) == round(total / 2)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("regrow_same", "zero"),
+        ("adam_fresh", "mean_v"),
+        ("drop_fraction_schedule", "constant"),
+        ("drop_fraction_floor", 0.1),
+    ],
+)
+def test_options_that_the_original_would_ignore_are_refused(stub, option, value):
+    with pytest.raises(UserError, match=f"{option}: found {value}; expected .* library jaxpruner"):
+        build.updater(resolved("set", library="jaxpruner", **{option: value}))
+
+
+def test_algorithms_that_the_original_lacks(stub):
+    with pytest.raises(UserError, match=r"algorithm: found snfs, which JaxPruner lacks; .* set"):
+        build.updater(resolved("snfs", library="jaxpruner"))
+    dense = build.updater(resolved("dense", library="jaxpruner"))
+    assert type(dense) is sparsity.NoPruning
+    stub.ALGORITHM_REGISTRY["static_sparse"] = StubSet
+    assert isinstance(build.updater(resolved("static", library="jaxpruner")).theirs, StubSet)
+
+
 @pytest.mark.parametrize("module", [None, types.ModuleType("jaxpruner")])
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch, module):
     monkeypatch.setitem(sys.modules, "jaxpruner", module)  # None: an import fails

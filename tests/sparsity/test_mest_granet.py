@@ -177,14 +177,23 @@ def test_gradual_counts(params, name):
     assert history[-1].sum() == round(0.3 * total)
     events = [history[t + 1] for t in range(26) if updater.scheduler.is_mask_update_iter(t)]
     assert len(events) == 8
-    final = round(0.3 * total)
     for j, found in enumerate(events, start=1):  # pruning at 3, 6, ... 15: five events
         left = max(1 - j / 5, 0) ** 3
-        assert abs(found.sum() - (final + (start * total - final) * left)) <= 0.5
+        assert found.sum() == round((0.3 + (start - 0.3) * left) * total)
     for before, after in itertools.pairwise(events):
         assert (after <= before).all()
     for found in events[4:]:
         np.testing.assert_array_equal(found, events[4])
+
+
+def test_the_count_of_a_pruning_is_rounded_once():
+    """After the first, round((0.9 + 0.1 * 8 / 27) * 48) = round(44.62); at the end round(43.2)."""
+    updater = mest_granet.GraNetGradient(
+        scheduler=sparsity_schedules.PeriodicSchedule(1, 1, 3),
+        sparsity_distribution_fn=uniform(0.1),
+        initial_density=1.0,
+    )
+    assert updater._totals([48]).tolist() == [48, 45, 43, 43]
 
 
 def test_granet_of_the_reference():

@@ -131,7 +131,13 @@ def test_random_growth_comes_back_as_often_as_it_should():
 def test_initial_masks_hit_the_request_exactly(params, algorithm, dist_type):
     for target in (0.1, 0.5, 0.9):
         updater = sparsity.create_updater_from_config(
-            {"algorithm": algorithm, "dist_type": dist_type, "sparsity": target, "rng_seed": 0}
+            {
+                "algorithm": algorithm,
+                "dist_type": dist_type,
+                "sparsity": target,
+                "update_start_step": None,
+                "rng_seed": 0,
+            }
         )
         masks = jax.tree.leaves(updater.init_state(params).masks)
         total = sum(m.size for m in masks)

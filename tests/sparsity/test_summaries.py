@@ -49,4 +49,7 @@ def test_layer_table():
         "z                            2 x 4             2 of            8  density 0.2500",
         "all maskable layers                           20 of           26  density 0.7692",
     ]
-    assert sparsity.summaries.layer_table(params, {"z": None}) == "No layer has a mask."
+    assert sparsity.summaries.layer_table(params, {"z": None}).splitlines() == [
+        "No layer has a mask.",
+        "without a mask: conv/kernel (3 x 3 x 1 x 2), z (2 x 4)",
+    ]

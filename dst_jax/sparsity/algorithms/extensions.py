@@ -19,6 +19,7 @@ from dst_jax.sparsity import (
     sparsity_types,
 )
 from dst_jax.sparsity.algorithms import pruners
+from dst_jax.sparsity.param_paths import PyTree
 
 
 @dataclasses.dataclass
@@ -73,8 +74,8 @@ class ACDC(pruners.MagnitudePruning):
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        reinit_masks: Any,
-        params: Any,
+        reinit_masks: PyTree,
+        params: PyTree,
         is_update: Any = True,
     ) -> base_updater.SparseState:
         """Sets moments to zero at the start of a phase."""
@@ -88,7 +89,8 @@ class ACDC(pruners.MagnitudePruning):
             return ((old & new) == 0) | everything
 
         resets = mask_trees.map_masks(reset, *masks, params)
-        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update)
+        first = self._initial_moments(chosen, params, reinit_masks)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update, first)
         return chosen._replace(inner_state=inner_state)
 
 
@@ -107,8 +109,8 @@ class AdamBasedFisherPruning(base_updater.BaseUpdater):
     needs_moments: ClassVar[str] = "nu"
 
     def calculate_scores(
-        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
-    ) -> Any:
+        self, params: PyTree, sparse_state: Any = None, grads: PyTree = None, **kwargs: Any
+    ) -> PyTree:
         """Returns w^2 v.
 
         Raises:
@@ -125,20 +127,21 @@ class AdamBasedFisherPruning(base_updater.BaseUpdater):
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        reinit_masks: Any,
-        params: Any,
+        reinit_masks: PyTree,
+        params: PyTree,
         is_update: Any = True,
     ) -> base_updater.SparseState:
-        del before, reinit_masks
+        del before
         if not self.reset_adam:
             return chosen
         ones = jax.tree.map(jnp.ones_like, params)
-        inner_state = optimizer_state.reset_moments(chosen.inner_state, ones, is_update)
+        first = self._initial_moments(chosen, params, reinit_masks)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, ones, is_update, first)
         return chosen._replace(inner_state=inner_state)
 
 
 def iterative_nm_topk_mask_calculator(
-    scores: Any, sparsity: Any, sparsity_type: sparsity_types.NByM
+    scores: PyTree, sparsity: Any, sparsity_type: sparsity_types.NByM
 ) -> jax.Array:
     """Keeps the n:m pattern of the highest scores, and as many others as the sparsity allows.
 

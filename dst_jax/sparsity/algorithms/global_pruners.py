@@ -4,21 +4,24 @@ The scores come from `pruners`; the single ranking over many arrays is `exact_to
 unstructured sparsity makes sense here.
 """
 
+import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import flax.traverse_util
 import jax.numpy as jnp
+import optax
 
 from dst_jax.sparsity import (
     base_updater,
     mask_calculator,
+    param_paths,
     sparsity_distributions,
     sparsity_types,
     topk,
 )
 from dst_jax.sparsity.algorithms import pruners
+from dst_jax.sparsity.param_paths import PyTree
 
 
 @dataclasses.dataclass
@@ -33,8 +36,8 @@ class GlobalPruningMixin:
       sparsity: share of weights to remove over all layers that take part.
     """
 
-    custom_sparsity_map: Mapping[tuple[str, ...], float] | None = None
-    filter_fn: sparsity_distributions.FilterFnType = sparsity_distributions.NOT_DIM_ONE_FILTER_FN
+    custom_sparsity_map: Mapping[Any, float] | None = None
+    filter_fn: sparsity_distributions.FilterFnType = sparsity_distributions.MASKABLE_FILTER_FN
     normalization_eps: float = 1e-8
     use_normalization: bool = True
     sparsity: float = 0.0
@@ -43,7 +46,7 @@ class GlobalPruningMixin:
     ranks_layers_together: ClassVar[bool] = True
     patterns: ClassVar[tuple[type, ...]] = ()
 
-    def init_state(self, params: Any) -> base_updater.SparseState:
+    def init_state(self, params: PyTree) -> base_updater.SparseState:
         """Returns the first state: dense masks, and the one overall sparsity as the target.
 
         Raises:
@@ -54,42 +57,70 @@ class GlobalPruningMixin:
             raise AttributeError(
                 f"Sparsity type {type(sparsity_type)} is not supported for GlobalPruningMixin."
             )
-        custom = self.custom_sparsity_map or {}
-        flat = flax.traverse_util.flatten_dict(params)
-        masks = {
-            key: jnp.ones(param.shape, mask_calculator.MASK_DTYPE)
-            if key in custom or self.filter_fn(key, param)
-            else None
-            for key, param in flat.items()
-        }
+        custom = param_paths.normalised_map(self.custom_sparsity_map, params)
+
+        def ones(path: Any, param: Any) -> Any:
+            if param_paths.text(path) not in custom and not self.filter_fn(path, param):
+                return None
+            return jnp.ones(param.shape, mask_calculator.MASK_DTYPE)
+
         return base_updater.SparseState(
-            masks=self._store(sparsity_distributions.unflatten_like(params, masks)),  # type: ignore[attr-defined]
+            masks=self._store(param_paths.map_with_path(ones, params)),  # type: ignore[attr-defined]
             target_sparsities=self.sparsity,
             count=jnp.zeros([], jnp.int32),
         )
 
-    def create_masks(self, scores: Any, target_sparsity: Any) -> Any:
+    def leaving_dense(self, paths: Iterable[Any]) -> Any:
+        """Returns a copy that leaves the layers at these paths without a mask."""
+        out, rule, other = set(paths), self.filter_fn, copy.copy(self)
+        other.filter_fn = lambda path, param: path not in out and rule(path, param)
+        return other
+
+    def _choose_masks(self, sparse_state: Any, params: PyTree, grads: PyTree, **kwargs: Any) -> Any:
+        """Ranks the layers that have a mask."""
+        if sparse_state.masks is None:
+            return super()._choose_masks(sparse_state, params, grads, **kwargs)  # type: ignore[misc]
+        hidden = set(param_paths.without_mask(sparse_state.masks, params))
+        sparsity = self.scheduler.get_sparsity_at_step(  # type: ignore[attr-defined]
+            sparse_state.target_sparsities, sparse_state.count
+        )
+        scores = self.calculate_scores(  # type: ignore[attr-defined]
+            params, sparse_state=sparse_state, grads=grads, **kwargs
+        )
+        seen = param_paths.map_with_path(
+            lambda path, score: optax.MaskedNode() if path in hidden else score, scores
+        )
+        chosen = self._store(self.create_masks(seen, sparsity))  # type: ignore[attr-defined]
+        return sparse_state._replace(masks=chosen), None
+
+    def create_masks(self, scores: PyTree, target_sparsity: Any) -> PyTree:
         """Returns masks that keep the highest scores of all layers together.
 
-        Ties go to the earlier layer in sorted path order, then to the lower index.
+        Ties go to the earlier layer in the order of the tree, then to the lower index.
         """
-        custom = self.custom_sparsity_map or {}
-        flat = flax.traverse_util.flatten_dict(scores)
-        ranked = {
-            key: self._normalised(flat[key])
-            for key in sorted(flat)
-            if key not in custom and self.filter_fn(key, flat[key])
-        }
-        size = sum(score.size for score in ranked.values())
-        k = mask_calculator.number_active(size, target_sparsity)
-        chosen = topk.topk_masks(list(ranked.values()), k, joint=True)
-        masks: dict[tuple[str, ...], Any] = dict.fromkeys(flat)
-        masks.update(zip(ranked, chosen, strict=True))
-        for key in custom.keys() & flat.keys():
-            masks[key] = mask_calculator.topk_mask_calculator(flat[key], custom[key])
-        return sparsity_distributions.unflatten_like(scores, masks)
+        custom = param_paths.normalised_map(self.custom_sparsity_map, scores)
+        paths, leaves, treedef = param_paths.flatten(scores)
+        own = [custom.get(param_paths.text(path)) for path in paths]
+        ranked = [
+            target is None and self.filter_fn(path, leaf)
+            for path, leaf, target in zip(paths, leaves, own, strict=True)
+        ]
+        normal = [
+            self._normalised(leaf) for leaf, is_in in zip(leaves, ranked, strict=True) if is_in
+        ]
+        k = mask_calculator.number_active(sum(score.size for score in normal), target_sparsity)
+        chosen = iter(topk.topk_masks(normal, k, joint=True))
 
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        def mask(leaf: Any, target: Any, is_in: bool) -> Any:
+            if is_in:
+                return next(chosen)
+            return None if target is None else mask_calculator.topk_mask_calculator(leaf, target)
+
+        return treedef.unflatten(list(map(mask, leaves, own, ranked)))
+
+    def instant_sparsify(
+        self, params: PyTree, grads: PyTree = None, **kwargs: Any
+    ) -> tuple[PyTree, PyTree]:
         """Returns the masked params and the masks, at once and without a state."""
         scores = self.calculate_scores(params, grads=grads, **kwargs)  # type: ignore[attr-defined]
         masks = self.create_masks(scores, self.sparsity)

@@ -13,6 +13,7 @@ import numpy as np
 
 from dst_jax.sparsity import mask_trees, sparsity_distributions
 from dst_jax.sparsity.algorithms import sparse_trainers
+from dst_jax.sparsity.param_paths import PyTree
 
 
 def update_steps(updater: Any, end: int | None = None) -> tuple[int, int, int]:
@@ -73,10 +74,10 @@ class _Mest:
         if not 0 <= self.soft_bound <= 1:
             raise ValueError(f"soft_bound: found {self.soft_bound}; expected 0 to 1")
 
-    def _targets(self, params: Any) -> Any:
+    def _targets(self, params: PyTree, masks: PyTree = None) -> Any:
         """Returns the tree of the numbers of active weights at the end, exact Python integers."""
         updater: Any = self
-        return updater._distribution().counts(params)
+        return updater._distribution().counts(params, masks)
 
     def density_progress(self, latest: np.ndarray) -> np.ndarray:
         """Returns 0, 0.5 and 1 in the three stages of the soft bound; 1 with a hard bound."""
@@ -90,7 +91,7 @@ class _Mest:
         # The tiny addition: 0.1 * 30 must not become 2.
         return max(min(int(factor * self.soft_bound * target + 1e-9), room), 0)
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns random masks; with a soft bound they start beyond the target."""
         updater: Any = self
         update_steps(updater)
@@ -102,7 +103,7 @@ class _Mest:
         del target_sparsities
         return updater._random_masks(params, counts)
 
-    def _get_drop_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_drop_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         updater: Any = super()
         scores = updater._get_drop_scores(sparse_state, params, grads)
         if not self.gradient_weight:
@@ -110,11 +111,11 @@ class _Mest:
         return mask_trees.map_masks(lambda s, g: s + self.gradient_weight * abs(g), scores, grads)
 
     def _layer_counts(
-        self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: Any = None
+        self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: PyTree = None
     ) -> tuple[Any, Any]:
         """Returns the counts of the engine; the drop fraction plays no part."""
         del drop_fraction
-        targets = self._targets(params)
+        targets = self._targets(params, sparse_state.masks)
         treedef: Any = jax.tree.structure(targets)
         layers = mask_trees.map_masks(lambda n, p: None if n is None else p.size, targets, params)
         pairs = list(zip(treedef.flatten_up_to(targets), jax.tree.leaves(layers), strict=True))
@@ -177,7 +178,7 @@ class _Gradual:
     def _updater(self) -> Any:
         return self
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns random masks of the initial density, over layers as the distribution has it."""
         update_steps(self, self.prune_end_step)
         del target_sparsities
@@ -205,8 +206,8 @@ class _Gradual:
             raise ValueError("sparsity: found layers of their own; expected one for all of them")
         events = (last - first) // freq + 1
         left = 1 - np.arange(events + 1) / events
-        final = round((1 - sparsity) * total)
-        counts = np.rint(final + (self.initial_density * total - final) * left**3)
+        final = 1 - sparsity
+        counts = np.rint(total * (final + (self.initial_density - final) * left**3))
         return np.clip(counts, lowest, total).astype(np.int32)
 
     def _prune(self, masks: list[Any], drop_scores: list[Any], sparse_state: Any) -> list[Any]:
@@ -240,11 +241,11 @@ class GradualMagnitudePruning(_Gradual, sparse_trainers.SET):
 
     is_sparse_at_start: ClassVar[bool] = False
 
-    def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_grow_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         del sparse_state, grads
         return params
 
-    def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
+    def count_grown(self, sparse_state: Any, params: PyTree) -> jax.Array:
         """Returns 0."""
         del sparse_state, params
         return jnp.int32(0)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dst_jax.sparsity import base_updater
+from dst_jax.sparsity.param_paths import PyTree
 
 
 @dataclasses.dataclass
@@ -26,18 +27,20 @@ class NoPruning(base_updater.BaseUpdater):
     changes_density: ClassVar[bool] = False
     patterns: ClassVar[tuple[type, ...]] = ()
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns a tree of None."""
         del target_sparsities
         return jax.tree.map(lambda p: None, params)
 
     def _choose_masks(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: base_updater.SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[base_updater.SparseState, Any]:
         del params, grads, kwargs
         return sparse_state, None
 
-    def instant_sparsify(self, params: Any, grads: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def instant_sparsify(
+        self, params: PyTree, grads: PyTree = None, **kwargs: Any
+    ) -> tuple[PyTree, PyTree]:
         """Returns the params unchanged, and a tree of None."""
         del grads, kwargs
         return params, self.get_initial_masks(params, None)
@@ -48,8 +51,8 @@ class MagnitudePruning(base_updater.BaseUpdater):
     """Keeps the weights with the largest magnitude."""
 
     def calculate_scores(
-        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
-    ) -> Any:
+        self, params: PyTree, sparse_state: Any = None, grads: PyTree = None, **kwargs: Any
+    ) -> PyTree:
         """Returns `|w|`."""
         del sparse_state, grads, kwargs
         return jax.tree.map(abs, params)
@@ -62,8 +65,8 @@ class SaliencyPruning(base_updater.BaseUpdater):
     dense_gradients: ClassVar[str] = "updates"
 
     def calculate_scores(
-        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
-    ) -> Any:
+        self, params: PyTree, sparse_state: Any = None, grads: PyTree = None, **kwargs: Any
+    ) -> PyTree:
         """Returns `|w * gradient|`.
 
         Raises:
@@ -75,7 +78,7 @@ class SaliencyPruning(base_updater.BaseUpdater):
         return jax.tree.map(lambda p, g: abs(p * g), params, grads)
 
 
-def generate_random_scores(params: Any, rng_seed: jax.Array) -> Any:
+def generate_random_scores(params: PyTree, rng_seed: jax.Array) -> PyTree:
     """Draws a score in [0, 1) for every weight.
 
     Args:
@@ -101,8 +104,8 @@ class RandomPruning(base_updater.BaseUpdater):
     """Removes random weights, which stay removed."""
 
     def calculate_scores(
-        self, params: Any, sparse_state: Any = None, grads: Any = None, **kwargs: Any
-    ) -> Any:
+        self, params: PyTree, sparse_state: Any = None, grads: PyTree = None, **kwargs: Any
+    ) -> PyTree:
         """Returns random scores, 0 for weights that are masked already."""
         del grads, kwargs
         if sparse_state is None:

@@ -17,6 +17,7 @@ from dst_jax.sparsity import (
     optimizer_state,
 )
 from dst_jax.sparsity.algorithms import sparse_trainers
+from dst_jax.sparsity.param_paths import PyTree
 
 
 def _share_out(total: jax.Array, shares: jax.Array, room: jax.Array) -> jax.Array:
@@ -66,7 +67,7 @@ class SNFS(sparse_trainers.SET):
 
     _resets_moments: ClassVar[bool] = False
 
-    def _momentum(self, sparse_state: Any, params: Any) -> Any:
+    def _momentum(self, sparse_state: Any, params: PyTree) -> Any:
         state = sparse_state.inner_state
         first = optimizer_state.find_moments(state, params, "mu")
         second = optimizer_state.find_moments(state, params, "nu")
@@ -77,13 +78,13 @@ class SNFS(sparse_trainers.SET):
             raise ValueError("snfs: found no momentum; expected an optimizer with it")
         return jax.tree.map(abs, found)
 
-    def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_grow_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         """Returns `|momentum|`."""
         del grads
         return self._momentum(sparse_state, params)
 
     def _layer_counts(
-        self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: Any = None
+        self, n_active: Any, drop_fraction: Any, sparse_state: Any = None, params: PyTree = None
     ) -> tuple[Any, Any]:
         """Returns the counts: each layer drops its fraction, growth is shared among all layers."""
         kept, _ = super()._layer_counts(n_active, drop_fraction, sparse_state, params)
@@ -128,9 +129,9 @@ class TopKAST(base_updater.BaseUpdater):
         if self.backward_ratio < 1:
             raise ValueError(f"backward_ratio: found {self.backward_ratio}; expected at least 1")
 
-    def _choose(self, params: Any) -> tuple[Any, Any]:
-        """Returns A and B as the state holds them."""
-        counts = self._distribution().counts(params)
+    def _choose(self, params: PyTree, masks: PyTree = None) -> tuple[Any, Any]:
+        """Returns A and B as the state holds them, for the layers that have masks already."""
+        counts = self._distribution().counts(params, masks)
         wider = mask_trees.map_masks(
             lambda n, p: None if n is None else min(round(n * self.backward_ratio), p.size),
             counts,
@@ -141,44 +142,44 @@ class TopKAST(base_updater.BaseUpdater):
         forward, backward = (self._store(masks) for masks in chosen)
         return forward, backward
 
-    def init_state(self, params: Any) -> base_updater.SparseState:
+    def init_state(self, params: PyTree) -> base_updater.SparseState:
         """Returns the first state: A and B by the initial `|w|`."""
         state = super().init_state(params)
         forward, backward = self._choose(params)
         return state._replace(masks=forward, backward_masks=backward)
 
     def _choose_masks(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: base_updater.SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[base_updater.SparseState, Any]:
         """Chooses A and B anew."""
         del grads, kwargs
-        forward, backward = self._choose(params)
+        forward, backward = self._choose(params, sparse_state.masks)
         return sparse_state._replace(masks=forward, backward_masks=backward), None
 
     def _reset_moments(
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        reinit_masks: Any,
-        params: Any,
+        reinit_masks: PyTree,
+        params: PyTree,
         is_update: Any = True,
     ) -> base_updater.SparseState:
         """Sets the moments of the weights that are new in B to zero."""
-        del reinit_masks
         pairs = (self._unpacked(s.backward_masks, params) for s in (before, chosen))
         resets = mask_trees.map_masks(
             lambda old, new: None if old is None else 1 - (old & new), *pairs
         )
-        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update)
+        first = self._initial_moments(chosen, params, reinit_masks)
+        inner_state = optimizer_state.reset_moments(chosen.inner_state, resets, is_update, first)
         return chosen._replace(inner_state=inner_state)
 
-    def pre_forward_update(self, params: Any, opt_state: Any) -> Any:
+    def pre_forward_update(self, params: PyTree, opt_state: Any) -> PyTree:
         """Returns the weights of A: what the forward pass should use."""
         return self.apply_masks(params, opt_state.masks, is_packed=None)
 
     def mask_gradients(
-        self, grads: Any, sparse_state: base_updater.SparseState, params: Any
-    ) -> Any:
+        self, grads: PyTree, sparse_state: base_updater.SparseState, params: PyTree
+    ) -> PyTree:
         """Returns the gradients of B, with those of the exploration loss."""
         if self.penalty:
             masks = self._unpacked(sparse_state.masks, params)
@@ -192,17 +193,19 @@ class TopKAST(base_updater.BaseUpdater):
             grads = mask_trees.map_masks(explore, masks, grads, params)
         return self.apply_masks(grads, sparse_state.backward_masks, is_packed=None)
 
-    def mask_updates(self, updates: Any, sparse_state: base_updater.SparseState) -> Any:
+    def mask_updates(self, updates: PyTree, sparse_state: base_updater.SparseState) -> PyTree:
         """Returns the updates of B: weights outside keep their value."""
         return self.apply_masks(updates, sparse_state.backward_masks, is_packed=None)
 
-    def post_gradient_update(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
+    def post_gradient_update(
+        self, params: PyTree, sparse_state: base_updater.SparseState
+    ) -> PyTree:
         """Returns the params unchanged: all weights are kept."""
         del sparse_state
         return params
 
 
-def snip_masks(params: Any, grads: Any, masks: Any) -> Any:
+def snip_masks(params: PyTree, grads: PyTree, masks: PyTree) -> PyTree:
     """Initial masks by connection sensitivity, `|w * gradient|` (SNIP, Lee et al. 2019).
 
     All layers are ranked together, but each keeps at least one weight.

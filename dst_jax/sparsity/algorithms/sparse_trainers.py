@@ -19,11 +19,14 @@ from dst_jax.sparsity import (
     optimizer_state,
     sparsity_types,
     topk,
+    uneven_blocks,
 )
 from dst_jax.sparsity.algorithms import pruners, random_masks
+from dst_jax.sparsity.algorithms.random_masks import StaticRandomSparse
+from dst_jax.sparsity.param_paths import PyTree
 
 
-def _restart_using_mask(target_tree: Any, masks: Any) -> Any:
+def _restart_using_mask(target_tree: PyTree, masks: PyTree) -> Any:
     """Sets the leaves of a tree to zero where the mask is 1; a mask of None changes nothing."""
     return mask_trees.map_masks(
         lambda m, leaf: leaf if m is None else jnp.where(jnp.asarray(m) != 0, 0, leaf),
@@ -60,7 +63,7 @@ def _count_active(masks: list[jax.Array]) -> jax.Array:
 
 
 @dataclasses.dataclass
-class SET(random_masks.StaticRandomSparse):
+class SET(StaticRandomSparse):
     """Drops the smallest weights and grows random ones (Mocanu et al. 2018).
 
     Per layer with n active weights and drop fraction a: the round(n * (1 - a)) largest `|w|` stay
@@ -119,19 +122,23 @@ class SET(random_masks.StaticRandomSparse):
         del drop_scores, sparse_state
         return masks
 
-    def _get_drop_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_drop_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         """Returns the tree of scores whose lowest are dropped: `|w|`."""
         del sparse_state, grads
         return mask_trees.magnitudes(params)
 
-    def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_grow_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         """Returns the tree of scores whose highest are grown: random."""
         del grads
         key = jax.random.fold_in(self._key(random_masks.GROWTH), sparse_state.count)
         return pruners.generate_random_scores(params, key)
 
     def _layer_counts(
-        self, n_active: jax.Array, drop_fraction: Any, sparse_state: Any = None, params: Any = None
+        self,
+        n_active: jax.Array,
+        drop_fraction: Any,
+        sparse_state: Any = None,
+        params: PyTree = None,
     ) -> tuple[Any, Any]:
         """Returns how many weights of each layer stay, and how many are active after growth.
 
@@ -147,7 +154,7 @@ class SET(random_masks.StaticRandomSparse):
         kept = jnp.round(n_active.astype(jnp.float32) * (1 - jnp.float32(drop_fraction)))
         return jnp.clip(kept.astype(jnp.int32), jnp.minimum(1, n_active), n_active), n_active
 
-    def count_grown(self, sparse_state: Any, params: Any) -> jax.Array:
+    def count_grown(self, sparse_state: Any, params: PyTree) -> jax.Array:
         """Counts the weights that the last update grew, those that it had just dropped included.
 
         Less the number that is newly active, these were dropped and regrown at once.
@@ -198,6 +205,20 @@ class SET(random_masks.StaticRandomSparse):
             # infinity say what must not (or must) be chosen.
             kept, new_masks = [], []
             for index, old in enumerate(old_masks):
+                if self._is_uneven(old.shape):
+                    pattern: Any = self.sparsity_type
+                    share = n_kept[index] / jnp.maximum(_count_active([old])[0], 1)
+                    found = uneven_blocks.drop_and_grow(
+                        pattern,
+                        old,
+                        drop_scores[index],
+                        grow_scores[index],
+                        share,
+                        tie_key,
+                    )
+                    kept.append(found[0])
+                    new_masks.append(found[1])
+                    continue
                 size = jnp.float32(old.size)
                 dropped = jnp.where(old == 0, -jnp.inf, drop_scores[index])
                 kept.append(self.topk_fn(dropped, 1 - n_kept[index] / size))  # type: ignore[misc]
@@ -219,7 +240,7 @@ class SET(random_masks.StaticRandomSparse):
         return self._drop_and_grow([old], [drop], [grow], *counts)[1][0]
 
     def _choose_masks(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: base_updater.SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[base_updater.SparseState, Any]:
         """Drops and grows in every layer."""
         del kwargs
@@ -263,8 +284,8 @@ class SET(random_masks.StaticRandomSparse):
         self,
         before: base_updater.SparseState,
         chosen: base_updater.SparseState,
-        reinit_masks: Any,
-        params: Any,
+        reinit_masks: PyTree,
+        params: PyTree,
         is_update: Any = True,
     ) -> base_updater.SparseState:
         """Sets moments to zero wherever a weight was not active all along."""
@@ -281,7 +302,8 @@ class SET(random_masks.StaticRandomSparse):
         inner_state = chosen.inner_state
         if self._resets_moments:
             marks = treedef.unflatten(resets)
-            inner_state = optimizer_state.reset_moments(inner_state, marks, is_update)
+            first = self._initial_moments(chosen, params, reinit_masks)
+            inner_state = optimizer_state.reset_moments(inner_state, marks, is_update, first)
         if fills:
             fresh = [new & reset for new, reset in zip(news, resets, strict=True)]
             settled = [1 - reset for reset in resets]
@@ -290,7 +312,7 @@ class SET(random_masks.StaticRandomSparse):
             )
         return chosen._replace(inner_state=inner_state)
 
-    def _no_reinit(self, sparse_state: base_updater.SparseState, params: Any) -> Any:
+    def _no_reinit(self, sparse_state: base_updater.SparseState, params: PyTree) -> Any:
         if not self._has_reinit():
             return None
         return mask_trees.map_masks(
@@ -310,7 +332,7 @@ class RigL(SET):
 
     dense_gradients: ClassVar[str] = "updates"
 
-    def _get_grow_scores(self, sparse_state: Any, params: Any, grads: Any) -> Any:
+    def _get_grow_scores(self, sparse_state: Any, params: PyTree, grads: PyTree) -> Any:
         """Returns `|gradient|`."""
         del sparse_state, params
         return mask_trees.magnitudes(grads)

@@ -11,6 +11,7 @@ import jax
 
 from dst_jax.sparsity import base_updater
 from dst_jax.sparsity.algorithms import pruners
+from dst_jax.sparsity.param_paths import PyTree
 
 
 @dataclasses.dataclass
@@ -30,13 +31,13 @@ class SteMixin:
         del step
         return False
 
-    def pre_forward_update(self, params: Any, opt_state: base_updater.SparseState) -> Any:
+    def pre_forward_update(self, params: PyTree, opt_state: base_updater.SparseState) -> PyTree:
         """Returns the params masked by fresh masks: what the forward pass should use."""
         updater: Any = self
         masks = self.forward_masks(params, opt_state)
         return updater.apply_masks(params, masks, is_packed=False)
 
-    def forward_masks(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
+    def forward_masks(self, params: PyTree, sparse_state: base_updater.SparseState) -> PyTree:
         """Returns fresh masks: a function of params, step (`count`) and seed."""
         updater: Any = self
         sparsities = updater.scheduler.get_sparsity_at_step(
@@ -45,18 +46,20 @@ class SteMixin:
         scores = updater.calculate_scores(params, sparse_state=sparse_state)
         return updater.create_masks(scores, sparsities)
 
-    def get_initial_masks(self, params: Any, target_sparsities: Any) -> Any:
+    def get_initial_masks(self, params: PyTree, target_sparsities: PyTree) -> PyTree:
         """Returns a tree of None: no masks are kept."""
         del target_sparsities
         return jax.tree.map(lambda p: None, params)
 
     def _choose_masks(
-        self, sparse_state: base_updater.SparseState, params: Any, grads: Any, **kwargs: Any
+        self, sparse_state: base_updater.SparseState, params: PyTree, grads: PyTree, **kwargs: Any
     ) -> tuple[base_updater.SparseState, Any]:
         del params, grads, kwargs
         return sparse_state, None
 
-    def post_gradient_update(self, params: Any, sparse_state: base_updater.SparseState) -> Any:
+    def post_gradient_update(
+        self, params: PyTree, sparse_state: base_updater.SparseState
+    ) -> PyTree:
         """Returns the params unchanged: all weights are kept."""
         del sparse_state
         return params
