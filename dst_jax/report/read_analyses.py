@@ -14,6 +14,7 @@ import numpy as np
 from dst_jax.config.options import ANALYSES
 from dst_jax.report.figures.drawing import LineStyle
 from dst_jax.report.groups import Comparison, Group, differences
+from dst_jax.report.wording import these_runs
 from dst_jax.runtime.run_dir import read_arrays
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def lacking(found: Sequence[Sample]) -> str:
                 missing.setdefault(", ".join(none), []).append(run.directory.name)
     sentences = []
     if missing:
-        texts = [f"{', '.join(names)} without {parts}" for parts, names in missing.items()]
+        count = sum(len(sample.parts) for sample in found)
+        texts = [f"{these_runs(names, count)} without {parts}" for parts, names in missing.items()]
         sentences.append(f"Not analysed: {'; '.join(texts)} (--mode=analyze).")
     if damaged:
         sentences.append(f"Damaged, and left out: {', '.join(damaged)}.")

@@ -17,12 +17,12 @@ from dst_jax.config.checks import DENSE, sparsity_of
 from dst_jax.config.options import OPTIONS
 from dst_jax.data.datasets import DATASETS
 from dst_jax.errors import UserError
+from dst_jax.report.wording import some
 from dst_jax.robustness import Result, storage
 from dst_jax.runtime import run_dir
 from dst_jax.runtime.run_dir import FAILURE
 
 _RESOLVED = ("train.steps_per_epoch",)  # not an option, but in a resolved config
-_NAMED = 5  # so many options are named, the others counted
 
 
 @dataclass(frozen=True)
@@ -293,15 +293,10 @@ def _of_this_version(raw: Mapping[str, Any], problems: list[str]) -> dict[str, A
         problems.append("config.json is not that of a run of dst_jax")
         return {}
     if lacking or unknown:
-        texts = [f"lacks {_some(lacking)}, read at the default"] if lacking else []
-        texts += [f"has {_some(unknown)}, not known here"] if unknown else []
+        texts = [f"lacks {some(lacking, 5)}, read at the default"] if lacking else []
+        texts += [f"has {some(unknown, 5)}, not known here"] if unknown else []
         problems.append(f"config.json is of another version: it {' and '.join(texts)}")
     return {**completed, **config}
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _read_metrics(path: Path, problems: list[str]) -> tuple[Mapping[str, Any], ...]:

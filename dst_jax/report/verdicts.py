@@ -14,13 +14,13 @@ from dst_jax.data.datasets import DATASETS
 from dst_jax.report import published
 from dst_jax.report.groups import Comparison, Group
 from dst_jax.report.runs import counted
+from dst_jax.report.wording import some
 from dst_jax.statistics import LEVEL, Difference, holm
 
 ERROR_RATE = 1 - LEVEL
 MORE, LESS, OPEN = "more robust", "less robust", "not resolved"
 ONE_SEED, NO_SPREAD = "one seed: no verdict", "no spread: no verdict"
 TOY, UNFINISHED = "toy: no verdict", "unfinished: no verdict"
-_LISTED = 6  # so many groups are named in a sentence, the others counted
 # What is said of a comparison's tests: (how many kinds there are, whether any is paired).
 _PAIRING = {
     (1, True): "paired by seed",
@@ -138,7 +138,7 @@ def _shown(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
             by_text.setdefault(verdict.text, []).append(f"{group.name}{size}")
     if by_text:
         parts = [
-            f"{text}{' than dense' if text in (MORE, LESS) else ''}: {_some(by_text[text])}"
+            f"{text}{' than dense' if text in (MORE, LESS) else ''}: {some(by_text[text])}"
             for text in (MORE, LESS, OPEN, ONE_SEED, NO_SPREAD, TOY, UNFINISHED)
             if text in by_text
         ]
@@ -187,7 +187,7 @@ def _claim(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
             found.setdefault(words[verdict.text], []).append(group.name)
     if not found:
         return f"these runs do not test {claim}"
-    texts = ", ".join(f"{word} {_some(names)}" for word, names in found.items())
+    texts = ", ".join(f"{word} {some(names)}" for word, names in found.items())
     return f"{claim} is, on this network and benchmark, {texts}"
 
 
@@ -217,17 +217,12 @@ def note(comparison: Comparison, index: int, verdicts: Verdicts) -> str:
     elif True not in names:
         kind = f"It is not paired, {why}: {welch}."
     else:
-        kind = f"It is paired ({pairs}), but not that of {_some(names[False])}, {why} ({welch})."
+        kind = f"It is paired ({pairs}), but not that of {some(names[False])}, {why} ({welch})."
     return (
         f"A verdict is given where a t test over seeds has p < {ERROR_RATE:.2f} after Holm's "
         f"correction for all comparisons of the page. {kind} Intervals over seeds are those of the "
         "same test, each gain by itself, without that correction."
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _capital(text: str) -> str:

@@ -1,4 +1,6 @@
-"""How numbers are written in tables and sentences. Called by the modules of this package."""
+"""How numbers and lists of names are written in tables and sentences. Called by the modules of this package."""
+
+from collections.abc import Sequence
 
 from dst_jax.statistics import Estimate
 
@@ -22,3 +24,14 @@ def accuracy_text(value: Estimate, digits: int, lacking: str = "") -> str:
 def percent(share: float) -> str:
     """A share as a percentage without needless digits: 0.5 -> "50", 0.125 -> "12.5"."""
     return f"{100 * share:.6g}"
+
+
+def some(names: Sequence[str], limit: int = 6) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def these_runs(names: Sequence[str], among: int) -> str:
+    """Names of runs; many of them that are all there are, as their number."""
+    return f"all {among} runs" if len(names) == among > 2 else some(names)
