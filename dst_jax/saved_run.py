@@ -76,10 +76,12 @@ class Run:
     def predict(self) -> Callable[[jax.Array], jax.Array]:
         """Maps images uint8 [B, H, W, 3] to logits float32 [B, classes].
 
-        It is a pytree whose leaves are the weights, so `jax.jit` takes it as an argument.
+        It is a pytree whose leaves are the weights, so `jax.jit` takes it as an argument. Images of
+        another type or size than the dataset's are a UserError.
         """
         variables = {"params": self.params, "batch_stats": self.batch_stats}
-        return jax.tree_util.Partial(build.logits_function(self.config), variables)
+        function = build.logits_function(self.config, only_images=True)
+        return jax.tree_util.Partial(function, variables)
 
     @property
     def dataset(self) -> data.Dataset:

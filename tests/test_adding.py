@@ -307,6 +307,7 @@ def test_a_suite_is_its_list_with_its_severities(registries):
             "register_suite: found fog, a corruption; expected a name that is free",
         ),
         (("cifar10-c", ["snow"]), "register_suite: found cifar10-c, a benchmark; expected a name"),
+        (("imagenet_c", ["snow"]), "register_suite: found imagenet_c, a corrupted set; expected a"),
         (
             ("x", ["snow", "fogg"]),
             "register_suite x: found fogg; expected names of corruptions. One",

@@ -1,5 +1,6 @@
 """`dst-jax compare A B`: two stored results, paired by image; what is not alike is refused."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import runs
 import synthetic_results as tables
 
+from dst_jax.data import benchmarks
 from dst_jax.errors import UserError
 from dst_jax.robustness import compare, storage
 from dst_jax.robustness.metrics import ALEXNET_ERRORS
@@ -164,7 +166,8 @@ def test_several_results_and_results_that_are_not_done(both, tmp_path):
         storage.save(path, result(seed, setting=setting, conditions=lines[: seed - 4]))
     text = compare.text(str(first), str(second))
     assert text.count("A: ") == 2
-    assert "ripple" not in text  # only one of them has it
+    assert "Left out of all rows: the conditions that only B has: 1 (ripple 2).\n" in text
+    assert "ripple" not in text.replace("(ripple 2)", "")
     assert compare.text(str(first), str(second), "c_bar_cifar").count("A: ") == 1
     assert compare.text(str(first), str(second), "CIFAR10-C-bar").count("A: ") == 1
     with pytest.raises(UserError, match="--suite: found 3dcc; expected common, c_bar_cifar"):
@@ -184,3 +187,13 @@ def test_the_command(both):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "compare: found " in done.stderr
     assert "; expected A B. dst-jax compare --help lists the flags" in done.stderr
+
+
+def test_lists_of_the_same_name_are_not_compared(tmp_path):
+    setting = ("mine", *SETTING[1:])
+    for name, listed in (("a", ("fog",)), ("b", ("fog", "snow"))):
+        found = result(0, setting=setting, conditions=[Condition("fog", 1)])
+        own = benchmarks.Benchmark("mine", listed, (1,), "cifar10")
+        storage.save(tmp_path / name, dataclasses.replace(found, listed=own))
+    with pytest.raises(UserError, match="found another list of corruptions under the name mine"):
+        compare.text(str(tmp_path / "a"), str(tmp_path / "b"))

@@ -128,6 +128,39 @@ def test_evaluate_reads_what_was_written(photos, written, tmp_path):
         assert ours == theirs
 
 
+def test_arrays_and_folders_find_each_others_counterparts(tmp_path):
+    """Whatever was corrupted and however it was written, by the number or the name."""
+    random = np.random.default_rng(2)
+    images = np.stack([smooth(random) for _ in range(11)])
+    labels = np.array([0] * 4 + [1] * 3 + [2] * 4)
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "photos" / str(label) / f"{row:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    np.save(tmp_path / "images.npy", images)
+    folder = robustness.folder(tmp_path / "photos", side=32)
+    options = {"severities": (4,), "quiet": True}
+    expected = robustness.evaluate(predict, (images, labels), ["shot_noise"], **options)
+    for source in ("photos", "images.npy"):
+        for form in ("png", "npy"):
+            out = tmp_path / f"{source}-{form}"
+            arguments = (tmp_path / source, out, ["shot_noise"], (4,))
+            rendering.write_corrupted(*arguments, format=form, quiet=True)
+            for clean in ((images, labels), folder)[: 1 if source == "images.npy" else 2]:
+                found = robustness.evaluate(predict, clean, ["shot_noise"], source=out, **options)
+                for condition, record in expected.hits.items():
+                    assert np.array_equal(record.bits, found.hits[condition].bits)
+            for other in ((images[::-1].copy(), labels), (images[:, ::-1].copy(), labels)):
+                with pytest.raises(
+                    UserError, match=r"made of other images than (8|10|11) of the 11"
+                ):
+                    robustness.evaluate(predict, other, ["shot_noise"], source=out, **options)
+    cropped = robustness.folder(tmp_path / "photos", side=32, resize=40)
+    source = tmp_path / "photos-png"
+    with pytest.raises(UserError, match=r"of the same size and crop \(--side, --resize\)"):
+        robustness.evaluate(predict, cropped, ["shot_noise"], source=source, **options)
+
+
 def test_the_array_layout_holds_the_same_images(photos, written, tmp_path):
     images, labels, _ = read_folder(photos)
     rendering.write_corrupted(

@@ -103,6 +103,11 @@ def test_a_config_of_another_version_is_completed(tmp_path):
     assert run.config["analysis"]["images"] == 256
     assert run.config["log"]["tensorboard"] is False
     assert run.predict(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 10)
+    for images in (np.zeros((1, 32, 32, 3)), np.zeros((1, 16, 16, 3), np.uint8)):
+        with pytest.raises(
+            UserError, match=r"predict: images: found .*; expected uint8 \[B, 32, 3"
+        ):
+            run.predict(images)
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(UserError, match="the resolved config of a run"):
         saved_run.load_run(tmp_path)

@@ -130,9 +130,13 @@ class Analysis:
         return {"weights": 0, "attenuation": 2}.get(part, 1) + curves * len(self._radii())
 
     def predict(self) -> Any:
-        """The network on the devices."""
+        """The network on the devices, which takes filtered images, floats, too."""
         if self._predict is None:
-            self._predict = self._devices.replicate_global(self.run.predict)
+            variables = {"params": self.run.params, "batch_stats": self.run.batch_stats}
+            function = build.logits_function(self._config)
+            self._predict = self._devices.replicate_global(
+                jax.tree_util.Partial(function, variables)
+            )
         return self._predict
 
     def batches(self) -> Iterable[Any]:

@@ -15,7 +15,6 @@ from dst_jax.corruptions.base import (
     Draws,
     by_severity,
     columns,
-    look_up,
     no_draw,
 )
 from dst_jax.corruptions.constants import Rows
@@ -56,23 +55,26 @@ def _contrast(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array
 _WEIGHT_BITS = 22  # Pillow's fixed-point weights of 8-bit resampling
 
 
-def _boxes(size: int, scales: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of an axis, the pixels that its box averages and their weights.
+def _boxes(size: int, scales: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each pixel of a small axis, the pixels that its box averages and their weights.
 
-    Pillow's BOX filter down to int(size * scale) pixels; BOX up again copies the nearest, so that
-    one table serves both ways and every severity has the same shape.
+    Pillow's BOX filter down to int(size * scale) pixels; BOX up again copies the nearest. Every
+    severity has the shape of the largest small axis; what is beyond its own is copied by no pixel.
 
     Returns:
-      [5, size, taps] int positions and integer weights that sum to about 2**22.
+      [5, small, taps] int positions, integer weights that sum to about 2**22, and [5, size] int,
+      the pixel of the small axis that each pixel becomes.
     """
     taps = int(np.ceil(1 / min(scales))) + 1
-    sources = np.zeros((5, size, taps), np.int64)
-    weights = np.zeros((5, size, taps), np.int64)
-    for severity, scale in enumerate(scales):
-        small = max(int(size * scale), 1)
+    smalls = [max(int(size * scale), 1) for scale in scales]
+    sources = np.zeros((5, max(smalls), taps), np.int64)
+    weights = np.zeros((5, max(smalls), taps), np.int64)
+    copied = np.zeros((5, size), np.int64)
+    for severity, small in enumerate(smalls):
         width = size / small
-        for i in range(size):
-            center = (int((i + 0.5) * small / size) + 0.5) * width
+        copied[severity] = ((np.arange(size) + 0.5) * small / size).astype(np.int64)
+        for i in range(small):
+            center = (i + 0.5) * width
             low = max(int(center - width / 2 + 0.5), 0)
             high = min(int(center + width / 2 + 0.5), size)
             # A pixel counts where its middle lies within the box.
@@ -81,42 +83,50 @@ def _boxes(size: int, scales: Rows) -> tuple[np.ndarray, np.ndarray]:
             count = high - low
             sources[severity, i, :count] = np.arange(low, high)
             weights[severity, i, :count] = inside / inside.sum() * 2**_WEIGHT_BITS + 0.5
-    return sources, weights
+    return sources, weights, copied
 
 
 def _pixelate_constants(rows: Rows, shape: tuple[int, int], severity: Any) -> dict[str, Any]:
     constants = {}
     for axis, size in zip(("rows", "cols"), shape, strict=True):
-        sources, weights = _boxes(size, rows)
-        constants[f"{axis}_source"] = by_severity(sources, severity)
-        constants[f"{axis}_weight"] = by_severity(weights, severity)
+        for name, table in zip(("source", "weight", "copied"), _boxes(size, rows), strict=True):
+            constants[f"{axis}_{name}"] = by_severity(table, severity)
     return constants
 
 
-def _average_rows(lines: jax.Array, sources: jax.Array, weights: jax.Array) -> jax.Array:
-    """Weighted means [N, M] uint8 of whole rows of [N, M] uint8, which lie together in memory."""
-    half = jnp.full(lines.shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
+def _average(image: jax.Array, sources: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
+    """Weighted means uint8 of [S, taps] positions along an axis of [H, W, C] uint8."""
+    shape = [*image.shape]
+    shape[axis] = len(sources)
+    along = [1, 1, 1]
+    along[axis] = len(sources)
 
     # A loop, so that a compiler does not repeat one axis for every tap of the other.
     def add_tap(tap: jax.Array, total: jax.Array) -> jax.Array:
-        row = look_up(lines, sources[:, tap]).astype(jnp.int32)
-        return total + weights[:, tap, None] * row
+        part = _copies(image, sources[:, tap], axis).astype(jnp.int32)
+        return total + weights[:, tap].reshape(along) * part
 
     # Only the taps that some pixel of this severity has.
     taps = (weights > 0).any(axis=0).sum(dtype=jnp.int32)
-    total = jax.lax.fori_loop(0, taps, add_tap, half)
-    return (total >> _WEIGHT_BITS).astype(jnp.uint8)
+    half = jnp.full(shape, 1 << (_WEIGHT_BITS - 1), jnp.int32)
+    return (jax.lax.fori_loop(0, taps, add_tap, half) >> _WEIGHT_BITS).astype(jnp.uint8)
+
+
+def _copies(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array:
+    """The image's rows (axis 0) or columns (axis 1) at positions that are known to lie on it."""
+    chosen = image.at[positions] if axis == 0 else image.at[:, positions]
+    return chosen.get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _pixelate(image: jax.Array, draws: Draws, constants: Constants) -> jax.Array:
     del draws
     # In integers, rounded after each axis, horizontal first: bit for bit what Pillow computes.
-    H, W, C = image.shape
-    lines = jnp.swapaxes(image, 0, 1).reshape(W, H * C)
-    lines = _average_rows(lines, constants["cols_source"], constants["cols_weight"])
-    lines = jnp.swapaxes(lines.reshape(W, H, C), 0, 1).reshape(H, W * C)
-    lines = _average_rows(lines, constants["rows_source"], constants["rows_weight"])
-    return lines.reshape(H, W, C).astype(jnp.float32)
+    for name, axis in (("cols", 1), ("rows", 0)):
+        source, weight = constants[f"{name}_source"], constants[f"{name}_weight"]
+        image = _average(image, source, weight, axis)
+    for name, axis in (("cols", 1), ("rows", 0)):
+        image = _copies(image, constants[f"{name}_copied"], axis)
+    return image.astype(jnp.float32)
 
 
 BRIGHTNESS = Corruption("brightness", "weather", columns("added"), _brightness, no_draw)

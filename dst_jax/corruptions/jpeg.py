@@ -83,6 +83,14 @@ def _transform(blocks: jax.Array, matrix: np.ndarray, axis: int, shift: int) -> 
     return (total + (1 << (shift - 1))) >> shift
 
 
+def _apart(value: Any) -> Any:
+    """The same, computed once: what comes after would repeat sums of eight for each of its terms.
+
+    With JAX 0.12 on CPUs that is 0.6 of the time; with 0.10 XLA merges the parts all the same.
+    """
+    return jax.lax.optimization_barrier(value)
+
+
 def _code_plane(plane: jax.Array, steps: jax.Array) -> jax.Array:
     """Codes and decodes one plane of [H, W] int32 samples, H and W multiples of 8."""
     H, W = plane.shape
@@ -97,10 +105,10 @@ def _code_plane(plane: jax.Array, steps: jax.Array) -> jax.Array:
     numerator = (jnp.abs(blocks) + divisor // 2).astype(jnp.float32) + 0.5
     quotient = jnp.floor(numerator / divisor.astype(jnp.float32)).astype(jnp.int32)
     levels = jnp.sign(blocks) * quotient
-    blocks = levels * steps
+    blocks = _apart(levels * steps)
     blocks = _transform(blocks, _DCT.T, axis=1, shift=11)
     blocks = _transform(blocks, _DCT.T, axis=3, shift=18)
-    return jnp.clip(blocks.reshape(H, W) + 128, 0, 255)
+    return _apart(jnp.clip(blocks + 128, 0, 255)).reshape(H, W)
 
 
 def _to_ycc(image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -162,7 +170,7 @@ def code_image(image: jax.Array, steps: jax.Array) -> jax.Array:
     """
     H, W, _ = image.shape
     whole_h, whole_w = -(-H // 16) * 16, -(-W // 16) * 16
-    luma, blue, red = _to_ycc(image.astype(jnp.int32))
+    luma, blue, red = _apart(_to_ycc(image.astype(jnp.int32)))
     luma = _code_plane(_pad_to(luma, whole_h, whole_w), steps[0])[:H, :W]
 
     def code_chroma(plane: jax.Array) -> jax.Array:

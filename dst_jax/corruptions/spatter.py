@@ -44,14 +44,21 @@ def _draw_spatter(key: jax.Array, shape: tuple[int, int], constants: Constants) 
 
 def _window(plane: jax.Array, weights: Any, border: Border) -> jax.Array:
     """Correlates [H, W] int32 with a small square of integer weights, K x K."""
-    weights = np.asarray(weights)
+    weights = np.asarray(weights, np.int32)
     H, W = plane.shape
     padded = pad_image(plane, weights.shape[0] // 2, border)
-    total = jnp.zeros((H, W), jnp.int32)
-    for (i, j), weight in np.ndenumerate(weights):
-        if weight:
-            total += int(weight) * padded[i : i + H, j : j + W]
-    return total
+    rows = jnp.asarray(weights)
+
+    # A loop over the rows of weights, for its border: a compiler would repeat for each weight what
+    # made the plane.
+    def add_row(row: jax.Array, total: jax.Array) -> jax.Array:
+        lines = jax.lax.dynamic_slice_in_dim(padded, row, H, 0)
+        for column in range(weights.shape[1]):
+            if weights[:, column].any():
+                total += rows[row, column] * lines[:, column : column + W]
+        return total
+
+    return jax.lax.fori_loop(0, len(weights), add_row, jnp.zeros((H, W), jnp.int32))
 
 
 def _shifted(plane: jax.Array, dy: int, dx: int, fill: Any) -> jax.Array:
@@ -96,7 +103,10 @@ def canny(plane: jax.Array, low: int, high: int) -> jax.Array:
 
     def grow(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         edges, _ = state
-        grown = candidate & (_window(edges.astype(jnp.int32), np.ones((3, 3), int), "edge") > 0)
+        grown = edges
+        for dy, dx in ((1, 0), (0, 1)):
+            grown |= _shifted(grown, dy, dx, False) | _shifted(grown, -dy, -dx, False)
+        grown &= candidate
         return grown, jnp.any(grown != edges)
 
     start = candidate & (norm > high)
@@ -150,9 +160,19 @@ def edge_distance(edges: jax.Array) -> jax.Array:
 def equalise(plane: jax.Array, levels: int) -> jax.Array:
     """Histogram equalisation to 0..255 of [H, W] int32 with values in 0..levels-1."""
     value = jnp.arange(levels, dtype=jnp.int32)
-    # One pass a level: a CPU counts along whole rows, not along an axis of levels. In a loop, so
-    # that no pass repeats what made the plane.
-    counts = jax.lax.map(lambda level: (plane == level).sum(dtype=jnp.int32), value)
+    # Counts of a column have few bits, so that a word counts several levels in one pass. In a loop,
+    # so that no pass repeats what made the plane.
+    bits = plane.shape[0].bit_length()
+    several = 31 // bits
+
+    def count(word: jax.Array) -> jax.Array:
+        level = plane - several * word
+        ones = jnp.left_shift(jnp.int32(1), bits * jnp.clip(level, 0, several - 1))
+        return jnp.where((level >= 0) & (level < several), ones, 0).sum(axis=0)
+
+    words = jax.lax.map(count, jnp.arange(-(-levels // several), dtype=jnp.int32))  # [words, W]
+    parts = words[:, None] >> (bits * jnp.arange(several, dtype=jnp.int32))[None, :, None]
+    counts = (parts & ((1 << bits) - 1)).sum(axis=-1).reshape(-1)[:levels]
     lowest = plane.min()
     total = plane.size - counts[lowest]
     scale = 255.0 / jnp.maximum(total, 1).astype(jnp.float32)

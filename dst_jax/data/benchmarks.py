@@ -170,6 +170,7 @@ def register_suite(
     """
     from dst_jax.corruptions import CORRUPTIONS, video
     from dst_jax.corruptions.threed import FROM_FILES
+    from dst_jax.data.datasets import DATASETS
 
     known = {**CORRUPTIONS, **dict.fromkeys(FROM_FILES), **video.PERTURBATIONS}
     listed, levels = tuple(dict.fromkeys(corruptions)), tuple(sorted(set(severities)))
@@ -182,8 +183,10 @@ def register_suite(
             raise UserError(where, corruption, "names of corruptions", hint)
     if not levels or not set(levels) <= set(SEVERITIES):
         raise UserError(where, f"severities {list(severities)}", "severities from 1 to 5")
-    if name in known or named(name):
-        what = "a corruption" if name in known else "a benchmark"
+    sets = {each.tfds_name for data in DATASETS.values() for each in data.corrupted_sets}
+    if name in known or named(name) or name in sets:
+        kind = "corruption" if name in known else "corrupted set" if name in sets else "benchmark"
+        what = f"a {kind}"
         raise UserError("register_suite", f"{name}, {what}", "a name that is free")
     registration.claim("suite", name, SUITES, REGISTERED_IN)
     SUITES[name], REGISTERED[name] = listed, Benchmark(name, listed, levels)

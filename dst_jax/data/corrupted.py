@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.data import arrays, corrupted_files, evaluation, image_names, prepared
+from dst_jax.data import arrays, evaluation, image_names, matching, prepared
 from dst_jax.data.datasets import CorruptedSet, Dataset, corrupted_set
 from dst_jax.errors import UserError
 
@@ -153,7 +153,7 @@ def matched_batches(
         raise UserError(where, total, "the counterpart of every clean image, by its number or name")
     rows = np.array([row_of[name] for name in names])
     images, their_labels = arrays.cached_arrays(builder, corrupted.split, cache)
-    corrupted_files.check_labels(labels, their_labels[rows], where)
+    matching.check_labels(labels, their_labels[rows], where)
     parts = (slice(start, start + size) for start in range(0, len(rows), size))
     return (evaluation.padded(images[rows[part]], labels[part], ids[part], size) for part in parts)
 
@@ -164,7 +164,7 @@ def _with_labels(
     for batch in stream:
         real = batch["weight"] > 0
         clean = [label_of[number] for number in batch["id"][real].tolist()]
-        corrupted_files.check_labels(np.array(clean), batch["label"][real], where)
+        matching.check_labels(np.array(clean), batch["label"][real], where)
         yield batch
 
 

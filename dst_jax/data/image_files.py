@@ -19,7 +19,10 @@ from PIL import Image
 from dst_jax.data.evaluation import padded
 from dst_jax.errors import UserError
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".gif", ".ppm", ".pgm", ".avif"),
+)
 # What torchvision's evaluation of ImageNet does: the shorter side to 256, the central 224.
 RESIZE, CROP = 256, 224
 _THREADS = min(16, os.cpu_count() or 1)
@@ -64,7 +67,7 @@ class ImageFiles(NamedTuple):
         return decoded(paths, read, self.labels[rows], rows, size)
 
 
-def find_images(
+def folder(
     path: str | os.PathLike,
     *,
     image_list: str | os.PathLike = "",
@@ -72,7 +75,7 @@ def find_images(
     side: int = 0,
     resize: int = 0,
 ) -> ImageFiles:
-    """The images of a folder, for `robustness.evaluate` and for whoever streams them.
+    """A folder of images as a dataset of `robustness.evaluate`; large ones are read in each pass.
 
     Args:
       path: a folder of classes, `PATH/CLASS/IMAGE`, whose images may lie deeper; or, with a list,
@@ -80,14 +83,16 @@ def find_images(
       image_list: a text file with a line `PATH LABEL` per image, the path from the folder on, the
         label a whole number or one of `class_names`; "": the classes are the folders.
       class_names: the folders in the order of their labels; empty: sorted by name. Folders that
-        are not on this list are refused, classes without a folder are not.
+        are not on this list are refused, classes without an image are not.
       side: height and width that the images get; 0: 224, with the shorter side at 256 before.
       resize: the shorter side in pixels before the central square is taken, bilinear and
         antialiased, as torchvision resizes Pillow's images; 0: `side`, so that an image of
         `side` x `side` stays as it is.
 
     Raises:
-      UserError: there is no such folder or no image in it, or a line of the list is wrong.
+      UserError: there is no such folder or no image in it; a folder of no name in `class_names`
+        has none, which would move the labels of the others; an image lies in no folder; or a line
+        of the list is wrong.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -108,8 +113,11 @@ def find_images(
 def _in_folders(
     root: Path, class_names: Sequence[str]
 ) -> tuple[list[tuple[str, int]], Sequence[str]]:
-    folders = sorted(e.name for e in os.scandir(root) if e.is_dir() and not _hidden(e.name))
+    entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    folders = [e.name for e in entries if e.is_dir() and not _hidden(e.name)]
     classes = list(class_names) or folders
+    if twice := [name for name in classes if classes.count(name) > 1]:
+        raise UserError("class_names", f"{twice[0]} twice", "each class once")
     for folder in folders:
         if folder not in classes:
             raise UserError(str(root / folder), "a folder of no class", ", ".join(classes[:20]))
@@ -119,6 +127,11 @@ def _in_folders(
         found = f"no image in {len(folders)} folders" if folders else "no folder of a class"
         hint = "For a folder without classes give a list of its images and labels"
         raise UserError(str(root), found, "CLASS/IMAGE, as cat/1.png", hint)
+    if loose := [e.name for e in entries if is_image(e.name) and not e.is_dir()]:
+        raise UserError(str(root / loose[0]), "an image in no folder of a class", "CLASS/IMAGE")
+    if empty := set() if class_names else {*folders} - {classes[label] for _, label in pairs}:
+        hint = "Move it away, or name the classes in the order of their labels (class_names)"
+        raise UserError(str(root / min(empty)), "no image", "images in the folder of a class", hint)
     return pairs, classes
 
 
@@ -152,7 +165,7 @@ def _listed(root: Path, path: Path, class_names: Sequence[str]) -> list[tuple[st
         if not name.strip() or label < 0:
             expected = "PATH LABEL, with a whole number" + (" or a class" if class_names else "")
             raise UserError(f"{path}, line {number}", line[:100], expected)
-        pairs.append((name.strip(), label))
+        pairs.append((os.path.normpath(name.strip()).replace(os.sep, "/"), label))
     if not pairs:
         raise UserError(str(path), "no line", "PATH LABEL per image")
     for name, count in collections.Counter(name for name, _ in pairs).items():
@@ -178,17 +191,36 @@ def lines_of(path: Path) -> list[tuple[int, str]]:
 
 
 def opened(path: Path) -> Image.Image:
-    """An image file, decoded, in RGB.
+    """An image file, decoded, in RGB: see `as_rgb`.
 
     Raises:
-      UserError: it is no image.
+      UserError: it is no image, or not of 8 bits.
     """
     try:
         with Image.open(path) as file:
-            return file.convert("RGB")
+            return as_rgb(file, str(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         text = (str(error).splitlines() or [""])[0][:200]
         raise UserError(str(path), f"an unreadable image ({text})", "an image file") from None
+
+
+def as_rgb(image: Image.Image, where: str) -> Image.Image:
+    """An image of Pillow in RGB, as torchvision's folders read it.
+
+    Grey gives three equal channels, CMYK is converted, an alpha channel is dropped, of an animation
+    the first frame is taken, and the orientation that EXIF notes is not applied.
+
+    Args:
+      image: of any mode of 8 bits or fewer.
+      where: what an error calls it.
+
+    Raises:
+      UserError: it has more bits, or floats, which Pillow would clip at 255.
+    """
+    if image.mode.startswith(("I", "F")):
+        found = f"an image of Pillow's mode {image.mode}, more than 8 bits"
+        raise UserError(where, found, "8 bits per channel, 0 to 255")
+    return image.convert("RGB")
 
 
 def cropped(image: Image.Image, side: int, resize: int) -> np.ndarray:

@@ -6,8 +6,6 @@ programs are those of `robustness.evaluate`. Called by `subcommands`.
 """
 
 import collections
-import csv
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +16,7 @@ import jax
 import numpy as np
 
 from dst_jax.corruptions import PRESET_SIZES
+from dst_jax.data import corrupted_index
 from dst_jax.errors import UserError
 from dst_jax.rendering import manifest
 from dst_jax.rendering.inputs import Inputs, open_inputs
@@ -30,7 +29,6 @@ from dst_jax.runtime.devices import Devices
 from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
 from dst_jax.runtime.progress import Progress
 
-IDS = "images.csv"
 _SMALL = 64  # pixels of the longer side up to which a batch has as many images as in `evaluate`
 _AHEAD = 2  # batches that are being written, or wait for the device
 
@@ -136,7 +134,7 @@ def write_corrupted(
         run_dir.make(out, "OUT")
         with run_dir.locked(out, manifest.LOCK, "OUT"), Interrupt() as interrupt:
             manifest.claim(out, wanted)
-            _write_ids(out / IDS, inputs)
+            _write_index(out, inputs, pool)
             work = _Work(engine, devices, inputs, output, size, pool, interrupt)
             try:
                 written = work.do(levels, quiet)
@@ -219,16 +217,20 @@ def _check_sizes(
             )
 
 
-def _write_ids(path: Path, inputs: Inputs) -> None:
-    """The table of ids: which image of the folder, and its label."""
-    if inputs.kind == "array" or path.exists():
+def _write_index(out: Path, inputs: Inputs, pool: ThreadPoolExecutor) -> None:
+    """The table of the images, by which `evaluate` finds their counterparts and tells others."""
+    if (out / corrupted_index.NAME).exists():
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("id", "path", "label"))
-    labels = [""] * len(inputs.names) if inputs.labels is None else inputs.labels.tolist()
-    writer.writerows(zip(range(len(inputs.names)), inputs.names, labels, strict=True))
-    run_dir.write_text(path, text.getvalue())
+
+    def grey(index: int) -> np.ndarray:
+        return corrupted_index.grey_of(inputs.read(index)[None])[0]
+
+    count = len(inputs.sizes)
+    names = inputs.names or [str(row) for row in range(count)]
+    levels = np.stack([*pool.map(grey, range(count))])
+    run_dir.write_bytes(
+        out / corrupted_index.NAME, corrupted_index.table(names, inputs.labels, levels)
+    )
 
 
 class _Work:

@@ -64,6 +64,7 @@ def torch_predict(
         return torch.tensor(np.asarray(images))  # a copy: PyTorch has no arrays to read only
 
     def function(images: Any) -> np.ndarray:
+        _check_levels(images)
         training = [part for part in module.modules() if part.training]
         if training:
             module.eval()
@@ -147,6 +148,7 @@ def onnx_predict(
     output = session.get_outputs()[0].name
 
     def function(images: np.ndarray) -> np.ndarray:
+        _check_levels(images)
         given = images if as_they_are else (images / np.float32(255) - offsets) / scales
         if layout == "NCHW":
             given = given.transpose(0, 3, 1, 2)
@@ -165,6 +167,13 @@ def onnx_predict(
         return [*content, offsets, scales, layout == "NCHW"]
 
     return HostFunction(function, weights)
+
+
+def _check_levels(images: Any) -> None:
+    """Refuses what somebody gives who has divided by 255 already, or put the channels first."""
+    found = f"{images.dtype} {list(images.shape)}"
+    if str(images.dtype).removeprefix("torch.") != "uint8" or images.shape[-1] != 3:
+        raise UserError("predict: images", found, "uint8 [B, H, W, 3], which it normalises")
 
 
 def _imported(name: str, where: str) -> Any:

@@ -18,6 +18,7 @@ EXPECTED = (
     'pairs or of {"image", "label"}'
 )
 UNIT = "unit"  # scale: floats in [0, 1]
+_LARGEST = 2**31 - 1  # a label or id
 
 
 class Parts(NamedTuple):
@@ -57,7 +58,8 @@ def parts_of(batch: Any, start: int, scale: str = "") -> Parts:
         raise UserError("dataset", f"a batch that is {_kind(batch)}", EXPECTED) from None
     grey = is_grey(images)
     images = as_rgb(images, scale)
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+    whole = np.issubdtype(labels.dtype, np.integer) and not (labels > _LARGEST).any()
+    if labels.shape != images.shape[:1] or not whole:
         raise UserError(
             "dataset",
             f"labels {labels.dtype} {list(labels.shape)} for {len(images)} images",
@@ -68,6 +70,10 @@ def parts_of(batch: Any, start: int, scale: str = "") -> Parts:
     ids: Any = np.arange(start, start + len(labels))
     if isinstance(batch, Mapping):
         ids = np.asarray(batch.get("id", ids))
+        known = ids.shape == labels.shape and np.issubdtype(ids.dtype, np.integer)
+        if not known or (ids < 0).any() or (ids > _LARGEST).any():
+            found = f"ids {ids.dtype} {list(ids.shape)} for {len(images)} images"
+            raise UserError("dataset", found, f"one whole number per image, 0 to {_LARGEST}")
         real = np.asarray(batch.get("weight", np.ones(len(labels)))) > 0
         images, labels, ids = images[real], labels[real], ids[real]
     return Parts(images, labels.astype(np.int32), ids.astype(np.int32), grey)
@@ -103,6 +109,8 @@ def as_rgb(images: np.ndarray, scale: str = "") -> np.ndarray:
     ):
         expected = "uint8 [N, H, W, 3], 0 to 255: `predict` normalises them; or grey [N, H, W]"
         hint = 'For floats in [0, 1] say scale="unit"' if floats and not scale else ""
+        if channels == 4:
+            hint = "images[..., :3] drops an alpha channel"
         if scale:
             expected, hint = 'floats [N, H, W, 3] in [0, 1], as scale="unit" says', ""
         raise UserError("dataset", found, f"images {expected}", hint)
@@ -111,6 +119,9 @@ def as_rgb(images: np.ndarray, scale: str = "") -> np.ndarray:
         if not (low >= 0 and high <= 1):  # NaN is neither
             raise UserError("dataset", f"floats from {low:g} to {high:g}", "those of [0, 1]")
         images = np.rint(images.astype(np.float32) * np.float32(255)).astype(np.uint8)
+    if images.size and images.max() == 1:
+        hint = "Were they divided by 255 once too often, or floats in [0, 1] cast to uint8?"
+        raise UserError("dataset", "no level above 1 of 255", "levels 0 to 255", hint)
     if is_grey(images):
         images = images[..., None] if images.ndim == 3 else images
         images = np.repeat(images, 3, axis=-1)

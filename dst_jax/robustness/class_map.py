@@ -60,6 +60,9 @@ class ClassMap:
         used = [logit for logits in self.groups.values() for logit in logits]
         if not used or min(used) < 0 or min(self.groups) < 0:
             raise UserError(f"{prefix}classes", str(classes)[:100], _EXPECTED)
+        if len(self.groups) == 1:
+            found = "a single label, of which every image would be right"
+            raise UserError(f"{prefix}classes", found, "two labels at least")
         if twice := [logit for logit in used if used.count(logit) > 1]:
             found = f"logit {twice[0]} for several labels"
             raise UserError(f"{prefix}classes", found, "each for one label")
@@ -109,14 +112,13 @@ class ClassMap:
         """
         if isinstance(predict, jax.tree_util.Partial):
             return jax.tree_util.Partial(_Mapped(self, width), predict)
-        function = getattr(predict, "function", None)
-        if (
-            callable(function)
-            and dataclasses.is_dataclass(predict)
-            and not isinstance(predict, type)
-        ):
-            return dataclasses.replace(predict, function=self.applied(function, width))
-        return functools.partial(_Mapped(self, width), predict)
+        inner = getattr(predict, "function", None)
+        if callable(inner) and dataclasses.is_dataclass(predict) and not isinstance(predict, type):
+            return dataclasses.replace(predict, function=self.applied(inner, width))
+        function = functools.partial(_Mapped(self, width), predict)
+        # What identifies the model, see `predict_functions.digest_of_module`.
+        function.variables = getattr(predict, "variables", predict)  # type: ignore[attr-defined]
+        return function
 
 
 class _Mapped:

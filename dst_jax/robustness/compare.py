@@ -32,7 +32,7 @@ def text(ours: str, theirs: str, suite: str = "") -> str:
             mine.check_same(other)
         except UserError as error:
             raise UserError(f"compare: {theirs}", *_parts(error)) from None
-    return "\n\n".join(_table(*_shared(a, b), (ours, theirs)) for a, b in pairs)
+    return "\n\n".join(_table(*_shared(a, b), (ours, theirs), _left_out(a, b)) for a, b in pairs)
 
 
 def _results(path: str, suite: str) -> list[Result]:
@@ -69,12 +69,28 @@ def _parts(error: UserError) -> tuple[str, str, str]:
 def _shared(ours: Result, theirs: Result) -> tuple[Result, Result]:
     """Both, with the conditions that both have: one may be further than the other."""
     conditions = [c for c in ours.conditions if c in set(theirs.conditions)]
+    if ours.benchmark.conditions != theirs.benchmark.conditions:
+        found = f"another list of corruptions under the name {theirs.setting.suite}"
+        raise UserError("compare", found, "the same list in both")
     if not conditions:
         raise UserError("compare", "no condition that both were scored on", "one at least")
     return ours.only(conditions), theirs.only(conditions)
 
 
-def _table(ours: Result, theirs: Result, names: tuple[str, str]) -> str:
+def _left_out(ours: Result, theirs: Result) -> list[str]:
+    """A line that says which conditions only one of them has; none where there are none."""
+    parts = []
+    for name, one, other in (("A", ours, theirs), ("B", theirs, ours)):
+        alone = [c for c in one.conditions if c not in set(other.conditions)]
+        if alone:
+            some = ", ".join(f"{c.corruption} {c.severity}" for c in alone[:3])
+            parts.append(
+                f"only {name} has: {len(alone)} ({some}{', ...' if len(alone) > 3 else ''})"
+            )
+    return [f"Left out of all rows: the conditions that {' and '.join(parts)}."] if parts else []
+
+
+def _table(ours: Result, theirs: Result, names: tuple[str, str], notes: list[str]) -> str:
     found = ours.differences(theirs)
     left_out = "" if not ours.lacking else f", INCOMPLETE: {ours.lacking}"
     width = max(map(len, (*found, "corruption", ours.benchmark.name)))
@@ -83,6 +99,7 @@ def _table(ours: Result, theirs: Result, names: tuple[str, str]) -> str:
         f"A: {names[0]}",
         f"B: {names[1]}",
         f"{ours.setting.text}: {dataset}, {ours.n:,} images",
+        *notes,
         f"{'corruption':{width}}{'A %':>8}{'B %':>8}{'A - B pp':>11}   95 % over images",
     ]
     means = [

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dst_jax import data
-from dst_jax.data import corrupted, corrupted_files
+from dst_jax.data import corrupted, corrupted_files, corrupted_index
 from dst_jax.errors import UserError
 from dst_jax.robustness.array_batches import HostBatch
-from dst_jax.robustness.images import Source
+from dst_jax.robustness.images import Batch, Source
 from dst_jax.robustness.records import Condition
 from dst_jax.robustness.suites import Plan
 
@@ -46,8 +46,8 @@ def batches(
         if _of_other_images(source):
             return files.own_batches(condition, len(clean.id), source.side, size)
         names = _names(source, clean, plan.files, prefix)
-        side = source.side
-        return files.batches(condition, names, clean.label, clean.id, side, size)
+        wanted = corrupted_files.CleanImages(names, clean.label, clean.id, source.side)
+        return files.batches(condition, wanted, size)
     assert source.dataset is not None
     if source.part:
         names = _names(source, clean, plan.prepared, prefix)
@@ -63,6 +63,41 @@ def check(plan: Plan, condition: Condition, clean: CleanFacts, found: CleanFacts
     if not np.array_equal(np.sort(found.label), np.sort(clean.label)):
         where = f"{plan.prepared or plan.files} {condition.corruption} {condition.severity}"
         raise UserError(where, "other labels than the clean images have", "the images of that set")
+
+
+def check_clean(
+    source: Source, plan: Plan, clean: CleanFacts, batches: Iterable[Batch], prefix: str = ""
+) -> None:
+    """Refuses clean images that are not those which files of `dst-jax corrupt` were made of.
+
+    Args:
+      source: where the clean images come from.
+      plan: which files.
+      clean: ids and labels.
+      batches: the clean images.
+      prefix: what stands before an argument's name in the text of an error.
+
+    Raises:
+      UserError: they are others, or were resized or cropped in another way.
+    """
+    files = corrupted_files.open_corrupted(plan.files) if plan.files else None
+    if files is None or files.index is None or _of_other_images(source):
+        return
+    rows = files.rows(_names(source, clean, plan.files, prefix))
+    of_id = dict(zip(clean.id.tolist(), rows.tolist(), strict=True))
+    alike = 0
+    for batch in batches:
+        images = np.asarray(batch.rows["image"])[batch.real]
+        expected = files.index.grey[[of_id[i] for i in batch.id[batch.real].tolist()]]
+        ours = corrupted_index.grey_of(images)
+        alike += int(corrupted_index.look_alike(ours, expected).sum())
+    if alike != len(clean.id):
+        raise UserError(
+            f"{prefix}source",
+            f"{plan.files}, made of other images than {len(clean.id) - alike:,} of the "
+            f"{len(clean.id):,} clean ones",
+            "the images that were corrupted, of the same size and crop (--side, --resize)",
+        )
 
 
 def _of_other_images(source: Source) -> bool:

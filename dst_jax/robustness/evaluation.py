@@ -1,34 +1,23 @@
 """`evaluate`: any predict functions on a suite of corruptions, from names to a `Result` of each.
 
 The order of things: what to score (`suites`), the clean images (`images`), the check of the
-functions, clean accuracy, then condition after condition (`engine`), which is rendered once for all
-of them and written as it comes (`result_writer`). Our own runs take the same way
+functions, clean accuracy, then condition after condition (`loop`), which is rendered once for all
+of them (`engine`) and written as it comes (`result_writer`). Our own runs take the same way
 (`dst_jax.evaluate`), and so does the command (`command`).
 """
 
-import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dst_jax.errors import RunError, UserError
-from dst_jax.robustness import class_map, images, selection, suites
-from dst_jax.robustness.engine import Engine, Predictions
-from dst_jax.robustness.kept import KEEP
-from dst_jax.robustness.networks import OUTPUTS
-from dst_jax.robustness.predict_functions import Checked, Predict, check_predict
-from dst_jax.robustness.records import CLEAN, Condition
+from dst_jax.errors import UserError
+from dst_jax.robustness import arguments, class_map, images, loop, selection, suites
+from dst_jax.robustness.engine import Engine
+from dst_jax.robustness.predict_functions import Predict
 from dst_jax.robustness.result import Result
-from dst_jax.robustness.result_writer import ResultWriter
 from dst_jax.robustness.scorer import Scorer
-from dst_jax.runtime.devices import Devices, any_process, is_main_process
-from dst_jax.runtime.interrupt import Interrupt, InterruptedRunError
-from dst_jax.runtime.progress import Progress
-from dst_jax.runtime.run_dir import locked, make
+from dst_jax.runtime.devices import Devices, is_main_process
 
 
 def evaluate(
@@ -214,13 +203,16 @@ def evaluate_models(
       UserError, InterruptedRunError: as `evaluate`, of any of them.
       RunError: as `evaluate`; where one of several gives NaN, after the others are scored.
     """
-    if batch_size < 1:
-        raise UserError(f"{prefix}batch_size", batch_size, "at least 1")
-    if outputs not in OUTPUTS:
-        raise UserError(f"{prefix}outputs", outputs, " or ".join(OUTPUTS))
-    if keep not in KEEP:
-        raise UserError(f"{prefix}keep", keep, "top5 or logits")
-    _check_names(predicts, prefix)
+    severities = arguments.check(
+        predicts,
+        severities,
+        batch_size=batch_size,
+        max_images=max_images,
+        seed=seed,
+        outputs=outputs,
+        keep=keep,
+        prefix=prefix,
+    )
     mapping = None if classes is None else class_map.ClassMap(classes, prefix)
     opened = images.open_source(
         *(dataset, name, max_images, data_dir, cache_dir, prefix),
@@ -241,7 +233,7 @@ def evaluate_models(
         source=source,
         only=corruptions,
         severities=severities,
-        seed=seed,
+        seed=int(seed),
         jpeg85=jpeg85,
         frost_dir=frost_dir,
         data_dir=data_dir,
@@ -254,7 +246,9 @@ def evaluate_models(
     size = min(batch_size, opened.total or batch_size)
     quiet = quiet or not is_main_process()
     checked = {
-        model: _checked(predict, opened, size, _argument(prefix, model), on_host, devices.count)
+        model: arguments.checked(
+            predict, opened, size, arguments.name_of(prefix, model), on_host, devices.count
+        )
         for model, predict in predicts.items()
     }
     for predict in checked.values():
@@ -264,118 +258,13 @@ def evaluate_models(
     engine = Engine(plan, devices, bool(keep))
     networks = {model: engine.network(checked[model], outputs) for model in predicts}
     scorer = Scorer(engine, plan, opened, devices, size, prefix)
-    with contextlib.ExitStack() as stack:
-        interrupt = None
-        writers: dict[str, ResultWriter] = {}
-        for model, network in networks.items():
-            where = Path(path) / model if path is not None else None
-            if where is not None:
-                interrupt = interrupt or stack.enter_context(Interrupt())
-                if is_main_process():
-                    make(where)
-                    stack.enter_context(locked(where, ".evaluation.lock"))
-            fingerprint = network.fingerprint((*opened.side, 3), size * devices.count)
-            writers[model] = ResultWriter(opened.name, plan, where, fingerprint, keep)
-            stack.callback(writers[model].save)  # whatever ends this
-        outcomes = dict(zip(networks, scorer.clean([*networks.values()]), strict=True))
-        failed: dict[str, str] = {}
-        for model, outcome in outcomes.items():
-            if np.isnan(outcome.confidence).any():
-                failed[model] = _problem(model, CLEAN, outcome)
-                continue
-            scorer.check_outputs(networks[model], checked[model], outcome, outputs)
-            count = checked[model].classes
-            if outcome.label.max() >= count or outcome.label.min() < 0:
-                found = f"labels from {outcome.label.min()} to {outcome.label.max()}"
-                raise UserError(
-                    _argument(prefix, model),
-                    f"logits of {count} classes for {found}",
-                    "as many logits at least",
-                )
-            writers[model].begin(outcome, scorer.pixels)
-        if len(failed) == len(networks):
-            raise RunError("; ".join(failed.values()))
-        missing = {
-            model: set(() if model in failed else writer.missing())
-            for model, writer in writers.items()
-        }
-        done = sum(not any(c in left for left in missing.values()) for c in plan.conditions)
-        total = len(plan.conditions)
-        progress = Progress(total, done, quiet=quiet)
-        progress.show(done, f"clean  {_accuracies(outcomes)}", now=True)
-        for condition, outcomes in scorer.conditions(networks, missing, data_dir, cache_dir):
-            for model, outcome in outcomes.items():
-                if model in failed:
-                    continue
-                if problem := _problem(model, condition, outcome):
-                    failed[model] = problem  # the others do not wait for it
-                else:
-                    writers[model].add(condition, outcome)
-            if len(failed) == len(networks):
-                break
-            done += 1
-            text = f"{condition.corruption} {condition.severity}  {_accuracies(outcomes)}"
-            progress.show(done, text, now=done == total)
-            if interrupt is not None and any_process(bool(interrupt.requested)):
-                break
-        if interrupt is not None and any_process(bool(interrupt.requested)):
-            raise InterruptedRunError(interrupt.requested, f"{done} of {total} conditions scored")
-    progress.end()
-    if failed:
-        raise RunError("; ".join(failed.values()))
-    return {model: writer.result() for model, writer in writers.items()}
-
-
-def _check_names(predicts: Any, prefix: str) -> None:
-    """Refuses what is no mapping of names to functions, or a name that is no directory's."""
-    where, expected = f"{prefix}predicts", "{name: predict function}, at least one"
-    if not isinstance(predicts, Mapping):
-        raise UserError(where, type(predicts).__name__, expected)
-    if not predicts:
-        raise UserError(where, "nothing", expected)
-    for name in predicts:
-        # "" is the directory itself: one model alone.
-        if not isinstance(name, str) or name in (".", "..") or Path(name).name != name:
-            raise UserError(f"{where}: a name", name, "a text that can name a directory, without /")
-    if "" in predicts and len(predicts) > 1:
-        raise UserError(f"{where}: a name", "", "a name for each, where there are several")
-
-
-def _argument(prefix: str, model: str) -> str:
-    """What an error calls a predict function: with its name where there are several."""
-    return f"{prefix}predict" + (f" of {model}" if model else "")
-
-
-def _checked(
-    predict: Predict,
-    source: images.Source,
-    size: int,
-    argument: str,
-    on_host: bool | None,
-    devices: int,
-) -> Checked:
-    """A predict function whose kind is known, with classes that fit the images."""
-    checked = check_predict(predict, (size, *source.side, 3), argument, on_host, devices)
-    if source.dataset and checked.classes < source.dataset.num_classes:
-        raise UserError(
-            argument,
-            f"logits of {checked.classes} classes",
-            f"at least {source.dataset.num_classes}, those of {source.name}",
-        )
-    return checked
-
-
-def _problem(model: str, condition: Condition, outcome: Predictions) -> str:
-    """Says that a network gives what cannot be scored; "" where it does not."""
-    if not outcome.problem:
-        return ""
-    where = f"{condition.corruption} {condition.severity}"
-    return f"{_argument('', model)} gives {outcome.problem} of {where}"
-
-
-def _accuracies(outcomes: Mapping[str, Predictions]) -> str:
-    """For the line of progress: the accuracy, or between which those of several models lie."""
-    found = sorted(outcome.correct.mean() for outcome in outcomes.values())
-    if len(found) == 1:
-        return f"accuracy {found[0]:.3f}"
-    return f"{len(found)} models, accuracy {found[0]:.3f} to {found[-1]:.3f}"
+    return loop.score(
+        *(networks, checked, scorer, plan, opened, size * devices.count),
+        path=path,
+        outputs=outputs,
+        keep=keep,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        quiet=quiet,
+        prefix=prefix,
+    )

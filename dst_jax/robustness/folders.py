@@ -5,42 +5,17 @@
 """
 
 import itertools
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from dst_jax.data.image_files import CROP, RESIZE, ImageFiles, cropped, find_images
+from dst_jax.data.image_files import CROP, RESIZE, as_rgb, cropped, folder
 from dst_jax.errors import UserError
 
+__all__ = ["PilImages", "folder", "pil_images"]
+
 _CHUNK = 64
-
-
-def folder(
-    path: str | os.PathLike,
-    *,
-    image_list: str | os.PathLike = "",
-    class_names: Sequence[str] = (),
-    side: int = 0,
-    resize: int = 0,
-) -> ImageFiles:
-    """A folder of images as a dataset of `evaluate`; decoded anew for each pass if it is large.
-
-    Args:
-      path: a folder of classes, `PATH/CLASS/IMAGE`; with a list, any folder.
-      image_list: a text file with a line `PATH LABEL` per image; "": the classes are the folders.
-      class_names: the classes in the order of their labels; empty: the folders, sorted by name.
-      side: height and width that the images get; 0: ImageNet's recipe, the shorter side to 256
-        pixels and the central 224.
-      resize: the shorter side before the central square is taken; 0: `side`.
-
-    Raises:
-      UserError: see `data.image_files.find_images`.
-    """
-    return find_images(
-        path, image_list=image_list, class_names=class_names, side=side, resize=resize
-    )
 
 
 class PilImages:
@@ -54,7 +29,9 @@ class PilImages:
         examples = iter(self._examples)
         while chunk := list(itertools.islice(examples, _CHUNK)):
             pairs = [self._pair(example) for example in chunk]
-            images = [cropped(image.convert("RGB"), self._side, self._resize) for image, _ in pairs]
+            images = [
+                cropped(as_rgb(image, "pil_images"), self._side, self._resize) for image, _ in pairs
+            ]
             yield {"image": np.stack(images), "label": np.array([label for _, label in pairs])}
 
     def _pair(self, example: Any) -> tuple[Any, Any]:

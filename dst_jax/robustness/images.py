@@ -314,6 +314,8 @@ class CleanImages:
             batch = put(host, self._devices)
             if own:
                 self._pixels |= _checksums(host)
+            elif not used and self._source.by_pixels:
+                self._check_again(host)
             yield batch
             used += host["image"].nbytes
             if used > self._budget and kept is not None:
@@ -327,6 +329,16 @@ class CleanImages:
             if kept is not None:
                 kept.append(batch)
         self._kept = kept
+
+    def _check_again(self, host: HostBatch) -> None:
+        """Refuses a first batch that was another one in the first pass."""
+        if any(self._pixels.get(i) != found for i, found in _checksums(host).items()):
+            raise UserError(
+                "dataset",
+                "other images in a second pass over it",
+                "the same ones in the same order, as of a DataLoader without shuffle and without "
+                "random transforms",
+            )
 
 
 def put(host: HostBatch, devices: Devices) -> Batch:

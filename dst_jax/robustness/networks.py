@@ -1,7 +1,7 @@
 """Networks as an evaluation asks them, on the devices or on the host: a class and a confidence.
 
 Both kinds give the same numbers for the same logits. What a network is made of, a checked predict
-function, is in `predict_functions`. Called by `engine`, `scorer` and `evaluation`.
+function, is in `predict_functions`. Called by `engine`, `scorer`, `arguments` and `loop`.
 """
 
 import math

@@ -2,8 +2,8 @@
 
 Frozen; nothing here renders, predicts or touches a file (`storage` does), and no JAX. Definitions
 stand at each number, and together in docs/robustness.md. What needs a record of each image is in
-`over_images` and `kept_numbers`; several results are in `gains`. Made by `evaluation` and
-`storage.load`.
+`over_images` and `kept_numbers`, which are parts of it; several results are in `gains`. Made by
+`result_writer` and `storage`.
 """
 
 import dataclasses
@@ -13,18 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from dst_jax.data import benchmarks, datasets
-from dst_jax.robustness import metrics, over_images, plots, text
+from dst_jax.robustness import metrics, plots, text
 from dst_jax.robustness.kept import Kept
 from dst_jax.robustness.kept_numbers import Conditions, KeptNumbers
+from dst_jax.robustness.over_images import ImageNumbers
 from dst_jax.robustness.records import CLEAN, Condition, CorrectBits, Score, Setting
-from dst_jax.statistics import Interval
 
 
 @dataclasses.dataclass(frozen=True)
-class Result(KeptNumbers):
+class Result(KeptNumbers, ImageNumbers):
     """What one model scores on one suite.
 
     Attributes:
@@ -251,82 +249,6 @@ class Result(KeptNumbers):
         self.check_same(other)
         ours, theirs = self.robust_accuracy, other.robust_accuracy
         return None if ours is None or theirs is None else _relative(ours, theirs)
-
-    def difference(
-        self, other: "Result", conditions: Iterable[Condition] | None = None, **options: Any
-    ) -> Interval:
-        """Robust accuracy minus the other's, with a bootstrap interval; see `bootstrap`.
-
-        Paired and clustered by image: an image is drawn with all its conditions, for both models.
-
-        Args:
-          other: scored on the same conditions of the same images.
-          conditions: the mean is over these; None: those of the benchmark.
-          **options: of `bootstrap`.
-
-        Raises:
-          UserError: the two were not scored on the same conditions of the same images.
-        """
-        return over_images.difference(self, other, conditions, **options)
-
-    def differences(self, other: "Result", **options: Any) -> dict[str, Interval]:
-        """The same for clean images ("clean"), each corruption and the benchmark ("robust").
-
-        All intervals come from the same draws. Each is a 95 % interval by itself.
-        """
-        return over_images.differences(self, other, **options)
-
-    def same_answers(self, other: "Result") -> bool:
-        """Whether the other has the same record of which images were right, under all conditions.
-
-        Two trainings do not: it is one training twice. False where a record is lost.
-        """
-        if set(self.hits) != set(self._rows) or set(other.hits) != set(self.hits):
-            return False
-        return all(np.array_equal(h.bits, other.hits[c].bits) for c, h in self.hits.items())
-
-    def interval(self, conditions: Iterable[Condition] | None = None, **options: Any) -> Interval:
-        """Robust accuracy with a bootstrap interval, clustered by image; see `bootstrap`.
-
-        It tells how much of it is due to the choice of test images, and nothing about another
-        training with another seed: see `over_seeds`.
-
-        Args:
-          conditions: the mean is over these; None: those of the benchmark.
-          **options: of `bootstrap`.
-        """
-        return over_images.interval(self, conditions, **options)
-
-    def intervals(self, **options: Any) -> dict[str, Interval]:
-        """The same for clean images ("clean"), each corruption and the benchmark ("robust")."""
-        return over_images.intervals(self, **options)
-
-    def mce_interval(self, **options: Any) -> Interval | None:
-        """The mCE in percent with a bootstrap interval over images; None where it is not defined.
-
-        AlexNet's errors, which it is divided by, count as exact.
-        """
-        return over_images.mce_interval(self, **options)
-
-    def share_correct(self, conditions: Iterable[Condition] | None = None) -> np.ndarray:
-        """The share of the benchmark's conditions under which each image is right: float64 [N].
-
-        Args:
-          conditions: these instead.
-
-        Raises:
-          UserError: the per-image record of a condition is lost, or the conditions do not share
-            their images.
-        """
-        return over_images.share_correct(self, conditions)
-
-    def check_same(self, other: "Result") -> None:
-        """Raises UserError unless the other was scored on the same conditions and images.
-
-        Args:
-          other: another result.
-        """
-        over_images.check_same(self, other)
 
     # --- all together ---
 

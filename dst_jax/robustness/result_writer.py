@@ -1,7 +1,7 @@
 """The result of one model as it grows, and its copy on disk.
 
 Takes over what a directory holds of the same setting, refuses what is another model's, and writes
-the files (`storage`) as conditions are scored. Called by `evaluation`, one writer per model.
+the files (`storage`) as conditions are scored. Called by `loop`, one writer per model.
 """
 
 import dataclasses

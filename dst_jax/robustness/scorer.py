@@ -94,6 +94,10 @@ class Scorer:
         for condition in self._plan.conditions:
             if names := tuple(name for name in networks if condition in missing[name]):
                 wanted[condition] = names
+        if self._plan.files and wanted:
+            corrupted_images.check_clean(
+                self._source, self._plan, self._facts, self._clean(), self._prefix
+            )
         if self._plan.prepared or self._plan.files:
             for condition, names in wanted.items():
                 chosen = [networks[name] for name in names]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dst_jax.data import corrupted_files, image_files
+from dst_jax.data import image_files, image_names, matching
 from dst_jax.data.image_names import Names
 from dst_jax.errors import UserError
 
@@ -113,7 +113,11 @@ def chosen_rows(
         if known is None:
             raise UserError(where, "names", "numbers: the images of this dataset have no names")
         wanted = [str(entry) for entry in entries]
-        rows = np.array(corrupted_files.matching_rows(wanted, known.names.tolist(), where))
+        rows = np.array(matching.rows(wanted, known.names.tolist(), where))
+        for entry, name in zip(wanted, known.names[rows].tolist(), strict=True):
+            folders = entry.split("/")[:-1], name.split("/")[:-1]
+            if all(folders) and folders[0][-1] != folders[1][-1]:
+                raise UserError(where, f"{entry}, of which there is {name}", "names of its images")
     else:
         numbers = known.numbers if known is not None else np.arange(count)
         if isinstance(image_ids, str) and image_ids == ROBUSTBENCH:
@@ -123,7 +127,27 @@ def chosen_rows(
         if missing:
             raise UserError(where, f"image {missing[0]}", f"numbers from 0 to {count - 1}")
         rows = np.array([row_of[number] for number in entries])
+        if known is not None and _are_texts(image_ids):
+            _check_not_names(entries, rows, known, where)
     return np.sort(rows)
+
+
+def _are_texts(image_ids: ImageIds) -> bool:
+    """Whether numbers were given as text, so that they may be meant as names."""
+    if isinstance(image_ids, str | os.PathLike):
+        return image_ids != ROBUSTBENCH
+    return isinstance(next(iter(image_ids)), str)
+
+
+def _check_not_names(entries: Sequence[Any], rows: np.ndarray, known: Names, where: str) -> None:
+    """Refuses numbers that are names of other files, as of `cat/3.png`, which is not the third."""
+    named = {image_names.stem(name): row for row, name in enumerate(known.names.tolist())}
+    for entry, row in zip(entries, rows, strict=True):
+        if (other := named.get(str(entry), row)) != row:
+            found = (
+                f"{entry}, the number of {known.names[row]} and the name of {known.names[other]}"
+            )
+            raise UserError(where, found, "names with their endings, or whole numbers in Python")
 
 
 def _check_imagenet(labels: np.ndarray | None, numbers: np.ndarray, where: str) -> None:
@@ -149,7 +173,8 @@ def entries_of(image_ids: ImageIds, where: str) -> list[int] | list[str]:
         given: list[Any] = [line for _, line in lines]
     else:
         given = [each.item() if isinstance(each, np.generic) else each for each in image_ids]
-    if all(isinstance(entry, str) and entry.isdecimal() for entry in given):
+    # 0003 is a name.
+    if all(isinstance(entry, str) and _is_number(entry) for entry in given):
         given = [int(entry) for entry in given]
     kinds = {type(entry) for entry in given}
     if len(kinds) != 1 or not kinds <= {int, str}:
@@ -159,3 +184,7 @@ def entries_of(image_ids: ImageIds, where: str) -> list[int] | list[str]:
         twice = next(entry for entry in given if given.count(entry) > 1)
         raise UserError(where, f"{twice} twice", "each image once")
     return given
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and str(int(text)) == text

@@ -199,7 +199,7 @@ def _files(
     if source in ("auto", "rendered", *sets):
         return None
     text = os.fspath(source)
-    if not (os.sep in text or text.startswith("~") or Path(text).is_dir()):
+    if not (os.sep in text or text.startswith("~") or Path(text).exists()):
         return None
     if preset == data.VIDEO:
         raise UserError(f"{prefix}source", text, "rendered: clips are not read from image files")

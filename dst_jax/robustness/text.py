@@ -116,9 +116,12 @@ def _kept(result: "Result") -> list[str]:
     for name, conditions in (("clean", [CLEAN]), ("corrupted", [*result.counted])):
         if not conditions or not result.keeps("top5", conditions):
             return []
+        # Among five classes or fewer every image is right.
+        classes = result.kept[conditions[0]].classes
+        top = f"top-5 {100 * result.top_k(5, conditions):.1f} %, " if classes > 5 else ""
         lines.append(
-            f"{name}: top-5 {100 * result.top_k(5, conditions):.1f} %, negative log-likelihood "
-            f"{result.nll(conditions):.3f}, Brier score {result.brier(conditions):.3f}"
+            f"{name}: {top}negative log-likelihood {result.nll(conditions):.3f}, "
+            f"Brier score {result.brier(conditions):.3f}"
         )
     return lines
 

@@ -46,22 +46,26 @@ def model(config: Config) -> Any:
     )
 
 
-def logits_function(config: Config) -> Callable[[Any, jax.Array], jax.Array]:
+def logits_function(
+    config: Config, only_images: bool = False
+) -> Callable[[Any, jax.Array], jax.Array]:
     """The function (variables, images uint8 [B, H, W, 3]) -> logits of a config's network.
 
-    Clips are uint8 [B, T, H, W, 3]; of frames larger than the network takes it sees the middle.
-    Of configs with the same network and dataset it is one function, so that runs share a compiled
-    program.
+    Floats of 0 to 255 do too, as of filtered images, unless `only_images`: then images of another
+    type or size than the dataset's are a UserError. Clips are uint8 [B, T, H, W, 3]; of frames
+    larger than the network takes it sees the middle. Of configs with the same network and dataset
+    it is one function, so that runs share a compiled program.
     """
     name, options = config["data"]["name"], config["model"]
     # Where first weights came from is no part of the network.
     options = {key: value for key, value in options.items() if not key.startswith("init_")}
     dataset = data.get(name)
-    key = json.dumps([name, options], sort_keys=True)
+    key = json.dumps([name, options, only_images], sort_keys=True)
     # Under the same names something else may have been registered since.
     registered = (dataset, models.MODELS.get(options["name"]))
     if key not in _FUNCTIONS or _FUNCTIONS[key][0] != registered:
-        function = _new_logits_function(model(config), dataset, jnp.dtype(options["dtype"]))
+        dtype = jnp.dtype(options["dtype"])
+        function = _new_logits_function(model(config), dataset, dtype, only_images)
         _FUNCTIONS[key] = (registered, function)
     return _FUNCTIONS[key][1]
 
@@ -70,15 +74,29 @@ _FUNCTIONS: dict[str, tuple[Any, Callable[[Any, jax.Array], jax.Array]]] = {}
 
 
 def _new_logits_function(
-    module: Any, dataset: data.Dataset, dtype: Any
+    module: Any, dataset: data.Dataset, dtype: Any, only_images: bool
 ) -> Callable[[Any, jax.Array], jax.Array]:
     def logits(variables: Any, images: jax.Array) -> jax.Array:
+        if only_images:
+            _check_images(images, dataset)
         if dataset.clip:
             images = _middle(images, dataset.image_shape[-2])
         normal = data.normalise(images, dataset, dtype)
         return module.apply(variables, normal, train=False)
 
     return logits
+
+
+def _check_images(images: jax.Array, dataset: data.Dataset) -> None:
+    """Refuses what most networks would take and be wrong about: other scales, other sizes."""
+    shape = ("T", "H", "W", 3) if dataset.clip else dataset.image_shape
+    fits = images.ndim == 5 if dataset.clip else images.shape[1:] == shape
+    if images.dtype != jnp.uint8 or not fits:
+        raise UserError(
+            "predict: images",
+            f"{images.dtype} {list(images.shape)}",
+            f"uint8 [B, {', '.join(map(str, shape))}], as of {dataset.name}, not normalised",
+        )
 
 
 def _middle(frames: jax.Array, size: int) -> jax.Array:

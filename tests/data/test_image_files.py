@@ -34,7 +34,7 @@ def test_imagenets_recipe_is_torchvisions(tmp_path, height, width):
     """The sizes that torchvision's documentation gives: int(256 * long / short), round(half)."""
     image = picture(height, width)
     save(tmp_path / "a/1.png", image)
-    (batch,) = image_files.find_images(tmp_path).batches(1)
+    (batch,) = image_files.folder(tmp_path).batches(1)
     short, long = sorted((height, width))
     longer = int(256 * long / short)
     size = (256, longer) if width == short else (longer, 256)
@@ -48,7 +48,7 @@ def test_against_torchvision_itself(tmp_path):
     recipe = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     for number, (height, width) in enumerate([(375, 500), (501, 333), (257, 431), (224, 224)]):
         save(tmp_path / f"a/{number}.png", picture(height, width))
-    (batch,) = image_files.find_images(tmp_path).batches(4)
+    (batch,) = image_files.folder(tmp_path).batches(4)
     for number, image in enumerate(batch["image"]):
         with Image.open(tmp_path / f"a/{number}.png") as file:
             np.testing.assert_array_equal(image, np.asarray(recipe(file.convert("RGB"))))
@@ -57,12 +57,12 @@ def test_against_torchvision_itself(tmp_path):
 def test_an_image_of_the_side_stays_as_it_is(tmp_path):
     image = picture(32, 32)
     save(tmp_path / "a/1.png", image)
-    (batch,) = image_files.find_images(tmp_path, side=32).batches(1)
+    (batch,) = image_files.folder(tmp_path, side=32).batches(1)
     np.testing.assert_array_equal(batch["image"][0], image)
 
 
 def test_classes_are_the_sorted_folders_and_images_the_sorted_paths(photos):
-    found = image_files.find_images(photos, side=32)
+    found = image_files.folder(photos, side=32)
     # As text, "-" comes before "/".
     assert found.names == ("cat-like/deep/0.png", "cat/1.PNG", "cat/2.png", "dog/9.bmp")
     assert found.classes == ("cat", "cat-like", "dog")
@@ -78,19 +78,19 @@ def test_classes_are_the_sorted_folders_and_images_the_sorted_paths(photos):
 
 def test_an_order_of_the_classes_may_be_given(photos):
     names = ("dog", "fish", "cat", "cat-like")
-    assert image_files.find_images(photos, class_names=names).labels.tolist() == [3, 2, 2, 0]
+    assert image_files.folder(photos, class_names=names).labels.tolist() == [3, 2, 2, 0]
     with pytest.raises(UserError, match=r"cat-like: found a folder of no class; expected dog, cat"):
-        image_files.find_images(photos, class_names=("dog", "cat"))
+        image_files.folder(photos, class_names=("dog", "cat"))
 
 
 def test_a_list_says_which_images_and_labels(photos, tmp_path):
     text = "# comment\n\ncat/2.png 7\ndog/9.bmp 0\n"
     (tmp_path / "list.txt").write_text(text)
-    found = image_files.find_images(photos, image_list=tmp_path / "list.txt")
+    found = image_files.folder(photos, image_list=tmp_path / "list.txt")
     assert (found.names, found.labels.tolist()) == (("cat/2.png", "dog/9.bmp"), [7, 0])
     (tmp_path / "list.txt").write_text("cat/2.png kitten\n")
     named = {"image_list": tmp_path / "list.txt", "class_names": ("dog", "kitten")}
-    assert image_files.find_images(photos, **named).labels.tolist() == [1]
+    assert image_files.folder(photos, **named).labels.tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,51 @@ def test_a_list_says_which_images_and_labels(photos, tmp_path):
 def test_a_wrong_line_is_told(photos, tmp_path, text, message):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(UserError, match=message):
-        image_files.find_images(photos, image_list=tmp_path / "list.txt")
+        image_files.folder(photos, image_list=tmp_path / "list.txt")
 
 
 def test_what_is_no_folder_of_images_is_told(tmp_path, photos):
     with pytest.raises(UserError, match="found no folder there"):
-        image_files.find_images(tmp_path / "nowhere")
+        image_files.folder(tmp_path / "nowhere")
     with pytest.raises(UserError, match="found no folder of a class"):
-        image_files.find_images(photos / "dog")
+        image_files.folder(photos / "dog")
     with pytest.raises(UserError, match="side: found side 64, resize 32"):
-        image_files.find_images(photos, side=64, resize=32)
+        image_files.folder(photos, side=64, resize=32)
     (photos / "cat/2.png").write_bytes(b"no png")
     with pytest.raises(UserError, match=r"cat/2.png: found an unreadable image"):
-        list(image_files.find_images(photos, side=32).batches(2))
+        list(image_files.folder(photos, side=32).batches(2))
+
+
+def test_no_image_is_left_out_or_numbered_otherwise_without_a_word(tmp_path):
+    for name in ("cat/1.png", "cat/2.gif", "dog/3.ppm"):
+        save(tmp_path / name, picture(32, 32))
+    assert image_files.folder(tmp_path, side=32).names == ("cat/1.png", "cat/2.gif", "dog/3.ppm")
+    (tmp_path / "ape").mkdir()  # it would make the cats dogs
+    with pytest.raises(UserError, match=r"ape: found no image; expected images in the folder of a"):
+        image_files.folder(tmp_path)
+    named = image_files.folder(tmp_path, class_names=("ape", "cat", "dog"))
+    assert named.labels.tolist() == [1, 1, 2]
+    with pytest.raises(UserError, match="class_names: found cat twice"):
+        image_files.folder(tmp_path, class_names=("ape", "cat", "dog", "cat"))
+    (tmp_path / "ape").rmdir()
+    save(tmp_path / "4.png", picture(32, 32))
+    with pytest.raises(UserError, match=r"4.png: found an image in no folder of a class"):
+        image_files.folder(tmp_path)
+    (tmp_path / "list.txt").write_text("cat/1.png 0\n./cat/1.png 1\n")
+    with pytest.raises(UserError, match=r"found cat/1.png 2 times; expected each image once"):
+        image_files.folder(tmp_path, image_list=tmp_path / "list.txt")
+
+
+def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path):
+    grey = picture(8, 8)[..., 0]
+    for name, image in (
+        ("16.png", grey.astype(np.uint16) * 257),
+        ("32.tif", grey.astype(np.int32)),
+        ("float.tif", grey.astype(np.float32) / 255),
+    ):
+        path = save(tmp_path / name, image)
+        with pytest.raises(UserError, match=f"{name}: found an image of Pillow's mode [IF]"):
+            image_files.opened(path)
+    np.testing.assert_array_equal(
+        np.asarray(image_files.opened(save(tmp_path / "8.png", grey)))[..., 1], grey
+    )

@@ -375,6 +375,11 @@ WRONG = {
     "severity": ({"severities": (0,)}, "severities: found 0; expected severities from 1 to 5"),
     "seed": ({"seed": -1}, "seed: found -1"),
     "batch size": ({"batch_size": 0}, "batch_size: found 0"),
+    "half a batch": ({"batch_size": 1.5}, "batch_size: found 1.5; expected at least 1, a whole"),
+    "no seed": ({"seed": 0.5}, "seed: found 0.5; expected a whole number"),
+    "fewer than none": ({"max_images": -1}, "max_images: found -1; expected at least 0"),
+    "one severity": ({"severities": 3}, "severities: found 3; expected several, as"),
+    "half a severity": ({"severities": (1.0,)}, "severities: found 1.0; expected severities"),
     "source": ({"source": "fogs"}, "source: found fogs; expected one of auto, rendered"),
     "only": ({"corruptions": ["snow"]}, "corruptions: found snow; expected among gaussian_noise"),
     "prepared": (

@@ -108,6 +108,8 @@ def test_keeping_changes_no_score_and_top5_gives_the_same_numbers(with_logits):
         assert getattr(small, name)() == getattr(with_logits, name)()
     assert np.array_equal(small.confusion(), with_logits.confusion())
     assert "top-5 " in small.table()
+    few = {c: dataclasses.replace(kept, classes=5) for c, kept in small.kept.items()}
+    assert "top-5 " not in dataclasses.replace(small, kept=few).table()  # it would be 100 %
     assert "Brier" not in plain.table()
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from dst_jax import robustness
+from dst_jax.data import image_names
 from dst_jax.errors import UserError
-from dst_jax.robustness import array_batches, grey, selection, suites
+from dst_jax.robustness import array_batches, grey, predict_functions, selection, suites
 from dst_jax.robustness import images as images_lib
 from dst_jax.robustness.class_map import ClassMap
 from dst_jax.robustness.engine import Engine
@@ -76,6 +77,8 @@ def test_other_floats_become_the_nearest_level_ties_to_the_even_one():
         (np.full((2, 8, 8, 3), np.nan), "unit", "floats from nan to nan"),
         (np.zeros((2, 8, 8, 4), np.uint8), "", "images uint8 [2, 8, 8, 4]; expected images uint8"),
         (np.zeros((2, 8, 8, 3), np.uint8), "byte", "scale: found byte"),
+        (np.ones((2, 8, 8, 3), np.uint8), "", "found no level above 1 of 255; expected levels 0"),
+        (np.full((2, 8, 8, 3), 1 / 255), "unit", "Were they divided by 255 once too often"),
     ],
 )
 def test_what_is_not_taken_is_told(images, scale, text):
@@ -240,6 +243,7 @@ def test_a_map_leaves_out_images_of_other_labels(dataset, tmp_path):
         ([1, 1], "found logit 1 for several labels"),
         ([-1, 2], "classes: found"),
         ([0.5], "classes: found"),
+        ({3: [4, 5]}, "found a single label, of which every image would be right"),
         ([*range(9), 20], "predict: found logits of 20 classes; expected more than 20"),
         ({3: "x"}, "classes: found"),
     ],
@@ -298,3 +302,65 @@ def test_a_folder_scores_as_its_arrays(dataset, tmp_path):
         image_ids=[paths[3], paths[8].replace(".png", ".JPEG")],
     )
     assert (chosen.n, chosen.accuracy(*CLEAN)) == (2, 1.0)
+
+
+def test_numbers_that_are_also_names_are_asked_about(tmp_path):
+    names = image_names.Names(np.array(["cat/3.png", "cat/7.png", "dog/0.png"]), np.arange(3))
+
+    def rows(image_ids):
+        return selection.chosen_rows(image_ids, 3, lambda: names, None, None, "image_ids").tolist()
+
+    assert rows([0, 2]) == [0, 2]
+    assert rows(["7", "cat/3.png"]) == [0, 1]  # names, as not all are numbers
+    (tmp_path / "ids.txt").write_text("0\n2\n")
+    for given in (tmp_path / "ids.txt", ["0", "2"]):
+        with pytest.raises(
+            UserError, match=r"found 0, the number of cat/3.png and the name of dog"
+        ):
+            rows(given)
+    with pytest.raises(UserError, match=r"found 0 of 1 images, not 00; expected"):
+        rows(["00"])  # no number, but a name
+    with pytest.raises(UserError, match=r"image_ids: found cat/0.png, of which there is dog/0.png"):
+        rows(["cat/0.png"])
+
+
+@pytest.mark.parametrize(
+    "ids", [["a", "b"], [0.5, 1.5], [2**40, 1], [-1, 0], [1]], ids=("text", "half", "big", "-", "1")
+)
+def test_ids_are_whole_numbers(ids):
+    batch = {"image": np.full((2, 8, 8, 3), 9, np.uint8), "label": [0, 1], "id": ids}
+    with pytest.raises(UserError, match=r"dataset: found ids .* expected one whole number per im"):
+        array_batches.parts_of(batch, 0)
+    with pytest.raises(UserError, match="dataset: found labels uint64"):
+        array_batches.parts_of({**batch, "label": np.array([0, 2**33], np.uint64)}, 0)
+
+
+def test_a_set_that_is_another_one_in_its_second_pass_is_refused(dataset):
+    """As a DataLoader with shuffle: its ids would be other images under each corruption."""
+    random = np.random.default_rng(0)
+
+    class Shuffled:
+        def __iter__(self):
+            order = random.permutation(12)
+            yield dataset[0][order], dataset[1][order]
+
+    source = images_lib.open_source(Shuffled(), "", 0, None, None)
+    clean = images_lib.CleanImages(source, ONE, 5, budget=0)
+    assert len(list(clean())) == 3
+    with pytest.raises(UserError, match="dataset: found other images in a second pass over it"):
+        list(clean())
+
+
+def test_a_map_of_classes_keeps_the_weights_that_identify_a_module():
+    class Module:
+        def __init__(self):
+            self.variables = {"w": np.arange(3.0)}
+
+        def __call__(self, images):
+            return known(images)
+
+    mapped = ClassMap([1, 3]).applied(Module(), 0)
+    assert predict_functions.digest_of_module(mapped) != ""
+    assert predict_functions.digest_of_module(mapped) == predict_functions.digest_of_module(
+        Module()
+    )

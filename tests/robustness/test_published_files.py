@@ -218,6 +218,22 @@ def test_folders_of_a_published_set(imagenet, source, name, expected):
     assert [result.accuracy(name, s) for s in (1, 2)] == expected
 
 
+def test_levels_of_c_bars_generator_are_severities_in_ascending_order(imagenet, tmp_path):
+    """Its folders are called by the level, as 4.75; ten comes after nine."""
+    for severity, level in enumerate(("4.75", "7.00", "8.50", "9.25", "10.00"), 1):
+        wrong = functools.partial(lambda s, label, index: (label + (index < s - 1)) % 3, severity)
+        write(tmp_path / "plasma_noise" / level, wrong, "png")
+    result = scored(clean_folder(imagenet), ["plasma_noise"], source=tmp_path)
+    assert [result.accuracy("plasma_noise", s) for s in range(1, 6)] == [1, 3 / 4, 1 / 2, 1 / 4, 0]
+
+
+def test_an_archive_is_told_how_to_unpack(tmp_path):
+    (tmp_path / "blur.tar").write_bytes(b"")
+    for source in (tmp_path, tmp_path / "blur.tar"):
+        with pytest.raises(UserError, match=rf"tar -xf {tmp_path}/blur.tar -C {tmp_path}"):
+            corrupted_files.open_corrupted(source)
+
+
 def test_a_list_of_ids_in_robustbenchs_form(imagenet, tmp_path):
     """Lines WNID/NAME.JPEG in any order: of the first class its images 0 and 1, of the last its
     third. At severity 1 one of these three is wrong, at severity 2 two are."""

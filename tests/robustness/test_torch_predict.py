@@ -74,6 +74,8 @@ def test_it_scores_as_the_same_weights_in_jax(dataset, devices):
     assert [row.accuracy for row in found.scores] == [row.accuracy for row in expected.scores]
     for ours, theirs in zip(found.scores, expected.scores, strict=True):
         assert ours.ece == pytest.approx(theirs.ece, abs=1e-4)
+    with pytest.raises(UserError, match=r"predict: images: found float64 \[.*; expected uint8"):
+        predict_of(module)(dataset[0] / 255)
     logits = predict_of(module)(dataset[0])
     np.testing.assert_allclose(logits, in_jax(module)(dataset[0]), atol=1e-5)
 
