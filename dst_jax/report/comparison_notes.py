@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dst_jax.report.groups import Comparison, Group, parameters
 from dst_jax.report.recipes import SEVERAL, files_of
+from dst_jax.report.wording import these_runs
 
 
 def of(comparison: Comparison) -> list[str]:
@@ -89,4 +90,5 @@ def _damages(groups: Sequence[Group]) -> list[str]:
         for run in group.runs:
             for problem in run.problems:
                 names.setdefault(problem, []).append(run.directory.name)
-    return [f"{problem} ({', '.join(where)})." for problem, where in names.items()]
+    count = sum(len(group.runs) for group in groups)
+    return [f"{problem} ({these_runs(where, count)})." for problem, where in names.items()]

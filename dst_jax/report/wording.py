@@ -1,4 +1,4 @@
-"""How numbers and lists of names are written in tables and sentences. Called by the modules of this package."""
+"""How numbers and lists of names are written in tables and sentences. Called in this package."""
 
 from collections.abc import Sequence
 
