@@ -186,7 +186,8 @@ def _reaching_its_target(found: sparsity.BaseUpdater) -> sparsity.BaseUpdater:
     asked for.
     """
     schedule = found.scheduler
-    is_pruner = type(found)._choose_masks is sparsity.BaseUpdater._choose_masks
+    pruners = (sparsity.BaseUpdater, sparsity.GlobalPruningMixin)  # they keep the highest scores
+    is_pruner = type(found)._choose_masks in [kind._choose_masks for kind in pruners]
     if not is_pruner or type(schedule) is not sparsity.PolynomialSchedule:
         return found
     freq, end = schedule.update_freq, schedule.update_end_step
