@@ -1,17 +1,20 @@
 """The user's own files: edited ones are told apart or refused; how `--import` names them."""
 
+import functools
 import hashlib
 import json
 import linecache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 
-from dst_jax import command_flags, corruptions, models, user_files
+from dst_jax import command_flags, corruptions, models, robustness, user_files
 from dst_jax.corruptions import registry
 from dst_jax.errors import UserError
+from dst_jax.runtime.devices import Devices
 
 
 @pytest.fixture
@@ -72,22 +75,52 @@ def test_import_may_be_given_more_than_once_and_with_commas():
     assert command_flags.files_of(holder) == ["a.py", "b.py", "c"]
 
 
-@pytest.mark.parametrize("edge", [slice(0, 20), (..., slice(0, 1)), (0, 0, 0)])
-def test_a_corruption_that_gives_no_image_of_the_size_is_refused(edge):
-    try:
+IMAGES, KEYS = jnp.zeros((2, 32, 32, 3), jnp.uint8), jax.random.split(jax.random.key(0), 2)
+
+
+@pytest.fixture
+def own():
+    """Registers a corruption `mine` of a function, and takes it out again."""
+
+    def register(apply):
         corruptions.register_corruption(
             corruptions.Corruption(
-                "cut",
-                "own",
-                corruptions.columns("s"),
-                lambda image, draws, constants: image[edge].astype(jnp.float32),
-                corruptions.no_draw,
+                "mine", "own", corruptions.columns("s"), apply, corruptions.no_draw
             ),
             rows=(1.0, 2.0, 3.0, 4.0, 5.0),
         )
-        images, keys = jnp.zeros((2, 32, 32, 3), jnp.uint8), jax.random.split(jax.random.key(0), 2)
-        with pytest.raises(ValueError, match=r"cut: gives \[.*\] for an image \[32, 32, 3\]; exp"):
-            corruptions.corrupt("cut", images, keys, 1, "cifar32")
-    finally:
-        for names in (registry.CORRUPTIONS, registry.ROWS, registry.REGISTERED_IN):
-            names.pop("cut", None)
+
+    yield register
+    for names in (registry.CORRUPTIONS, registry.ROWS, registry.REGISTERED_IN):
+        names.pop("mine", None)
+
+
+@pytest.mark.parametrize("edge", [slice(0, 20), (..., slice(0, 1)), (0, 0, 0)])
+def test_a_corruption_that_gives_no_image_of_the_size_is_refused(edge, own):
+    own(lambda image, draws, constants: image[edge].astype(jnp.float32))
+    with pytest.raises(ValueError, match=r"mine: found \[.*\], .* for an image \[32, 32, 3\]; exp"):
+        corruptions.corrupt("mine", IMAGES, KEYS, 1, "cifar32")
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_nan_and_infinity_of_a_corruption_are_no_black_or_white_pixels(bad, own):
+    def apply(image, draws, constants):
+        broken = (jnp.arange(32)[:, None, None] == 3) & (constants["s"] > 2) & (image > 0)
+        return jnp.where(broken, bad, image.astype(jnp.float32))
+
+    own(apply)
+    images = IMAGES.at[1].set(9)
+    text = r"mine: found NaN or infinity at severity 3 in 1 of 2 images that it gives; expected f"
+    assert (corruptions.corrupt("mine", images, KEYS, 2, "cifar32") == images).all()
+    with pytest.raises(ValueError, match=text):
+        corruptions.corrupt("mine", images, KEYS, 3, "cifar32")
+    score = functools.partial(
+        robustness.evaluate,
+        lambda x: jax.nn.one_hot(x[:, 0, 0, 0] % 2, 2),
+        (np.asarray(images), np.zeros(2, np.int32)),
+        ["mine"],
+        devices=Devices(devices=jax.devices()[:1]),
+    )
+    assert score(severities=(2,)).scores
+    with pytest.raises(UserError, match=text):
+        score(severities=(3,))

@@ -20,10 +20,8 @@ _FOUND: dict[tuple[object, ...], dict[str, np.ndarray]] = {}
 
 def renderer(name: str, preset: str, frost_dir: str | None) -> Callable[..., jax.Array]:
     """Returns `corrupt(images uint8 [B, N, N, 3], keys [B], severity) -> uint8`, compiled."""
-    return jax.jit(
-        lambda images, keys, severity: corruptions.corrupt(
-            name, images, keys, severity, preset, frost_dir=frost_dir
-        )
+    return lambda images, keys, severity: corruptions.corrupt(
+        name, images, keys, severity, preset, frost_dir=frost_dir
     )
 
 
