@@ -210,8 +210,8 @@ def check_finite(name: str, severity: Any, lost: Any) -> None:
     """
     if count := int(lost.sum()):
         raise ValueError(
-            f"{name}: found NaN or infinity at severity {severity} in {count} of {len(lost)} images "
-            "that it gives; expected finite grey levels (beyond 0 to 255 they are clipped)"
+            f"{name}: found NaN or infinity at severity {severity} in {count} of {len(lost)} "
+            "images that it gives; expected finite grey levels (beyond 0 to 255 they are clipped)"
         )
 
 

@@ -177,15 +177,37 @@ def lines_of(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A Pillow image in RGB, 8 bits a channel.
+
+    Grey, palette and CMYK images are converted. Of 16 bits the upper 8 are taken, as Pillow does of
+    16-bit colour. What is transparent shows white, as on a page; an opaque alpha channel changes
+    nothing. Rotations that EXIF asks for are not made: torchvision's datasets make none.
+
+    Raises:
+      ValueError: its pixels have 32 bits, whose range no rule tells.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        wide = np.asarray(image).astype(np.int64)  # Pillow itself would make all beyond 255 white
+        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits, Pillow's mode {image.mode}")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
 def opened(path: Path) -> Image.Image:
-    """An image file, decoded, in RGB.
+    """An image file, decoded, as `as_rgb` makes it.
 
     Raises:
       UserError: it is no image.
     """
     try:
         with Image.open(path) as file:
-            return file.convert("RGB")
+            return as_rgb(file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         text = (str(error).splitlines() or [""])[0][:200]
         raise UserError(str(path), f"an unreadable image ({text})", "an image file") from None

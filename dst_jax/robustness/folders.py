@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.data.image_files import CROP, RESIZE, ImageFiles, cropped, find_images
+from dst_jax.data.image_files import CROP, RESIZE, ImageFiles, as_rgb, cropped, find_images
 from dst_jax.errors import UserError
 
 _CHUNK = 64
@@ -54,7 +54,7 @@ class PilImages:
         examples = iter(self._examples)
         while chunk := list(itertools.islice(examples, _CHUNK)):
             pairs = [self._pair(example) for example in chunk]
-            images = [cropped(image.convert("RGB"), self._side, self._resize) for image, _ in pairs]
+            images = [cropped(as_rgb(image), self._side, self._resize) for image, _ in pairs]
             yield {"image": np.stack(images), "label": np.array([label for _, label in pairs])}
 
     def _pair(self, example: Any) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dst_jax import data
 from dst_jax.data import image_files
 from dst_jax.errors import UserError
 
@@ -119,3 +120,50 @@ def test_what_is_no_folder_of_images_is_told(tmp_path, photos):
     (photos / "cat/2.png").write_bytes(b"no png")
     with pytest.raises(UserError, match=r"cat/2.png: found an unreadable image"):
         list(image_files.find_images(photos, side=32).batches(2))
+
+
+def test_depth_alpha_palette_and_grey(tmp_path):
+    """What is decoded, against the same picture written plainly; 16 bits of colour as Pillow."""
+    grey = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+    colour = np.stack([grey, grey.T, 255 - grey], -1)
+    alpha = np.where(grey < 128, 255, 0).astype(np.uint8)
+    shown = np.where(alpha[..., None] > 0, colour, 255)
+    deep = (grey.astype(np.uint16) << 8) + 200
+    half = np.dstack([colour, np.full_like(grey, 128)])
+    index = Image.fromarray(grey)
+    palette = index.convert("P")
+    palette.putpalette(colour.reshape(-1).tolist())
+    pictures = {
+        "grey": (index, np.dstack([grey] * 3)),
+        "sixteen": (Image.fromarray(deep), np.dstack([grey] * 3)),
+        "rgba": (Image.fromarray(np.dstack([colour, alpha])), shown),
+        "opaque": (Image.fromarray(np.dstack([colour, np.full_like(grey, 255)])), colour),
+        "half": (Image.fromarray(half), (colour * 128.0 + 255 * 127.0) / 255),
+        "la": (Image.fromarray(np.dstack([grey, alpha])), np.dstack([shown_of(grey, alpha)] * 3)),
+        "palette": (palette, colour),
+    }
+    for name, (picture, expected) in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+        found = np.asarray(image_files.opened(tmp_path / f"{name}.png")).astype(float)
+        np.testing.assert_allclose(found, expected, atol=1 if name == "half" else 0, err_msg=name)
+    palette.save(tmp_path / "key.png", transparency=3)
+    clear = np.asarray(image_files.opened(tmp_path / "key.png"))
+    assert (clear[0, 3] == 255).all()
+    np.testing.assert_array_equal(clear[1:], colour[1:])
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(UserError, match=r"f.tif: found an unreadable image \(pixels of 32 bits"):
+        image_files.opened(tmp_path / "f.tif")
+
+
+def shown_of(grey, alpha):
+    return np.where(alpha > 0, grey, 255)
+
+
+def test_a_folder_decodes_sixteen_bits_and_alpha_too(tmp_path):
+    for split in ("train", "test"):
+        folder = tmp_path / split / "cat"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(folder / "deep.png")
+        Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(folder / "glass.png")
+    images, _ = data.image_folder("x", tmp_path, 8).read("test")
+    assert [image[0, 0].tolist() for image in images] == [[40_000 >> 8] * 3, [255] * 3]
