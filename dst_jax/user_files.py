@@ -8,20 +8,28 @@ file, with `--import` or in Python, and errors say which one. Called by `cli`, `
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
 from dst_jax import corruptions, data, models, sparsity
+from dst_jax.config import cards
 from dst_jax.corruptions import registry
 from dst_jax.data import benchmarks, datasets
-from dst_jax.errors import PROGRAMS, RunError, UserError
+from dst_jax.errors import (
+    PROGRAMS,
+    TRACEBACK,
+    RunError,
+    UserError,
+    failed,
+    place_of,
+)
 from dst_jax.runtime import environment
 from dst_jax.runtime.interrupt import InterruptedRunError
 
@@ -55,29 +63,37 @@ def load(name: str, field: str, expected: str = _EXPECTED) -> ModuleType:
             return importlib.import_module(name)
         if not Path(name).is_file():
             raise UserError(field, f"no file {name}", expected)
-        spec = importlib.util.spec_from_file_location(Path(name).stem, Path(name).absolute())
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(spec.name, module)  # dataclasses look their module up there
-        spec.loader.exec_module(module)
-        return module
+        return cards.module_of(Path(name), field)
     except (UserError, RunError, InterruptedRunError):
         raise
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError(field, f"no module {name}", expected) from None
-        raise UserError(field, f"{name} fails: {line_of(error)}", "a module") from error
+        raise _failed(name, field, error) from error
     except SystemExit as error:  # else the command would end as if it were done
         raise UserError(field, f"{name}, which calls sys.exit({error.code})", "a module") from None
     except Exception as error:  # whatever a user's module raises
-        raise UserError(field, f"{name} fails: {line_of(error)}", "a module") from error
+        raise _failed(name, field, error) from error
 
 
-def line_of(error: Exception) -> str:
-    """The type of an exception and the first line of its text."""
-    first = (str(error).strip().splitlines() or [""])[0][:300]
-    return f"{type(error).__name__}: {first}"
+def _failed(name: str, field: str, error: Exception) -> UserError:
+    file = os.path.abspath(name if name.endswith(".py") else name.replace(".", os.sep) + ".py")
+    return UserError(field, f"{name} fails: {failed(error, [file])}", "a module", TRACEBACK)
+
+
+def failure(error: Exception) -> UserError | None:
+    """What a user's registered or imported code raised, as one line; None: it was not theirs."""
+    names: dict[str, list[str]] = {}
+    for kind, (_, registered) in _kinds().items():
+        for name, file in registered.items():
+            names.setdefault(file, []).append(f"{kind} {name}")
+    files = [*names, *cards.loaded_files()]
+    if not (file := place_of(error, files)[0]):
+        return None
+    frames = [os.path.abspath(frame.filename) for frame in extract_tb(error.__traceback__)]
+    objects = [names[frame] for frame in frames if frame in names]
+    what = ", ".join(objects[-1]) if objects else os.path.basename(file)
+    return UserError(what, failed(error, files), "code that runs", TRACEBACK)
 
 
 def _kinds() -> dict[str, tuple[Mapping[str, Any], Mapping[str, str]]]:

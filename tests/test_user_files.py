@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import linecache
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from absl import flags
 
-from dst_jax import command_flags, corruptions, models, robustness, user_files
+from dst_jax import command_flags, corruptions, data, models, robustness, user_files
 from dst_jax.corruptions import registry
-from dst_jax.errors import UserError
+from dst_jax.errors import TRACEBACK, UserError
 from dst_jax.runtime.devices import Devices
 
 
@@ -124,3 +125,28 @@ def test_nan_and_infinity_of_a_corruption_are_no_black_or_white_pixels(bad, own)
     assert score(severities=(2,)).scores
     with pytest.raises(UserError, match=text):
         score(severities=(3,))
+
+
+def test_what_own_code_raises_is_told_with_its_object_file_and_line(tmp_path, monkeypatch):
+    """Deep in JAX and ours, and in a helper that lies beside the file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_own_help.py").write_text("def f(x):\n    return x + x[:, 1:]\n")
+    (tmp_path / "my_own_file.py").write_text(
+        "import my_own_help\n\n\ndef apply(x):\n    return my_own_help.f(x)\n"
+        "\n\ndef read(split):\n    raise OSError('no\\ndisk')\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = user_files.load("my_own_file.py", "--import")
+    monkeypatch.setitem(models.REGISTERED_IN, "mine", module.__file__)
+    with pytest.raises(TypeError) as caught:
+        jax.eval_shape(module.apply, jnp.zeros((2, 3)))
+    told = str(user_files.failure(caught.value))
+    assert told.startswith("model mine: found TypeError: add got incompatible shapes")
+    assert told.endswith(" at my_own_help.py:2, in f; expected code that runs. " + TRACEBACK)
+    assert user_files.failure(ValueError("ours")) is None
+    monkeypatch.setitem(data.datasets.REGISTERED_IN, "own", module.__file__)
+    own = data.Dataset("own", 2, (32, 32, 3), (0, 0, 0), (1, 1, 1), 2, read=module.read)
+    with pytest.raises(
+        UserError, match=r"dataset own: found OSError: no at my_own_file.py:9, in r"
+    ):
+        data.load_arrays(own, "train")

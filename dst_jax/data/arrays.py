@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dst_jax.data import array_files, moving_digits, prepared, tf_images
+from dst_jax.data import array_files, datasets, moving_digits, prepared, tf_images
 from dst_jax.data.datasets import Dataset
-from dst_jax.errors import UserError
+from dst_jax.errors import TRACEBACK, UserError, failed
 
 _CHUNK = 1024
 
@@ -91,8 +91,8 @@ def _own_images(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # whatever a user's function raises
-        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-        raise UserError(where, text, "(images, labels), two NumPy arrays") from error
+        text = failed(error, filter(None, [datasets.REGISTERED_IN.get(dataset.name)]))
+        raise UserError(where, text, "(images, labels), two NumPy arrays", TRACEBACK) from error
     names = (f"images of {where}", f"labels of {where}")
     images, labels = (part.view() for part in array_files.check(dataset, images, labels, *names))
     images.flags.writeable = labels.flags.writeable = False

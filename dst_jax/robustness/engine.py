@@ -18,7 +18,7 @@ import numpy as np
 from dst_jax import corruptions
 from dst_jax.corruptions import registry, video
 from dst_jax.data import VIDEO
-from dst_jax.errors import UserError
+from dst_jax.errors import UserError, place_of, shown
 from dst_jax.robustness import grey
 from dst_jax.robustness.images import Batch
 from dst_jax.robustness.networks import (
@@ -147,6 +147,8 @@ class Engine:
                 registry.check_finite(name, condition.severity, lost)
             return images
         except ValueError as error:  # `corruptions` stands alone and raises these
+            if shown(place_of(error, registry.REGISTERED_IN.values())):
+                raise  # of the user's own code: `cli` says where
             found, _, expected = str(error).removeprefix(f"{name}: found ").partition("; expected ")
             if str(error).startswith(f"{name}: found ") and expected:
                 raise UserError(f"corruption {name}", found, expected) from None
@@ -222,7 +224,7 @@ class _Same:
         return id(self._function)
 
 
-def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
+def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], tuple[jax.Array, jax.Array | None]]:
     def program(numbers: Any, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
         severity, seed = numbers
         if plan.preset == VIDEO:

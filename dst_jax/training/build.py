@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dst_jax import data, models, sparsity
-from dst_jax.errors import UserError
+from dst_jax.errors import TRACEBACK, UserError, place_of, shown
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import optimizer
 from dst_jax.training.step import Recipe
@@ -156,7 +156,7 @@ def updater(config: Config) -> sparsity.BaseUpdater:
     try:
         found = sparsity.create_updater_from_config(ConfigDict(options))
     except ValueError as error:
-        raise refused(error) from None
+        raise refused(error) from error
     return _reaching_its_target(found)
 
 
@@ -224,6 +224,8 @@ def pipeline(
 def refused(error: Exception) -> UserError:
     """What an updater says of its config, as one line that names the option where it does."""
     text = str(error)
+    if at := shown(place_of(error, sparsity.api.REGISTERED_IN.values())):
+        return UserError("config.sparsity.algorithm", f"{text} at {at}", "no error", TRACEBACK)
     field, _, rest = text.partition(": found ")
     found, _, expected = rest.partition("; expected ")
     if expected and field.replace("_", "").isalnum():
