@@ -158,6 +158,7 @@ def of_call(
     options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
     run = RunConfig(resolved, options, data_dir, found)
     build.model(resolved)  # an option that the model lacks must not wait for the data
+    build.check_own_model(resolved)
     if not (path / "config.json").exists():  # what an earlier version began goes on
         algorithm_checks.check(resolved)
         initial_weights.check(resolved)

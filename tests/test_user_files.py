@@ -1,11 +1,14 @@
 """The user's own files: edited ones are told apart or refused; how `--import` names them."""
 
+import dataclasses
 import functools
 import hashlib
 import json
 import linecache
 import sys
+from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +19,7 @@ from dst_jax import command_flags, corruptions, data, models, robustness, user_f
 from dst_jax.corruptions import registry
 from dst_jax.errors import TRACEBACK, UserError
 from dst_jax.runtime.devices import Devices
+from dst_jax.training import build
 
 
 @pytest.fixture
@@ -150,3 +154,67 @@ def test_what_own_code_raises_is_told_with_its_object_file_and_line(tmp_path, mo
         UserError, match=r"dataset own: found OSError: no at my_own_file.py:9, in r"
     ):
         data.load_arrays(own, "train")
+
+
+class Outputs(nn.Module):
+    """Gives as many logits as it likes."""
+
+    num_classes: int
+    dtype: str = "float32"
+    kind: str = "right"
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        if self.kind == "fails":
+            raise KeyError("own")
+        x = nn.Dense({"right": self.num_classes}.get(self.kind, 7))(images.mean((1, 2)))
+        return (x, x) if self.kind == "two" else x
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("seven", "model mine: found [2, 7], which it gives for 2 images; expected logits [2, 10]"),
+        (
+            "two",
+            "model mine: found tuple, which it gives for 2 images; expected logits [2, 10]: di",
+        ),
+        ("fails", "model mine: found KeyError: 'own' at "),
+        ("right", ""),
+    ],
+)
+def test_a_model_with_other_logits_than_classes_is_told_before_a_start(kind, told, monkeypatch):
+    entry = dataclasses.replace(models.MODELS["mlp"], factory=functools.partial(Outputs, kind=kind))
+    monkeypatch.setitem(models.MODELS, "mine", entry)
+    monkeypatch.setitem(models.REGISTERED_IN, "mine", __file__)
+    config = {
+        "data": {"name": "digits"},
+        "model": {
+            **{"name": "mine", "width": 0, "depth": 0, "stem": "published", "dropout": -1},
+            **{"drop_path": -1, "zero_init_residual": "published", "dtype": "float32"},
+        },
+    }
+    if not told:
+        build.check_own_model(config)
+        return
+    with pytest.raises(UserError) as caught:
+        build.check_own_model(config)
+    assert str(caught.value).startswith(told)
+
+
+def test_an_empty_split_is_called_empty():
+    own = data.Dataset("own", 2, (8, 8, 3), (0, 0, 0), (1, 1, 1), 2, read=lambda split: none)
+    none = (np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0, np.int32))
+    with pytest.raises(UserError, match=r"images of read\('test'\) of dataset own: found no image"):
+        data.load_arrays(own, "test")
+
+
+def test_a_prepared_dataset_registered_with_other_classes_is_refused(monkeypatch):
+    info = SimpleNamespace(features={"label": SimpleNamespace(num_classes=3)})
+    builder = SimpleNamespace(info=info, data_path="prepared/own")
+    monkeypatch.setattr(data.prepared, "find_config", lambda *arguments: builder)
+    monkeypatch.setitem(data.datasets.REGISTERED_IN, "own", __file__)
+    own = data.Dataset("own", 2, (8, 8, 3), (0, 0, 0), (1, 1, 1), 2)
+    with pytest.raises(UserError, match="prepared/own: found labels of 3 classes; expected 2 clas"):
+        data.prepared.find_clean(own, None)
+    assert data.prepared.find_clean(dataclasses.replace(own, num_classes=3), None) is builder
