@@ -17,6 +17,7 @@ from absl import flags
 
 from dst_jax import command_flags, corruptions, data, models, robustness, user_files
 from dst_jax.corruptions import registry
+from dst_jax.data import datasets, prepared
 from dst_jax.errors import TRACEBACK, UserError
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import build
@@ -148,7 +149,7 @@ def test_what_own_code_raises_is_told_with_its_object_file_and_line(tmp_path, mo
     assert told.startswith("model mine: found TypeError: add got incompatible shapes")
     assert told.endswith(" at my_own_help.py:2, in f; expected code that runs. " + TRACEBACK)
     assert user_files.failure(ValueError("ours")) is None
-    monkeypatch.setitem(data.datasets.REGISTERED_IN, "own", module.__file__)
+    monkeypatch.setitem(datasets.REGISTERED_IN, "own", module.__file__)
     own = data.Dataset("own", 2, (32, 32, 3), (0, 0, 0), (1, 1, 1), 2, read=module.read)
     with pytest.raises(
         UserError, match=r"dataset own: found OSError: no at my_own_file.py:9, in r"
@@ -212,9 +213,9 @@ def test_an_empty_split_is_called_empty():
 def test_a_prepared_dataset_registered_with_other_classes_is_refused(monkeypatch):
     info = SimpleNamespace(features={"label": SimpleNamespace(num_classes=3)})
     builder = SimpleNamespace(info=info, data_path="prepared/own")
-    monkeypatch.setattr(data.prepared, "find_config", lambda *arguments: builder)
-    monkeypatch.setitem(data.datasets.REGISTERED_IN, "own", __file__)
+    monkeypatch.setattr(prepared, "find_config", lambda *arguments: builder)
+    monkeypatch.setitem(datasets.REGISTERED_IN, "own", __file__)
     own = data.Dataset("own", 2, (8, 8, 3), (0, 0, 0), (1, 1, 1), 2)
     with pytest.raises(UserError, match="prepared/own: found labels of 3 classes; expected 2 clas"):
-        data.prepared.find_clean(own, None)
-    assert data.prepared.find_clean(dataclasses.replace(own, num_classes=3), None) is builder
+        prepared.find_clean(own, None)
+    assert prepared.find_clean(dataclasses.replace(own, num_classes=3), None) is builder

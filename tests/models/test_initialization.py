@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dst_jax import models
+from dst_jax.errors import UserError
 from dst_jax.models import initializers
 from dst_jax.models.convolution import Conv
 from tests.models.small import small
