@@ -30,6 +30,7 @@ from dst_jax.errors import (
     failed,
     place_of,
 )
+from dst_jax.registration import beside, digest
 from dst_jax.runtime import environment
 from dst_jax.runtime.interrupt import InterruptedRunError
 
@@ -125,28 +126,29 @@ def training_of(config: Config) -> dict[str, Any]:
     return {section: value for section, value in config.items() if section != "eval"}
 
 
-def digest(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal digits; "" where there is none, as of a notebook's cell."""
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def record(config: Config) -> list[dict[str, str]]:
+def record(config: Config) -> list[dict[str, Any]]:
     """What a run needs of the user's files.
 
     Args:
       config: the resolved config.
 
     Returns:
-      One entry per name: {"kind", "name", "file" that registered it, "sha256" of the file}.
+      One entry per name: {"kind", "name", "file" that registered it, "sha256" of the file and of
+      "modules", what it imports from beside it (see `registration.digest`), if it does}; of a
+      dataset whose classes have names, "classes" too.
     """
     found = []
     for kind, name in _used(config):
         file = _kinds()[kind][1].get(name)
-        if file is not None:
-            found.append({"kind": kind, "name": name, "file": file, "sha256": digest(file)})
+        if file is None:
+            continue
+        entry: dict[str, Any] = {"kind": kind, "name": name, "file": file, "sha256": digest(file)}
+        if modules := beside(file):
+            folder = os.path.dirname(file)
+            entry["modules"] = [os.path.relpath(module, folder) for module in modules]
+        if kind == "dataset" and (classes := data.get(name).class_names):
+            entry["classes"] = list(classes)
+        found.append(entry)
     return found
 
 
@@ -212,7 +214,7 @@ def _hint(file: str | None, python: bool) -> str:
     return f"Use: {shlex.join([*start, *sys.argv[1:], f'--import={shown}'])}"
 
 
-def _recorded(workdir: Any) -> list[dict[str, str]]:
+def _recorded(workdir: Any) -> list[dict[str, Any]]:
     """What the starts of a run wrote down, the first one first; damaged entries are left out."""
     try:
         starts = environment.starts(workdir)
@@ -227,6 +229,18 @@ def _recorded(workdir: Any) -> list[dict[str, str]]:
     ]
 
 
+def _edited(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """(file, its digest) of what a start recorded, where it is another one now; else ("", "")."""
+    file = _kinds().get(entry["kind"], ({}, {}))[1].get(entry["name"], "")
+    now = digest(file)
+    return (file, now) if entry["sha256"] and now not in ("", entry["sha256"]) else ("", "")
+
+
+def _named(file: str, entry: Mapping[str, Any]) -> str:
+    modules = entry.get("modules") or [os.path.basename(module) for module in beside(file)]
+    return file + (f" (with {', '.join(map(str, modules))})" if modules else "")
+
+
 def check_model(workdir: Any) -> None:
     """Refuses to score or analyse a network of which the code has changed since its training.
 
@@ -234,39 +248,76 @@ def check_model(workdir: Any) -> None:
       workdir: the run directory.
 
     Raises:
-      UserError: the file that registers its model is not the one of the last start.
+      UserError: the file that registers its model, or a module that this imports from beside it, is
+        not the one of the last start.
     """
     entries = [entry for entry in _recorded(workdir) if entry["kind"] == "model"]
-    if not entries or not entries[-1]["sha256"]:
+    if not entries:
         return
     entry = entries[-1]
-    file = models.REGISTERED_IN.get(entry["name"], "")
-    if digest(file) not in ("", entry["sha256"]):
+    file, now = _edited(entry)
+    if file:
         raise UserError(
             f"{workdir}: model {entry['name']}",
-            f"{file} with SHA-256 {digest(file)[:8]}",
+            f"{_named(file, entry)} with SHA-256 {now[:8]}",
             f"the file that it was trained with, {entry['sha256'][:8]}",
             "Restore the file, or train the new network in another directory",
         )
+
+
+def check_classes(workdir: Any) -> None:
+    """Refuses a dataset whose classes are no longer those of a run's training.
+
+    Args:
+      workdir: the run directory.
+
+    Raises:
+      UserError: they have other names, are more or fewer, or have another order.
+    """
+    entries = [entry for entry in _recorded(workdir) if entry["kind"] == "dataset"]
+    if not entries or not isinstance(entries[-1].get("classes"), list):
+        return
+    name, before = entries[-1]["name"], entries[-1]["classes"]
+    now = list(data.DATASETS[name].class_names) if name in data.DATASETS else before
+    if now == before:
+        return
+    changes = [
+        f"{what} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        for what, names in (
+            ("with", [one for one in now if one not in before]),
+            ("without", [one for one in before if one not in now]),
+        )
+        if names
+    ]
+    raise UserError(
+        f"{workdir}: classes of dataset {name}",
+        f"{len(now)} " + (" and ".join(changes) or "in another order"),
+        f"the {len(before)} of its training, in their order",
+        "Restore them, or train in another directory",
+    )
 
 
 _printed: set[str] = set()
 
 
 def warn_if_changed(workdir: Any) -> None:
-    """Prints a line, once, for each file of the user's that is not what the run was trained with.
+    """Prints a line, once, for each file of the user's that is not what it was at a run's start.
 
     Args:
       workdir: the run directory.
     """
     for entry in _recorded(workdir):
-        file = _kinds().get(entry["kind"], ({}, {}))[1].get(entry["name"])
-        if file is None or not entry["sha256"] or digest(file) in ("", entry["sha256"]):
+        file, now = _edited(entry)
+        if not file:
             continue
-        text = (
-            f"{workdir}: {entry['kind']} {entry['name']} is registered by {file}, which is not "
-            f"the file it was trained with (SHA-256 {entry['sha256'][:8]}, now {digest(file)[:8]})"
+        digests = f"(SHA-256 {entry['sha256'][:8]}, now {now[:8]})"
+        what = (
+            f"{workdir}: {entry['kind']} {entry['name']} is registered by {_named(file, entry)}, "
         )
+        if entry["kind"] in ("corruption", "suite"):
+            text = f"{what}edited since a start of this run {digests}: what is scored now is new"
+        else:
+            text = f"{what}which is not the file it was trained with {digests}"
         if text not in _printed:
             _printed.add(text)
             print(text, file=sys.stderr, flush=True)

@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 from absl import flags
 
-from dst_jax import command_flags, corruptions, data, models, robustness, user_files
+from dst_jax import (
+    command_flags,
+    corruptions,
+    data,
+    models,
+    registration,
+    robustness,
+    user_files,
+)
 from dst_jax.corruptions import registry
 from dst_jax.data import datasets, prepared
 from dst_jax.errors import TRACEBACK, UserError
@@ -219,3 +227,86 @@ def test_a_prepared_dataset_registered_with_other_classes_is_refused(monkeypatch
     with pytest.raises(UserError, match="prepared/own: found labels of 3 classes; expected 2 clas"):
         prepared.find_clean(own, None)
     assert prepared.find_clean(dataclasses.replace(own, num_classes=3), None) is builder
+
+
+def test_modules_beside_a_file_are_part_of_its_digest(tmp_path):
+    """By the `import` statements: what is installed, ours, or merely lies there is no part."""
+    write = {
+        "mine.py": "import json\nimport numpy\nimport one\nfrom dst_jax import data\n",
+        "one.py": "def late():\n    from pack.deep import thing\n",
+        "pack/__init__.py": "",
+        "pack/deep.py": "from . import near\nfrom .. import nothing\nfrom ..far import x\n",
+        "pack/near.py": "import mine\n",
+        "json.py": "",
+        "dst_jax.py": "",
+        "other.py": "import mine\n",
+        "broken.py": "x = (\n",
+    }
+    for name, text in write.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    file = str(tmp_path / "mine.py")
+    names = ["one.py", "pack/__init__.py", "pack/deep.py", "pack/near.py"]
+    assert registration.beside(file) == [str(tmp_path / name) for name in names]
+    first = registration.digest(file)
+    for name in ("json.py", "other.py", "dst_jax.py"):
+        (tmp_path / name).write_text("edited = 1\n")
+    assert registration.digest(file) == first
+    for name in names:
+        before = registration.digest(file)
+        (tmp_path / name).write_text(write[name] + "# edited\n")
+        assert registration.digest(file) != before
+    lone, broken = (str(tmp_path / name) for name in ("other.py", "broken.py"))
+    assert registration.digest(lone) == hashlib.sha256(b"edited = 1\n").hexdigest()
+    assert registration.digest(broken) == hashlib.sha256(b"x = (\n").hexdigest()
+    assert registration.digest("<cell>") == ""
+
+
+def test_an_edited_helper_is_an_edited_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text("SCALE = 1\n")
+    monkeypatch.setitem(models.MODELS, "mine", models.MODELS["mlp"])
+    monkeypatch.setitem(models.REGISTERED_IN, "mine", str(tmp_path / "mine.py"))
+    (entry,) = user_files.record(CONFIG)
+    assert entry["modules"] == ["helper.py"]
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"registered": [entry]}]}))
+    user_files.check_model(tmp_path)
+    (tmp_path / "helper.py").write_text("SCALE = 2\n")
+    with pytest.raises(UserError, match=r"model mine: found .*mine.py \(with helper.py\) with SHA"):
+        user_files.check_model(tmp_path)
+    user_files.warn_if_changed(tmp_path)
+    assert "which is not the file it was trained with (SHA-256 " in capsys.readouterr().err
+
+
+CONFIG = {
+    "model": {"name": "mine"},
+    "data": {"name": "digits"},
+    "sparsity": {"algorithm": "rigl"},
+}
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (("cat", "cow"), "found 2 with cow and without dog; expected the 2 of its training"),
+        (("cat", "cow", "dog"), "found 3 with cow; expected the 2 of its training, in their order"),
+        (("dog", "cat"), "found 2 in another order; expected the 2 of its training"),
+        (("cat", "dog"), ""),
+    ],
+)
+def test_a_run_is_not_taken_to_other_classes(now, told, tmp_path, monkeypatch):
+    def registered(names):
+        own = data.Dataset("own", 2, (8, 8, 3), (0, 0, 0), (1, 1, 1), 2, class_names=names)
+        monkeypatch.setitem(data.DATASETS, "own", own)
+        monkeypatch.setitem(datasets.REGISTERED_IN, "own", __file__)
+
+    registered(("cat", "dog"))
+    config = {**CONFIG, "model": {"name": "mlp"}, "data": {"name": "own"}}
+    (entry,) = user_files.record(config)
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"registered": [entry]}]}))
+    registered(now)
+    if not told:
+        user_files.check_classes(tmp_path)
+        return
+    with pytest.raises(UserError, match=f"classes of dataset own: {told}"):
+        user_files.check_classes(tmp_path)

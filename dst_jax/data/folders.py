@@ -69,6 +69,7 @@ def image_folder(
         test_split=test,
         preset=next((preset for top, preset in _PRESETS.items() if side <= top), "inception299"),
         augment=augment,
+        class_names=tuple(classes),
         read=functools.partial(_read, root, tuple(classes), side),
     )
 
