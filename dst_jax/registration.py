@@ -16,6 +16,10 @@ from pathlib import Path
 
 from dst_jax.errors import UserError
 
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # it becomes a part of paths, lists and command lines
+# Words that options and scores have for something else.
+RESERVED = ("clean", "auto", "rendered", "tiny")
+
 
 def claim(kind: str, name: str, taken: Collection[str], files: MutableMapping[str, str]) -> None:
     """Notes which file registers a name: the one that called the caller of this function.
@@ -32,8 +36,11 @@ def claim(kind: str, name: str, taken: Collection[str], files: MutableMapping[st
       UserError: it is no name, or is taken by the package or by another file.
     """
     file = os.path.abspath(sys._getframe(2).f_code.co_filename)
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UserError(f"register_{kind}", repr(name), "a name of letters, digits, _, . and -")
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        expected = "a name of letters, digits, _, . and - that begins with none of the last two"
+        raise UserError(f"register_{kind}", repr(name), expected)
+    if name in RESERVED:
+        raise UserError(f"register_{kind}", f"{name}, a word with a meaning", "another name")
     if name in taken and (
         name not in files or (files[name] != file and os.path.exists(files[name]))
     ):

@@ -275,6 +275,18 @@ def test_a_name_is_registered_by_one_file(kind, registries, tmp_path):
     register(kind, "cell", "<ipython-input-2>")  # a notebook's cells are no files
 
 
+@pytest.mark.parametrize("kind", REGISTER)
+def test_what_is_no_name_is_not_registered(kind, registries, tmp_path):
+    """Names become parts of paths, of lists with commas and of command lines."""
+    wrong = ["x/../../y", "..", "", "a b", "a,b", "-x", "größe", "a\n"]
+    wrong += [] if kind == "algorithm" else ["clean"]
+    wrong += ["common", "c_extra", "a-b"] if kind == "corruption" else []
+    for name in wrong:
+        with pytest.raises((UserError, ValueError), match=f"^register_{kind}: found "):
+            register(kind, name, tmp_path / "mine.py")
+    register(kind, "Mine_2", tmp_path / "mine.py")
+
+
 def test_a_corruption_needs_five_rows(registries):
     contrast = corruptions.CORRUPTIONS["contrast"]
     for name, rows in (("a+b", (1, 2, 3, 4, 5)), ("mine", (1, 2, 3))):

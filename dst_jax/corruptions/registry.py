@@ -75,6 +75,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 REVISED = {"plasma_noise": 2}  # 1, up to version 0.1.0, had green and blue exchanged
 
 _OURS = frozenset(CORRUPTIONS)
+_RESERVED = ("clean", "auto", "rendered", "common", "video")
 REGISTERED_IN: dict[str, str] = {}  # name -> file, of the corruptions that users registered
 
 
@@ -84,7 +85,8 @@ def register_corruption(corruption: Corruption, rows: Rows) -> None:
     A file may register its names again, as a card does that is read twice; so may a notebook.
 
     Args:
-      corruption: the corruption, usually of the group 'own'. Its name has letters, digits and `_`.
+      corruption: the corruption, usually of the group 'own'. Its name has letters a to z, digits
+        and `_`, and is no name of a suite and not `clean`, which the undamaged images are called.
       rows: five rows of constants, severity 1 to 5, which `corruption.constants` is given. They
         serve images of every size, so of every preset.
 
@@ -100,7 +102,11 @@ def register_corruption(corruption: Corruption, rows: Rows) -> None:
         raise ValueError(
             f"register_corruption: found {name}, {owner}; expected a name that is free"
         )
-    if not re.fullmatch(r"\w+", name) or len(rows) != 5:
+    if name in _RESERVED or name in SUITES:
+        raise ValueError(
+            f"register_corruption: found {name}, a word with a meaning; expected another name"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(rows) != 5:
         raise ValueError(
             f"register_corruption: found {name!r} with {len(rows)} rows; expected a name of "
             "letters, digits and _, and a row for each of the 5 severities"
