@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
 from dst_jax.config.checks import sparsity_of
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths
 from dst_jax.runtime import environment, run_dir
@@ -203,6 +204,19 @@ def check_names(config: ConfigDict) -> dict[str, Any]:
         if flat[name] not in known:
             hint = "If a file of yours registers it, add --import=FILE.py"
             raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known), hint)
+    return _without_what_own_models_lack(config, flat)
+
+
+def _without_what_own_models_lack(config: ConfigDict, flat: dict[str, Any]) -> dict[str, Any]:
+    """Takes back what a card's toy form sets for the card's own network and a user's lacks."""
+    from dst_jax import models
+
+    if not flat["data.stand_in_for"] or flat["model.name"] not in models.REGISTERED_IN:
+        return flat
+    for option in ("width", "depth", "stem"):
+        if option not in models.options_of(flat["model.name"]):
+            flat[f"model.{option}"] = OPTIONS[f"model.{option}"].default
+            config_lib.set_option(config, f"model.{option}", flat[f"model.{option}"])
     return flat
 
 

@@ -22,8 +22,10 @@ from dst_jax import (
     models,
     registration,
     robustness,
+    run_configs,
     user_files,
 )
+from dst_jax.config import cards
 from dst_jax.corruptions import registry
 from dst_jax.data import datasets, prepared
 from dst_jax.errors import TRACEBACK, UserError
@@ -310,3 +312,31 @@ def test_a_run_is_not_taken_to_other_classes(now, told, tmp_path, monkeypatch):
         return
     with pytest.raises(UserError, match=f"classes of dataset own: {told}"):
         user_files.check_classes(tmp_path)
+
+
+def test_the_toy_form_of_a_card_sets_nothing_that_an_own_model_lacks(monkeypatch):
+    entry = dataclasses.replace(models.MODELS["mlp"], factory=Narrow)
+    monkeypatch.setitem(models.MODELS, "mine", entry)
+    monkeypatch.setitem(models.REGISTERED_IN, "mine", __file__)
+    card = cards.load("cifar10_resnet20")
+    config = card.get_config("tiny,model=mine")
+    asked = dict(config.model)
+    assert 0 not in (asked["width"], asked["depth"])
+    resolved = run_configs.as_published(config)
+    assert (resolved["model"]["width"], resolved["model"]["depth"]) == (asked["width"], 0)
+    whole = card.get_config("model=mine")
+    whole.model.depth = 3  # no toy form: a wish that cannot be met is told
+    assert run_configs.check_names(whole)["model.depth"] == 3
+
+
+class Narrow(nn.Module):
+    """Has a width, and no depth."""
+
+    num_classes: int
+    dtype: str = "float32"
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.Dense(self.width)(images.reshape(len(images), -1))
+        return nn.Dense(self.num_classes, name="classifier")(x)

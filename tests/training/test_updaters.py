@@ -397,3 +397,28 @@ def test_masks_that_break_a_rule_are_told_at_the_first_update(spoil, told, packe
     if "active weights" in told:
         updater.changes_density = True
         algorithm_checks.check_own_update(config, updater, active, state, 4)
+
+
+@dataclasses.dataclass
+class OwnPower(sparsity.RigL):
+    """Has a field that no option names."""
+
+    power: float = 1.0
+
+
+@dataclasses.dataclass
+class OwnPowerTwo(OwnPower):
+    """The same with another default, as docs/sparsity.md has it."""
+
+    power: float = 2.0
+
+
+def test_a_field_of_an_own_algorithm_is_a_key_of_the_updaters_config_not_of_a_card(monkeypatch):
+    for name, kind in {"one": OwnPower, "two": OwnPowerTwo}.items():
+        monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, name, kind)
+        assert build.updater(config_of(name)).power == kind.power
+    keys = {"algorithm": "one", "dist_type": "erk", "sparsity": 0.5, "power": 3.0}
+    window = {"update_freq": 2, "update_start_step": 2, "update_end_step": 8}
+    assert sparsity.create_updater_from_config({**keys, **window}).power == 3.0
+    with pytest.raises(AttributeError):
+        config_lib.default().sparsity.power = 3.0
