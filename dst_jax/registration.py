@@ -110,7 +110,7 @@ def _imported(file: str, changed: int, size: int) -> tuple[str, ...]:
     while (root / "__init__.py").is_file() and root != root.parent:
         root = root.parent
     package = folder.relative_to(root).parts[:1]
-    found = []
+    found: list[str] = []
     for start, name in _names(tree, folder, root):
         top = name.split(".")[0]
         ours = top == "dst_jax" or top in sys.stdlib_module_names

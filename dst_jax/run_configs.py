@@ -4,7 +4,9 @@ From a card, or from the run directory alone. Names are checked against the regi
 counted here, so that a usage error is found before a training. Called by `experiment`.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,8 @@ def of_call(
     dataset, found = data.get(flat["data.name"]), True
     try:
         count = data.num_examples(dataset, dataset.train_split, data_dir, run_paths.cache_dir)
+        if dataset.read is not None:  # its test images must not be wrong after a training only
+            data.num_examples(dataset, dataset.test_split, data_dir, run_paths.cache_dir)
     except UserError:
         if not planning:
             raise
@@ -229,6 +233,7 @@ def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> 
       planning: whether published numbers stand in for data that are not prepared.
     """
     from dst_jax import data
+    from dst_jax.data import arrays
 
     notes = []
     for run in runs:
@@ -252,6 +257,9 @@ def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> 
                     f"data: {dataset.name} has {count:,} {kind} images here, "
                     f"{'fewer' if count < published else 'more'} than the {published:,} published"
                 )
+        with contextlib.suppress(UserError):  # what cannot be read is told by who needs it
+            share = options.get("validation", 0.0)
+            notes += arrays.doubts(dataset, functools.partial(data.num_held_out, share=share))
     return list(dict.fromkeys(notes))
 
 

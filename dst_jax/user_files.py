@@ -35,6 +35,7 @@ from dst_jax.runtime import environment
 from dst_jax.runtime.interrupt import InterruptedRunError
 
 Config = Mapping[str, Any]
+_TRAINED_WITH = ("model", "dataset", "algorithm")  # the rest is what a run is scored with
 _EXPECTED = "a module of yours, or its file, named *.py"
 # Kind -> the option that names it.
 _OPTIONS = {
@@ -297,6 +298,21 @@ def check_classes(workdir: Any) -> None:
     )
 
 
+def note_of_changes(workdir: Any) -> str:
+    """What of a user's files is another now than at a run's starts, for a list of runs; "" nothing.
+
+    Args:
+      workdir: the run directory; it need not exist.
+    """
+    files = [_edited(entry)[0] for entry in _recorded(workdir) if entry["kind"] in _TRAINED_WITH]
+    notes = [f"with an earlier {os.path.basename(file)}" for file in filter(None, files)]
+    try:
+        check_classes(workdir)
+    except UserError:
+        notes.append("with other classes")
+    return " and ".join(dict.fromkeys(notes))
+
+
 _printed: set[str] = set()
 
 
@@ -314,10 +330,10 @@ def warn_if_changed(workdir: Any) -> None:
         what = (
             f"{workdir}: {entry['kind']} {entry['name']} is registered by {_named(file, entry)}, "
         )
-        if entry["kind"] in ("corruption", "suite"):
-            text = f"{what}edited since a start of this run {digests}: what is scored now is new"
-        else:
+        if entry["kind"] in _TRAINED_WITH:
             text = f"{what}which is not the file it was trained with {digests}"
+        else:
+            text = f"{what}edited since a start of this run {digests}: what is scored now is new"
         if text not in _printed:
             _printed.add(text)
             print(text, file=sys.stderr, flush=True)

@@ -173,6 +173,8 @@ def test_a_dataset(tmp_path, cache_dir):
 def test_an_image_folder(tmp_path, cache_dir):
     printed = follow("An image folder", tmp_path, cache_dir)
     assert "mlp on photos" in printed[0]
+    same = "data: photos has 12 of 12 test images in its training images too\n"
+    assert printed[0].count(same) == 1  # they are: see `make_photos`
     assert registered(tmp_path) == [("dataset", "photos")]
     assert [row["n"] for row in scored(tmp_path)] == ["12", "12"]
     environment = json.loads((tmp_path / "runs" / "mine" / "environment.json").read_text())

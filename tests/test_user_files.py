@@ -19,7 +19,9 @@ from dst_jax import (
     command_flags,
     corruptions,
     data,
+    experiment,
     models,
+    paths,
     registration,
     robustness,
     run_configs,
@@ -27,7 +29,7 @@ from dst_jax import (
 )
 from dst_jax.config import cards
 from dst_jax.corruptions import registry
-from dst_jax.data import datasets, prepared
+from dst_jax.data import arrays, datasets, prepared
 from dst_jax.errors import TRACEBACK, UserError
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import build
@@ -276,6 +278,14 @@ def test_an_edited_helper_is_an_edited_file(tmp_path, monkeypatch, capsys):
     (tmp_path / "helper.py").write_text("SCALE = 2\n")
     with pytest.raises(UserError, match=r"model mine: found .*mine.py \(with helper.py\) with SHA"):
         user_files.check_model(tmp_path)
+    config = {**CONFIG, "train": {"steps": 12}}
+    run = run_configs.RunConfig(config, {}, None, data_found=False)
+    places = paths.RunPaths(tmp_path, None, tmp_path)
+    (states,) = experiment._states([{tmp_path: run}], places)  # as --mode=plan asks it
+    status = states[tmp_path.name]
+    assert status.state == "not begun, with an earlier mine.py"
+    done = dataclasses.replace(status, seconds=3.0, evaluated=True)
+    assert done.state == "finished, 12 steps in 0:00:03, with an earlier mine.py"
     user_files.warn_if_changed(tmp_path)
     assert "which is not the file it was trained with (SHA-256 " in capsys.readouterr().err
 
@@ -340,3 +350,39 @@ class Narrow(nn.Module):
     def __call__(self, images, train=False):
         x = nn.Dense(self.width)(images.reshape(len(images), -1))
         return nn.Dense(self.num_classes, name="classifier")(x)
+
+
+def test_splits_that_overlap_or_lack_a_class_are_told():
+    draw = np.random.default_rng(0)
+    splits = {
+        "train": (draw.integers(0, 256, (6, 8, 8, 3), np.uint8), np.array([0, 0, 0, 1, 1, 1])),
+        "test": (draw.integers(0, 256, (4, 8, 8, 3), np.uint8), np.array([0, 1, 2, 2])),
+    }
+    own = data.Dataset("own", 3, (8, 8, 3), (0, 0, 0), (1, 1, 1), 6, read=splits.__getitem__)
+    lacking = "data: own has no training image of 1 of 3 classes (2), and 2 test images of them"
+    assert arrays.doubts(own) == [lacking]
+    splits["test"][0][1] = splits["train"][0][4]
+    found = arrays.doubts(own, lambda count: count // 3)
+    assert found[0] == "data: own has 1 of 4 test images in its training images too"
+    assert found[2].startswith("data: own holds out its last 2 training images, of 1 of 2 classes:")
+    splits["train"] = (splits["train"][0], np.array([0, 1, 2, 0, 1, 2]))
+    fresh = dataclasses.replace(own, read=lambda split: splits[split], train_split="train")
+    assert arrays.doubts(fresh, lambda count: count // 2) == found[:1]
+    assert arrays.doubts(data.get("digits")) == []
+
+
+def test_test_labels_beyond_the_classes_are_told_before_a_training(tmp_path, monkeypatch):
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    labels = {"train": np.array([0, 1, 0, 1]), "test": np.array([0, 1, 2, 2])}
+    own = data.Dataset(
+        *("own", 2, (32, 32, 3), (0, 0, 0), (1, 1, 1), 4),
+        read=lambda split: (images, labels[split]),
+    )
+    monkeypatch.setitem(data.DATASETS, "own", own)
+    config = cards.load("digits_rigl").get_config("model=mlp")
+    config.data.name, config.train.batch_size = "own", 2
+    places = paths.RunPaths(tmp_path, None, tmp_path)
+    with pytest.raises(
+        UserError, match=r"labels of read\('test'\) of dataset own: found labels fro"
+    ):
+        run_configs.of_call(config, tmp_path / "run", places, {})

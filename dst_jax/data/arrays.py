@@ -99,6 +99,48 @@ def _own_images(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+def doubts(dataset: Dataset, held_out: Callable[[int], int] = lambda count: 0) -> list[str]:
+    """What is probably wrong with the splits that a function of a user's gives, as sentences.
+
+    Args:
+      dataset: which; of one that is in memory by other ways nothing is said.
+      held_out: number of training images -> how many of them, the last ones, are held out.
+
+    Raises:
+      UserError: see `load_arrays`.
+    """
+    if dataset.read is None or dataset.train_split == dataset.test_split:
+        return []
+    images, labels = _own_images(dataset, dataset.train_split)
+    tests, test_labels = _own_images(dataset, dataset.test_split)
+    name, found = f"data: {dataset.name}", []
+    trained = {_mark(image) for image in images}
+    if same := sum(_mark(image) in trained for image in tests):
+        found.append(
+            f"{name} has {same:,} of {len(tests):,} test images in its training images too"
+        )
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    if absent := np.flatnonzero(counts == 0).tolist():
+        scored = np.isin(test_labels, absent).sum()
+        listed = ", ".join(map(str, absent[:5])) + (" ..." if len(absent) > 5 else "")
+        found.append(
+            f"{name} has no training image of {len(absent)} of {dataset.num_classes} classes "
+            f"({listed}), and {scored:,} test images of them"
+        )
+    if number := held_out(len(labels)):
+        held, there = len(np.unique(labels[-number:])), len(np.unique(labels))
+        if held < there:
+            found.append(
+                f"{name} holds out its last {number:,} training images, of {held} of {there} "
+                "classes: `read` should shuffle them"
+            )
+    return found
+
+
+def _mark(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+
+
 @functools.lru_cache(maxsize=4)
 def _called(read: Callable[[str], tuple[np.ndarray, np.ndarray]], split: str) -> Any:
     return read(split)
