@@ -14,7 +14,9 @@ if sys.platform == "win32":  # before what needs fcntl
     print("dst-jax: found Windows; expected Linux or macOS, or Windows' WSL", file=sys.stderr)
     raise SystemExit(2)
 
+import os
 import re
+import signal
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,8 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         text = _call(arguments)
         if text:
-            print(text)
+            print(text, flush=True)
         return 0
+    except BrokenPipeError:  # who read the output has seen enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         told = error
         if not isinstance(error, UserError | RunError | InterruptedRunError):

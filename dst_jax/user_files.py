@@ -201,11 +201,15 @@ def _hint(file: str | None, python: bool) -> str:
     if python:
         if file is None:
             return "Import the module that registers it first"
+        if not os.path.exists(file):
+            return f"{file} is not on this machine: import it from where it is now"
         folder, module = os.path.split(os.path.splitext(file)[0])
         path = "" if folder in (os.getcwd(), *sys.path) else f"sys.path.insert(0, {folder!r}); "
         return f"Before: {'import sys; ' if path else ''}{path}import {module}"
     if file is None:
         return "If a file of yours registers it, add --import=FILE.py"
+    if not os.path.exists(file):  # the run came from another machine, or the file was moved
+        return f"{file} is not here: add --import={os.path.basename(file)}, with its path of today"
     relative = os.path.relpath(file)
     shown = file if relative.startswith("..") else relative
     program = sys.argv[0]

@@ -386,3 +386,27 @@ def test_test_labels_beyond_the_classes_are_told_before_a_training(tmp_path, mon
         UserError, match=r"labels of read\('test'\) of dataset own: found labels fro"
     ):
         run_configs.of_call(config, tmp_path / "run", places, {})
+
+
+def test_a_file_that_moved_is_asked_for_by_its_name(tmp_path):
+    entry = {"kind": "model", "name": "gone", "file": "/elsewhere/my_model.py", "sha256": "ab"}
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"registered": [entry]}]}))
+    config = {**CONFIG, "model": {"name": "gone"}}
+    told = r"/elsewhere/my_model.py is not here: add --import=my_model.py, with its path of today$"
+    with pytest.raises(UserError, match=told):
+        user_files.check(tmp_path, config)
+    with pytest.raises(UserError, match=r"is not on this machine: import it from where it is now$"):
+        user_files.check(tmp_path, config, python=True)
+
+
+def test_what_is_scored_with_an_edited_corruption_was_not_trained_with_it(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "mine.py").write_text("edited")
+    entry = {"kind": "corruption", "name": "mine", "file": "mine.py", "sha256": "ab" * 32}
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"registered": [entry]}]}))
+    monkeypatch.setitem(registry.REGISTERED_IN, "mine", str(tmp_path / "mine.py"))
+    user_files.warn_if_changed(tmp_path)
+    told = capsys.readouterr().err
+    assert "edited since a start of this run (SHA-256 abababab, now " in told
+    assert "trained" not in told
