@@ -14,7 +14,10 @@ if sys.platform == "win32":  # before what needs fcntl
     print("dst-jax: found Windows; expected Linux or macOS, or Windows' WSL", file=sys.stderr)
     raise SystemExit(2)
 
+import os
 import re
+import signal
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,7 @@ class _CardParser(ConfigFileFlagParser):
 
     def parse(self, path: str) -> Any:
         card, colon, argument = path.partition(":")
-        return super().parse(f"{cards.find(card)}{colon}{argument}")
+        return cards.config_of(card, argument if colon else None)
 
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -71,6 +74,13 @@ _MULTIHOST = flags.DEFINE_string(
 _IMPORT = command_flags.of_files(
     "Files or modules of yours, as my_model.py, that register models, datasets, corruptions or "
     "algorithms (docs/adding.md). A card that registers them itself needs none.",
+)
+_TRACEBACK = "--traceback"  # of all commands, so `main` takes it out
+flags.DEFINE_bool(
+    _TRACEBACK.strip("-"),
+    False,
+    "Where code of yours fails (a card, a model, a corruption), all of the traceback before the "
+    "line that names the place.",
 )
 _MODE = flags.DEFINE_enum(
     "mode",
@@ -157,15 +167,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code.
     """
     arguments = list(sys.argv if arguments is None else arguments)
+    traceback_too = _TRACEBACK in arguments[1:]
+    arguments = [text for text in arguments if text != _TRACEBACK]
     try:
         text = _call(arguments)
         if text:
-            print(text)
+            print(text, flush=True)
         return 0
-    except (UserError, RunError, InterruptedRunError) as error:
+    except BrokenPipeError:  # who read the output has seen enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        told = error
+        if not isinstance(error, UserError | RunError | InterruptedRunError):
+            from dst_jax import user_files  # which imports JAX
+
+            if (of_user := user_files.failure(error)) is None:
+                raise  # ours
+            told = of_user
+        if traceback_too:
+            traceback.print_exception(error.__cause__ or error.__context__ or error)
         program = Path(arguments[0]).name
-        print(f"{program if program in PROGRAMS else PROGRAMS[0]}: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 2 if isinstance(error, UserError) else 1)
+        print(f"{program if program in PROGRAMS else PROGRAMS[0]}: {told}", file=sys.stderr)
+        return getattr(told, "exit_code", 2 if isinstance(told, UserError) else 1)
     except KeyboardInterrupt:  # where nothing is saved between: reports, archives, plans
         print("\nstopped", file=sys.stderr)
         return 130
@@ -185,15 +209,6 @@ def _call(arguments: list[str]) -> str:
         raise command_flags.usage_error(error) from None
     except (UserError, RunError):
         raise
-    except SystemExit as error:  # else the command would end as if it were done
-        found = f"a card that calls sys.exit({error.code})"
-        raise UserError("--config", found, "an experiment card") from None
-    except Exception as error:  # whatever a user-supplied card raises
-        if not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
-            raise
-        text = (str(error).splitlines() or [""])[0]
-        found = f"a card that fails ({type(error).__name__}: {text})"
-        raise UserError("--config", found, "an experiment card") from error
     if files := command_flags.files_of(_IMPORT):
         from dst_jax import user_files  # which imports JAX
 

@@ -217,7 +217,7 @@ _DO = {"evaluate": _evaluate, "analyze": _analyze}
 
 def _states(groups: Sequence[Group], run_paths: RunPaths) -> list[dict[str, sweep_lib.RunStatus]]:
     """How far each run of a sweep is, by name, in the groups of runs that are trained together."""
-    from dst_jax import evaluate
+    from dst_jax import evaluate, user_files
 
     def state(path: Path, run: RunConfig) -> sweep_lib.RunStatus:
         def evaluated(config: Mapping[str, Any], path: Path) -> bool:
@@ -226,7 +226,8 @@ def _states(groups: Sequence[Group], run_paths: RunPaths) -> list[dict[str, swee
                 config, path, run.data_dir, run_paths.cache_dir
             )
 
-        return sweep_lib.progress(path, run.for_evaluation, evaluated)
+        status = sweep_lib.progress(path, run.for_evaluation, evaluated)
+        return dataclasses.replace(status, note=user_files.note_of_changes(path))
 
     return [{path.name: state(path, run) for path, run in group.items()} for group in groups]
 

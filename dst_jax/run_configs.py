@@ -4,7 +4,9 @@ From a card, or from the run directory alone. Names are checked against the regi
 counted here, so that a usage error is found before a training. Called by `experiment`.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from ml_collections import ConfigDict
 
 from dst_jax import config as config_lib
 from dst_jax.config.checks import sparsity_of
+from dst_jax.config.options import OPTIONS
 from dst_jax.errors import UserError
 from dst_jax.paths import RunPaths
 from dst_jax.runtime import environment, run_dir
@@ -149,6 +152,8 @@ def of_call(
     dataset, found = data.get(flat["data.name"]), True
     try:
         count = data.num_examples(dataset, dataset.train_split, data_dir, run_paths.cache_dir)
+        if dataset.read is not None:  # its test images must not be wrong after a training only
+            data.num_examples(dataset, dataset.test_split, data_dir, run_paths.cache_dir)
     except UserError:
         if not planning:
             raise
@@ -158,6 +163,7 @@ def of_call(
     options = config_lib.evaluation_of_call(resolved["eval"], given, evaluate.PREFIX)
     run = RunConfig(resolved, options, data_dir, found)
     build.model(resolved)  # an option that the model lacks must not wait for the data
+    build.check_own_model(resolved)
     if not (path / "config.json").exists():  # what an earlier version began goes on
         algorithm_checks.check(resolved)
         initial_weights.check(resolved)
@@ -202,6 +208,19 @@ def check_names(config: ConfigDict) -> dict[str, Any]:
         if flat[name] not in known:
             hint = "If a file of yours registers it, add --import=FILE.py"
             raise UserError(f"config.{name}", flat[name], "one of " + ", ".join(known), hint)
+    return _without_what_own_models_lack(config, flat)
+
+
+def _without_what_own_models_lack(config: ConfigDict, flat: dict[str, Any]) -> dict[str, Any]:
+    """Takes back what a card's toy form sets for the card's own network and a user's lacks."""
+    from dst_jax import models
+
+    if not flat["data.stand_in_for"] or flat["model.name"] not in models.REGISTERED_IN:
+        return flat
+    for option in ("width", "depth", "stem"):
+        if option not in models.options_of(flat["model.name"]):
+            flat[f"model.{option}"] = OPTIONS[f"model.{option}"].default
+            config_lib.set_option(config, f"model.{option}", flat[f"model.{option}"])
     return flat
 
 
@@ -214,6 +233,7 @@ def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> 
       planning: whether published numbers stand in for data that are not prepared.
     """
     from dst_jax import data
+    from dst_jax.data import arrays
 
     notes = []
     for run in runs:
@@ -237,6 +257,9 @@ def sizes(runs: Iterable[RunConfig], run_paths: RunPaths, *, planning: bool) -> 
                     f"data: {dataset.name} has {count:,} {kind} images here, "
                     f"{'fewer' if count < published else 'more'} than the {published:,} published"
                 )
+        with contextlib.suppress(UserError):  # what cannot be read is told by who needs it
+            share = options.get("validation", 0.0)
+            notes += arrays.doubts(dataset, functools.partial(data.num_held_out, share=share))
     return list(dict.fromkeys(notes))
 
 

@@ -169,6 +169,7 @@ def load_run(workdir: str | Path, step: int | None = None) -> Run:
         read_json(directory / "config.json"), str(directory / "config.json")
     )
     user_files.check(directory, user_files.training_of(config), python=True)
+    user_files.check_classes(directory)
     user_files.warn_if_changed(directory)
     state = checkpoint.read(directory / CHECKPOINTS, step)
     model = build.model(config)

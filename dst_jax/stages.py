@@ -50,6 +50,7 @@ def do(
     with contextlib.ExitStack() as locks:
         for path, run in list(runs.items()):
             try:
+                user_files.check_classes(path)
                 if main:
                     run_dir.claim(path, run.config)
                     locks.enter_context(run_dir.locked(path))

@@ -157,6 +157,7 @@ class RunStatus:
       seconds: how long the training took, of trained runs; None: it is not trained to its end.
       evaluated: whether all conditions that its config asks for are scored.
       running: whether a living program works on it.
+      note: what is different now from what it was trained with, in words; "" nothing.
     """
 
     steps: int
@@ -164,6 +165,7 @@ class RunStatus:
     seconds: float | None
     evaluated: bool
     running: bool
+    note: str = ""
 
     @property
     def finished(self) -> bool:
@@ -175,7 +177,8 @@ class RunStatus:
         """How far it is, in words."""
         if self.finished:
             assert self.seconds is not None
-            return f"finished, {self.steps:,} steps in {duration(self.seconds)}"
+            text = f"finished, {self.steps:,} steps in {duration(self.seconds)}"
+            return ", ".join(filter(None, (text, self.note)))
         now = "running" if self.running else ""
         if self.seconds is not None:
             text = "trained, not evaluated to the end"
@@ -183,7 +186,7 @@ class RunStatus:
             text = f"step {self.done:,} of {self.steps:,}"
         else:
             text = "" if now else "not begun"
-        return ", ".join(filter(None, (now, text)))
+        return ", ".join(filter(None, (now, text, self.note)))
 
 
 def progress(path: Path, config: Config, evaluated: Callable[[Config, Path], bool]) -> RunStatus:

@@ -173,8 +173,18 @@ def test_a_dataset(tmp_path, cache_dir):
 def test_an_image_folder(tmp_path, cache_dir):
     printed = follow("An image folder", tmp_path, cache_dir)
     assert "mlp on photos" in printed[0]
+    same = "data: photos has 12 of 12 test images in its training images too\n"
+    assert printed[0].count(same) == 1  # they are: see `make_photos`
     assert registered(tmp_path) == [("dataset", "photos")]
     assert [row["n"] for row in scored(tmp_path)] == ["12", "12"]
+    environment = json.loads((tmp_path / "runs" / "mine" / "environment.json").read_text())
+    assert environment["registered"][0]["classes"] == ["cat", "dog"]
+    for split in ("train", "test"):
+        (tmp_path / "photos" / split / "cat").rename(tmp_path / "photos" / split / "kitten")
+    command = "dst-jax --mode=evaluate --workdir=runs/mine --import=my_folder.py"
+    done = call(tmp_path, cache_dir, command)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr[-2000:]
+    assert "classes of dataset photos: found 2 with kitten and without cat; exp" in done.stderr
 
 
 def test_a_corruption(tmp_path, cache_dir):
@@ -210,6 +220,14 @@ def test_an_algorithm(tmp_path, cache_dir):
     printed = follow("An algorithm", tmp_path, cache_dir)
     assert "rigl_saliency" in printed[0]
     assert registered(tmp_path) == [("algorithm", "rigl_saliency")]
+    file = tmp_path / "my_algorithm.py"
+    half = "    def _layer_counts(self, n, *_):\n        return n // 2, n // 2\n\n"
+    file.write_text(file.read_text().replace("    def _get", f"{half}    def _get", 1))
+    done = call(tmp_path, cache_dir, blocks("An algorithm")[1][0].replace("runs/mine", "runs/bad"))
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert "dst-jax: algorithm rigl_saliency: found " in done.stderr
+    assert " active weights after the mask update of step 4; expected the " in done.stderr
 
 
 def test_a_card(tmp_path, cache_dir):
@@ -273,6 +291,18 @@ def test_a_name_is_registered_by_one_file(kind, registries, tmp_path):
         register(kind, OURS[kind], first)
     register(kind, "cell", "<ipython-input-1>")
     register(kind, "cell", "<ipython-input-2>")  # a notebook's cells are no files
+
+
+@pytest.mark.parametrize("kind", REGISTER)
+def test_what_is_no_name_is_not_registered(kind, registries, tmp_path):
+    """Names become parts of paths, of lists with commas and of command lines."""
+    wrong = ["x/../../y", "..", "", "a b", "a,b", "-x", "größe", "a\n"]
+    wrong += [] if kind == "algorithm" else ["clean"]
+    wrong += ["common", "c_extra", "a-b"] if kind == "corruption" else []
+    for name in wrong:
+        with pytest.raises((UserError, ValueError), match=f"^register_{kind}: found "):
+            register(kind, name, tmp_path / "mine.py")
+    register(kind, "Mine_2", tmp_path / "mine.py")
 
 
 def test_a_corruption_needs_five_rows(registries):

@@ -79,6 +79,15 @@ def test_describing_a_network_needs_no_data_and_leaves_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    command = f"{sys.executable} run.py --config={runs.CARD} --mode=describe"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -0; exit ${{PIPESTATUS[0]}}"],
+        **{"cwd": runs.ROOT, "env": runs.environment(), "capture_output": True, "text": True},
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_an_unwritable_workdir(tmp_path, cache_dir):
     (tmp_path / "file").write_text("in the way")
     done = runs.run(runs.command(tmp_path / "file" / "run", cache_dir))

@@ -121,7 +121,7 @@ def test_without_a_run_it_says_how_to_start_one(arguments, text):
     [
         ("x = (", "a card that fails (SyntaxError: '(' was never closed"),
         ("import no_such_module", "a card that fails (ModuleNotFoundError: No module named 'no_s"),
-        ("raise RuntimeError('my\\nown')", "a card that fails (RuntimeError: my)"),
+        ("raise RuntimeError('my\\nown')", "a card that fails (RuntimeError: my) at "),
     ],
 )
 def test_a_card_that_fails_is_one_line(text, told, tmp_path):

@@ -4,26 +4,34 @@ Measured on rendered images, for it depends on the photographs as well as on the
 by `measurements`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax import corruptions
+from dst_jax import corruptions, user_files
 from dst_jax.analysis import spectral
+from dst_jax.corruptions.registry import REGISTERED_IN
 from dst_jax.data import Dataset
 
 _SEED = 0
 _FOUND: dict[tuple[object, ...], dict[str, np.ndarray]] = {}
 
 
+def marks(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{"own": {name: digits of its file}} of a user's corruptions among names; {} without any.
+
+    An edited one is another corruption, and what was measured of it does not hold any more.
+    """
+    own = {name: user_files.mark_of_corruption(name) for name in names if name in REGISTERED_IN}
+    return {"own": own} if own else {}
+
+
 def renderer(name: str, preset: str, frost_dir: str | None) -> Callable[..., jax.Array]:
     """Returns `corrupt(images uint8 [B, N, N, 3], keys [B], severity) -> uint8`, compiled."""
-    return jax.jit(
-        lambda images, keys, severity: corruptions.corrupt(
-            name, images, keys, severity, preset, frost_dir=frost_dir
-        )
+    return lambda images, keys, severity: corruptions.corrupt(
+        name, images, keys, severity, preset, frost_dir=frost_dir
     )
 
 
@@ -51,7 +59,8 @@ def high_shares(
       "names", "severities", "n" and "high_share" [corruptions, severities], in [0, 1]; NaN for a
       corruption that is not rendered here.
     """
-    key = (dataset.name, conditions, frost_dir, tuple(np.asarray(ids).tolist()))
+    own = repr(marks(conditions[0]))
+    key = (dataset.name, conditions, own, frost_dir, tuple(np.asarray(ids).tolist()))
     if key in _FOUND:
         return _FOUND[key]
     names, severities = conditions

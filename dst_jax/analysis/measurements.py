@@ -99,6 +99,7 @@ class Analysis:
                 "images": _RENDERED,
                 "corruptions": self._corruptions(),
                 "severities": list(self._config["eval"]["severities"] or benchmarks.SEVERITIES),
+                **corruption_spectra.marks(self._corruptions()),
             },
             "saliency": {"pictures": _PICTURES, "corruption": list(_PICTURE_CORRUPTION)},
         }

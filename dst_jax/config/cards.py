@@ -8,6 +8,9 @@ imports JAX, so `dst-jax --help` stays quick.
 
 import dataclasses
 import importlib.util
+import os
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +22,7 @@ import dst_jax
 from dst_jax import config as config_lib
 from dst_jax.config.checks import DENSE
 from dst_jax.config.options import OPTIONS
-from dst_jax.errors import UserError
+from dst_jax.errors import TRACEBACK, RunError, UserError, line_of, place_of, shown
 
 # A run of a sweep: the options in which it differs from the card, {dotted name: value}.
 Member = dict[str, Any]
@@ -59,6 +62,7 @@ ARGUMENTS = {
     "model": "model.name",
 }
 TINY = "tiny"
+_EXPECTED = "an experiment card, a Python file with get_config"
 
 # The toy form of any card: 12 steps on images that need no download, with mask updates after steps
 # 4 and 8, and 64 images under two corruptions. What of the recipe is given in percent stays.
@@ -117,13 +121,84 @@ def load(card: str | Path) -> ModuleType:
     Raises:
       UserError: there is no such card.
     """
-    path = find(card)
+    return module_of(find(card), "--config")
+
+
+# (path, time of its last change, size) -> the module of a file: run once, unless it was edited.
+_LOADED: dict[tuple[str, int, int], ModuleType] = {}
+
+
+def loaded_files() -> list[str]:
+    """The files that this process has loaded as modules."""
+    return [path for path, _, _ in _LOADED]
+
+
+def module_of(file: Path, field: str) -> ModuleType:
+    """Runs a Python file as a module, once: it may import what lies beside it, as a program may.
+
+    Args:
+      file: it.
+      field: what names it, for the text of an error.
+
+    Raises:
+      UserError: it is no Python file.
+    """
+    path = Path(os.path.abspath(file))
+    stat = path.stat()
+    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    if key in _LOADED:
+        return _LOADED[key]
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UserError("--config", str(card), "a Python file, named *.py")
+        raise UserError(field, str(file), "a Python file, named *.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    if path.parent != directory() and str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    known = sys.modules.setdefault(path.stem, module)  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if known is module:
+            sys.modules.pop(path.stem, None)
+        raise
+    _LOADED[key] = module
     return module
+
+
+def config_of(card: str | Path, argument: str | None) -> ConfigDict:
+    """The options that a card returns, locked.
+
+    Args:
+      card: a path or a name, as for `find`.
+      argument: what follows the colon; None: there is none.
+
+    Raises:
+      UserError: there is no such card, or it fails; the text names its file and line.
+    """
+    path = find(card)
+    try:
+        module = load(path)
+        if not hasattr(module, "get_config"):
+            raise UserError("--config", f"{path} without get_config", _EXPECTED)
+        config = module.get_config(*([] if argument is None else [argument]))
+    except (UserError, RunError):
+        raise
+    except SystemExit as error:  # else the command would end as if it were done
+        raise UserError(
+            "--config", f"a card that calls sys.exit({error.code})", _EXPECTED
+        ) from None
+    except Exception as error:  # whatever a user's card raises
+        at = shown(place_of(error, [os.path.abspath(path)]))
+        if meant := re.search(r'Did you mean "(.+)" instead of "(.+)"', str(error)):
+            raise UserError(
+                f"config{f', set at {at}' if at else ''}", f"no field {meant[2]}", meant[1]
+            ) from error
+        found = f"a card that fails ({line_of(error)}){f' at {at}' if at else ''}"
+        raise UserError("--config", found, _EXPECTED, TRACEBACK) from error
+    if not isinstance(config, ConfigDict):
+        found = f"{path}, whose get_config gives {type(config).__name__}"
+        raise UserError("--config", found, "a ConfigDict, such as dst_jax.config.default() gives")
+    return config.lock()
 
 
 def with_argument(

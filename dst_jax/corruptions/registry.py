@@ -75,6 +75,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 REVISED = {"plasma_noise": 2}  # 1, up to version 0.1.0, had green and blue exchanged
 
 _OURS = frozenset(CORRUPTIONS)
+_RESERVED = ("clean", "auto", "rendered", "common", "video")
 REGISTERED_IN: dict[str, str] = {}  # name -> file, of the corruptions that users registered
 
 
@@ -84,7 +85,8 @@ def register_corruption(corruption: Corruption, rows: Rows) -> None:
     A file may register its names again, as a card does that is read twice; so may a notebook.
 
     Args:
-      corruption: the corruption, usually of the group 'own'. Its name has letters, digits and `_`.
+      corruption: the corruption, usually of the group 'own'. Its name has letters a to z, digits
+        and `_`, and is no name of a suite and not `clean`, which the undamaged images are called.
       rows: five rows of constants, severity 1 to 5, which `corruption.constants` is given. They
         serve images of every size, so of every preset.
 
@@ -100,7 +102,11 @@ def register_corruption(corruption: Corruption, rows: Rows) -> None:
         raise ValueError(
             f"register_corruption: found {name}, {owner}; expected a name that is free"
         )
-    if not re.fullmatch(r"\w+", name) or len(rows) != 5:
+    if name in _RESERVED or name in SUITES:
+        raise ValueError(
+            f"register_corruption: found {name}, a word with a meaning; expected another name"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or len(rows) != 5:
         raise ValueError(
             f"register_corruption: found {name!r} with {len(rows)} rows; expected a name of "
             "letters, digits and _, and a row for each of the 5 severities"
@@ -178,7 +184,63 @@ def corrupt(
       [B, H, W, 3] uint8.
 
     Raises:
-      ValueError: if an argument is not one of those, or the corruption has no form for the size.
+      ValueError: if an argument is not one of those, the corruption has no form for the size, or a
+        registered one gives NaN or infinity (outside of `jit`: inside, see `corrupt_and_tell`).
+    """
+    corrupted, finite = corrupt_and_tell(
+        name,
+        images,
+        keys,
+        severity,
+        preset,
+        cast=cast,
+        frost_dir=frost_dir,
+        coords=coords,
+        maps=maps,
+    )
+    if finite is not None and not isinstance(finite, jax.core.Tracer):
+        check_finite(name, severity, ~np.asarray(finite))
+    return corrupted
+
+
+def check_finite(name: str, severity: Any, lost: Any) -> None:
+    """Refuses what a corruption gave where some of it is NaN or infinite.
+
+    Args:
+      name: the corruption.
+      severity: 1..5.
+      lost: bool [B], of which images.
+
+    Raises:
+      ValueError: of one at least.
+    """
+    if count := int(lost.sum()):
+        raise ValueError(
+            f"{name}: found NaN or infinity at severity {severity} in {count} of {len(lost)} "
+            "images that it gives; expected finite grey levels (beyond 0 to 255 they are clipped)"
+        )
+
+
+def corrupt_and_tell(
+    name: str,
+    images: jax.Array,
+    keys: jax.Array,
+    severity: Any,
+    preset: str,
+    *,
+    cast: Cast = "truncate",
+    frost_dir: str | os.PathLike | None = None,
+    coords: str = "opencv4",
+    maps: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array | None]:
+    """`corrupt`, for use inside of `jit`, where nothing can be raised about values.
+
+    Returns:
+      (images, finite): `finite` is bool [B], whether all that the corruption gave of an image was
+      finite, of a corruption that a user registered; None of ours, which are not looked at.
+
+    Raises:
+      ValueError: see `corrupt`.
     """
     corruption = _get(name)
     if preset not in PRESETS:
@@ -224,7 +286,7 @@ def _corrupt(
     preset: str,
     cast: Cast,
     options: tuple[tuple[str, Any], ...],
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array | None]:
     shape = (images.shape[1], images.shape[2])
     rows = ROWS[corruption.name][preset]
     constants = corruption.constants(rows, shape, severity, **dict(options))
@@ -237,11 +299,13 @@ def _corrupt(
         if jnp.shape(found)[:2] == shape and jnp.shape(found)[2:] == (3,):
             return found
         raise ValueError(
-            f"{corruption.name}: gives {list(jnp.shape(found))} for an image {list(image.shape)}; "
-            "expected an image of the same size"
+            f"{corruption.name}: found {list(jnp.shape(found))}, which it gives for an image "
+            f"{list(image.shape)}; expected an image of the same size"
         )
 
-    return to_uint8(jax.vmap(corrupt_one)(images, keys, maps), cast)
+    found = jax.vmap(corrupt_one)(images, keys, maps)
+    own = corruption.name in REGISTERED_IN  # the cast would make NaN black
+    return to_uint8(found, cast), jnp.isfinite(found).all((1, 2, 3)) if own else None
 
 
 def _get(name: str) -> Corruption:

@@ -85,7 +85,9 @@ def check(
       UserError: type, shape or labels are not the dataset's, or there is no image.
     """
     shape = ("N", *dataset.image_shape)
-    if images.dtype != np.uint8 or images.shape[1:] != shape[1:] or not len(images):
+    if images.dtype == np.uint8 and images.ndim > 1 and not len(images):
+        raise UserError(images_field, "no image in it", "at least one")
+    if images.dtype != np.uint8 or images.shape[1:] != shape[1:]:
         raise UserError(
             images_field,
             f"{images.dtype} {list(images.shape)}",

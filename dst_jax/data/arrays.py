@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dst_jax.data import array_files, moving_digits, prepared, tf_images
+from dst_jax.data import array_files, datasets, moving_digits, prepared, tf_images
 from dst_jax.data.datasets import Dataset
-from dst_jax.errors import UserError
+from dst_jax.errors import TRACEBACK, UserError, failed
 
 _CHUNK = 1024
 
@@ -91,12 +91,54 @@ def _own_images(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # whatever a user's function raises
-        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-        raise UserError(where, text, "(images, labels), two NumPy arrays") from error
+        text = failed(error, filter(None, [datasets.REGISTERED_IN.get(dataset.name)]))
+        raise UserError(where, text, "(images, labels), two NumPy arrays", TRACEBACK) from error
     names = (f"images of {where}", f"labels of {where}")
     images, labels = (part.view() for part in array_files.check(dataset, images, labels, *names))
     images.flags.writeable = labels.flags.writeable = False
     return images, labels
+
+
+def doubts(dataset: Dataset, held_out: Callable[[int], int] = lambda count: 0) -> list[str]:
+    """What is probably wrong with the splits that a function of a user's gives, as sentences.
+
+    Args:
+      dataset: which; of one that is in memory by other ways nothing is said.
+      held_out: number of training images -> how many of them, the last ones, are held out.
+
+    Raises:
+      UserError: see `load_arrays`.
+    """
+    if dataset.read is None or dataset.train_split == dataset.test_split:
+        return []
+    images, labels = _own_images(dataset, dataset.train_split)
+    tests, test_labels = _own_images(dataset, dataset.test_split)
+    name, found = f"data: {dataset.name}", []
+    trained = {_mark(image) for image in images}
+    if same := sum(_mark(image) in trained for image in tests):
+        found.append(
+            f"{name} has {same:,} of {len(tests):,} test images in its training images too"
+        )
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    if absent := np.flatnonzero(counts == 0).tolist():
+        scored = np.isin(test_labels, absent).sum()
+        listed = ", ".join(map(str, absent[:5])) + (" ..." if len(absent) > 5 else "")
+        found.append(
+            f"{name} has no training image of {len(absent)} of {dataset.num_classes} classes "
+            f"({listed}), and {scored:,} test images of them"
+        )
+    if number := held_out(len(labels)):
+        held, there = len(np.unique(labels[-number:])), len(np.unique(labels))
+        if held < there:
+            found.append(
+                f"{name} holds out its last {number:,} training images, of {held} of {there} "
+                "classes: `read` should shuffle them"
+            )
+    return found
+
+
+def _mark(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
 
 
 @functools.lru_cache(maxsize=4)

@@ -94,6 +94,8 @@ class Dataset:
         `eval.source=auto` looks for them, then what TFDS renders.
       tfds_name: name in TFDS with its config, `name/config`; empty: `name`.
       clip: how videos become clips; None: images.
+      class_names: of the labels, in their order, where they are known. A run remembers them, and is
+        not scored or resumed with others.
       read: split -> (images uint8 [N, H, W, 3], labels int [N]), of a dataset that a user registers
         and that is in no TFDS directory; None: it is. Called once per split and process.
     """
@@ -112,6 +114,7 @@ class Dataset:
     corrupted_sets: tuple[CorruptedSet, ...] = ()
     tfds_name: str = ""
     clip: Clip | None = None
+    class_names: tuple[str, ...] = ()
     read: "Callable[[str], tuple[np.ndarray, np.ndarray]] | None" = dataclasses.field(
         default=None, compare=False, repr=False
     )

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from dst_jax.data.datasets import Dataset
+from dst_jax.data.image_files import ENDINGS, opened
 from dst_jax.errors import UserError
 
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Side of the images, at most -> the preset of `dst_jax.corruptions` whose constants fit them.
 _PRESETS = {48: "cifar32", 144: "tiny64", 260: "imagenet224"}
 # Over ImageNet's training images, as torchvision has them.
@@ -36,7 +36,7 @@ def image_folder(
 
     Classes are numbered in the order of their names, images in that of their paths. An image whose
     shorter side is not `side` pixels is resized to that (bilinear, antialiased), then the central
-    square is taken; grey images become RGB.
+    square is taken. Grey images, 16 bits and transparency: see `image_files.as_rgb`.
 
     Args:
       name: of the dataset.
@@ -69,6 +69,7 @@ def image_folder(
         test_split=test,
         preset=next((preset for top, preset in _PRESETS.items() if side <= top), "inception299"),
         augment=augment,
+        class_names=tuple(classes),
         read=functools.partial(_read, root, tuple(classes), side),
     )
 
@@ -86,7 +87,7 @@ def _files(split: Path, classes: list[str] | tuple[str, ...]) -> list[tuple[Path
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((split / name).rglob("*"))
-        if path.suffix.lower() in _ENDINGS
+        if path.suffix.lower() in ENDINGS
     ]
 
 
@@ -101,11 +102,7 @@ def _read(
 
 
 def _decode(path: Path, side: int) -> np.ndarray:
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(str(path), f"an unreadable image ({error})", "an image file") from None
+    image = opened(path)
     width, height = image.size
     shorter = min(width, height)
     if shorter != side:

@@ -190,11 +190,39 @@ def lines_of(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
+def as_rgb(image: Image.Image, where: str) -> Image.Image:
+    """A Pillow image in RGB, 8 bits a channel; of an animation, the first frame.
+
+    Grey, palette and CMYK images are converted. Of 16 bits the upper 8 are taken, as Pillow does of
+    16-bit colour. What is transparent shows white, as on a page (torchvision's datasets drop the
+    channel); an opaque alpha channel changes nothing. Rotations that EXIF asks for are not made:
+    torchvision's datasets make none.
+
+    Args:
+      image: of any mode.
+      where: what an error calls it.
+
+    Raises:
+      UserError: its pixels have 32 bits, whose range no rule tells.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        wide = np.asarray(image).astype(np.int64)  # Pillow itself would make all beyond 255 white
+        return Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        found = f"pixels of 32 bits, Pillow's mode {image.mode}"
+        raise UserError(where, found, "8 or 16 bits per channel")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
 def opened(path: Path) -> Image.Image:
     """An image file, decoded, in RGB: see `as_rgb`.
 
     Raises:
-      UserError: it is no image, or not of 8 bits.
+      UserError: it is no image, or one of 32 bits per channel.
     """
     try:
         with Image.open(path) as file:
@@ -202,25 +230,6 @@ def opened(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         text = (str(error).splitlines() or [""])[0][:200]
         raise UserError(str(path), f"an unreadable image ({text})", "an image file") from None
-
-
-def as_rgb(image: Image.Image, where: str) -> Image.Image:
-    """An image of Pillow in RGB, as torchvision's folders read it.
-
-    Grey gives three equal channels, CMYK is converted, an alpha channel is dropped, of an animation
-    the first frame is taken, and the orientation that EXIF notes is not applied.
-
-    Args:
-      image: of any mode of 8 bits or fewer.
-      where: what an error calls it.
-
-    Raises:
-      UserError: it has more bits, or floats, which Pillow would clip at 255.
-    """
-    if image.mode.startswith(("I", "F")):
-        found = f"an image of Pillow's mode {image.mode}, more than 8 bits"
-        raise UserError(where, found, "8 bits per channel, 0 to 255")
-    return image.convert("RGB")
 
 
 def cropped(image: Image.Image, side: int, resize: int) -> np.ndarray:

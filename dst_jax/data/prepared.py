@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from dst_jax.data import array_files
+from dst_jax.data import array_files, datasets
 from dst_jax.data.datasets import NOT_IN_TFDS, Dataset
 from dst_jax.errors import UserError
 
@@ -56,7 +56,15 @@ def find_clean(dataset: Dataset, data_dir: os.PathLike | str | None) -> Any:
             "config.data.input", "stream", f"resident with {dataset.name}, read by a function"
         )
     name, _, config = (dataset.tfds_name or dataset.name).partition("/")
-    return find_config(name, config or None, data_dir)
+    builder = find_config(name, config or None, data_dir)
+    if dataset.name in datasets.REGISTERED_IN:
+        features = builder.info.features
+        held = features["label"].num_classes if "label" in features else None
+        if held != dataset.num_classes:
+            found = "no label" if held is None else f"labels of {held} classes"
+            expected = f"{dataset.num_classes} classes, as dataset {dataset.name} is registered"
+            raise UserError(os.fspath(builder.data_path), found, expected)
+    return builder
 
 
 def find_config(name: str, config: str | None, data_dir: os.PathLike | str | None) -> Any:
@@ -111,11 +119,13 @@ def check_split(builder: Any, split: str) -> int:
       UserError: the prepared dataset has no such split, or an empty one.
     """
     splits = builder.info.splits
-    if split.partition("[")[0] not in splits or not splits[split].num_examples:
+    if split.partition("[")[0] not in splits:
         known = ", ".join(sorted(splits)) or "no split at all"
         raise UserError(
             "data split", f"{split!r}, but {builder.data_path} has {known}", "a prepared split"
         )
+    if not splits[split].num_examples:
+        raise UserError(f"{builder.data_path}: split {split}", "no image in it", "at least one")
     return splits[split].num_examples
 
 

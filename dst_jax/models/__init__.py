@@ -95,6 +95,23 @@ def register_model(name: str, factory: Callable[..., "nn.Module"], *, dense: str
     MODELS[name] = Entry("", rule, dense, factory)
 
 
+def _factory(name: str) -> Callable[..., "nn.Module"]:
+    if name not in MODELS:
+        raise UserError("model.name", name, f"one of {', '.join(MODELS)}")
+    return MODELS[name].factory or getattr(
+        importlib.import_module(f"{__name__}.{MODELS[name].file}"), name
+    )
+
+
+def options_of(name: str) -> list[str]:
+    """The options of a model: what its factory takes besides the classes and the dtype.
+
+    Raises:
+      UserError: if the name is unknown.
+    """
+    return list(inspect.signature(_factory(name)).parameters)[2:]
+
+
 def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) -> "nn.Module":
     """Builds a model.
 
@@ -115,12 +132,7 @@ def create(name: str, num_classes: int, dtype: Any = "float32", **options: Any) 
     Raises:
       UserError: if the name or an option is unknown.
     """
-    if name not in MODELS:
-        raise UserError("model.name", name, f"one of {', '.join(MODELS)}")
-    factory = MODELS[name].factory
-    if factory is None:
-        factory = getattr(importlib.import_module(f"{__name__}.{MODELS[name].file}"), name)
-    known = list(inspect.signature(factory).parameters)[2:]
+    factory, known = _factory(name), options_of(name)
     for option in options:
         if option not in known:
             raise UserError(

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from dst_jax.errors import UserError
 from dst_jax.models.initializers import Normal, VarianceScaling
 
 _CONSTANTS: dict[Callable[..., Any], Callable[..., np.ndarray]] = {
@@ -42,7 +43,7 @@ def init(module: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str
       where the module has any.
 
     Raises:
-      ValueError: if a leaf's initialiser cannot be told.
+      UserError: if a leaf's initialiser cannot be told.
     """
     laws: dict[tuple[str, ...], Callable[..., Any]] = {}
 
@@ -62,7 +63,11 @@ def init(module: nn.Module, seed: int, image_shape: tuple[int, ...]) -> dict[str
         collection, *inner = path
         law = laws.get(tuple(inner)) if collection == "params" else _STATISTICS.get(path[-1])
         if law is None:
-            raise ValueError(f"{'/'.join(path)}: no initialiser known; keep it in an attribute")
+            raise UserError(
+                f"model: {'/'.join(path)}",
+                "a leaf whose initialiser is not known",
+                f"a layer that keeps it in an attribute {path[-1]}_init, as Flax's do",
+            )
         leaves[path] = _draw(law, seed, "/".join(path), leaf.shape)
     return traverse_util.unflatten_dict(leaves)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dst_jax import user_files
-from dst_jax.errors import RunError, UserError
+from dst_jax.errors import RunError, UserError, line_of
 from dst_jax.robustness import storage
 from dst_jax.robustness.evaluation import evaluate
 from dst_jax.robustness.result import Result
@@ -101,7 +101,7 @@ def load_predict(text: str) -> Callable:
             raise
         except Exception as error:  # whatever a user-supplied function raises
             raise UserError(
-                "--predict", f"{attribute}() fails: {user_files.line_of(error)}", "a function"
+                "--predict", f"{attribute}() fails: {line_of(error)}", "a function"
             ) from error
         if not callable(found):
             raise UserError(

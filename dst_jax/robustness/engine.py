@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from dst_jax import corruptions
-from dst_jax.corruptions import video
+from dst_jax.corruptions import registry, video
 from dst_jax.data import VIDEO
-from dst_jax.errors import UserError
+from dst_jax.errors import UserError, place_of, shown
 from dst_jax.robustness import grey
 from dst_jax.robustness.images import Batch
 from dst_jax.robustness.networks import (
@@ -98,6 +98,7 @@ class Engine:
             for program in programs
         )
         self._kinds = devices.map_rows(row_kinds, everywhere=True)
+        self._everywhere = devices.map_rows(lambda _, rows: rows, everywhere=True)
         self._renderers: dict[str, Callable] = {}
 
     def network(self, predict: Predict | Checked, outputs: str = "logits") -> Network:
@@ -139,16 +140,29 @@ class Engine:
         numbers = (np.int32(condition.severity), np.int32(self._plan.seed))
         rows = {"image": batch.rows["image"], "id": batch.rows["id"]}
         try:
-            return self.renderer(name)(numbers, rows)
+            images, finite = self.renderer(name)(numbers, rows)
+            if finite is not None and not isinstance(finite, jax.core.Tracer):
+                (finite,) = self._everywhere((), (finite,))
+                lost = ~np.asarray(finite)[batch.real]
+                registry.check_finite(name, condition.severity, lost)
+            return images
         except ValueError as error:  # `corruptions` stands alone and raises these
+            if shown(place_of(error, registry.REGISTERED_IN.values())):
+                raise  # of the user's own code: `cli` says where
+            found, _, expected = str(error).removeprefix(f"{name}: found ").partition("; expected ")
+            if str(error).startswith(f"{name}: found ") and expected:
+                raise UserError(f"corruption {name}", found, expected) from None
             raise UserError(
                 name,
                 f"images it cannot be rendered from ({error})",
                 "images of a size that it can have",
             ) from None
 
-    def renderer(self, name: str) -> Callable[[Any, Any], jax.Array]:
-        """The program `((severity, seed), {"image", "id"}) -> images` of a corruption."""
+    def renderer(self, name: str) -> Callable[[Any, Any], tuple[jax.Array, jax.Array | None]]:
+        """The program `((severity, seed), {"image", "id"}) -> (images, finite)` of a corruption.
+
+        `finite` is that of `corruptions.registry.corrupt_and_tell`.
+        """
         if name not in self._renderers:
             self._renderers[name] = self._devices.map_rows(_renderer(name, self._plan))
         return self._renderers[name]
@@ -210,19 +224,19 @@ class _Same:
         return id(self._function)
 
 
-def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], jax.Array]:
-    def program(numbers: Any, rows: dict[str, jax.Array]) -> jax.Array:
+def _renderer(name: str, plan: Plan) -> Callable[[Any, Any], tuple[jax.Array, jax.Array | None]]:
+    def program(numbers: Any, rows: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
         severity, seed = numbers
         if plan.preset == VIDEO:
-            return video.perturb_batch(name, rows["image"], rows["id"], severity, seed)
+            return video.perturb_batch(name, rows["image"], rows["id"], severity, seed), None
         keys = corruptions.example_keys(seed, name, severity, rows["id"])
-        images = corruptions.corrupt(
+        images, finite = registry.corrupt_and_tell(
             name, rows["image"], keys, severity, plan.preset, frost_dir=plan.frost_dir
         )
         if plan.grey:
             images = grey.as_grey(name, images)
         quality = plan.jpeg_quality(name)
-        return corruptions.saved_as_jpeg(images, quality) if quality else images
+        return corruptions.saved_as_jpeg(images, quality) if quality else images, finite
 
     return program
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.errors import RunError, UserError
+from dst_jax.errors import RunError, UserError, line_of
 from dst_jax.robustness.images import put
 from dst_jax.robustness.predict_functions import (
     Checked,
@@ -23,7 +23,6 @@ from dst_jax.robustness.predict_functions import (
 )
 from dst_jax.robustness.records import Fingerprint
 from dst_jax.runtime.devices import Devices
-from dst_jax.user_files import line_of
 
 # Class int32 [B] and confidence float32 [B]; where they are kept, also logits float32 [B, classes].
 Outcome = tuple[Any, ...]

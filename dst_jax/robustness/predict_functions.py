@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dst_jax.errors import RunError, UserError
-from dst_jax.user_files import line_of
+from dst_jax.errors import RunError, UserError, line_of
 
 Predict = Callable[[Any], Any]
 _EXPECTED = "a function of images uint8 [B, H, W, 3] -> logits"

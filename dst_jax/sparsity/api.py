@@ -6,6 +6,7 @@ themselves are in `algorithms`.
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -99,8 +100,13 @@ def register_algorithm(algorithm_name: str, algorithm: type) -> None:
       algorithm: a `BaseUpdater`, usually of `SET` or `RigL`.
 
     Raises:
-      ValueError: the name is taken by an algorithm of dst_jax or by another file.
+      ValueError: it is no name, or is taken by an algorithm of dst_jax or by another file.
     """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", algorithm_name):  # a part of directories
+        raise ValueError(
+            f"register_algorithm: found {algorithm_name!r}; expected a name of letters, digits, _, "
+            ". and - that begins with none of the last two"
+        )
     file = os.path.abspath(sys._getframe(1).f_code.co_filename)
     before = REGISTERED_IN.get(algorithm_name, file)
     ours = algorithm_name in ALGORITHMS

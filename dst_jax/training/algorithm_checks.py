@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from dst_jax import models, sparsity
 from dst_jax.errors import UserError
@@ -70,6 +71,64 @@ def check(config: Config) -> None:
         jax.eval_shape(updater.init_state, shapes)
     except ValueError as error:
         raise build.refused(error) from None
+
+
+def active_of_own(config: Config, updater: sparsity.BaseUpdater, state: Any, when: str) -> int:
+    """Checks the masks of an algorithm that a user registered, once, around its first update.
+
+    Args:
+      config: as for `check`.
+      updater: its updater.
+      state: the state of the training, with `params` and `sparse`, without a device axis.
+      when: when the masks are those of the state, in words.
+
+    Returns:
+      The active weights of all layers.
+
+    Raises:
+      UserError: a mask has not the shape of its layer, is not uint8, or holds other values than 0
+        and 1.
+    """
+    masks, where = state.sparse.masks, f"algorithm {config['sparsity']['algorithm']}"
+    if updater.use_packed_masks:
+        masks = updater.forward_masks(state.params, state.sparse)
+    params, active = by_path(state.params), 0
+    for path, mask in by_path(masks).items():
+        expected = f"uint8 {list(params[path].shape)} of 0 and 1"
+        if (mask.dtype, mask.shape) != (np.uint8, params[path].shape):
+            raise UserError(
+                where, f"a mask {mask.dtype} {list(mask.shape)} of {path} {when}", expected
+            )
+        values = np.asarray(mask)
+        if values.max(initial=0) > 1:
+            raise UserError(where, f"a mask of {path} with {values.max()} in it {when}", expected)
+        active += int(values.sum(dtype=np.int64))
+    return active
+
+
+def check_own_update(
+    config: Config, updater: sparsity.BaseUpdater, before: int, state: Any, step: int
+) -> None:
+    """Checks the masks after the first update of an algorithm that a user registered.
+
+    Args:
+      config: as for `check`.
+      updater: its updater.
+      before: active weights before the update.
+      state: as for `active_of_own`, after it.
+      step: the step that updated the masks.
+
+    Raises:
+      UserError: see `active_of_own`; or the number of active weights changed, and the class does
+        not say that it does.
+    """
+    after = active_of_own(config, updater, state, f"after the mask update of step {step}")
+    if after != before and not updater.changes_density:
+        raise UserError(
+            f"algorithm {config['sparsity']['algorithm']}",
+            f"{after:,} active weights after the mask update of step {step}",
+            f"the {before:,} before it, or changes_density = True in the class",
+        )
 
 
 def _check_library(algorithm: Any, options: Config) -> None:

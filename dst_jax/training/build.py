@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dst_jax import data, models, sparsity
-from dst_jax.errors import UserError
+from dst_jax.errors import TRACEBACK, UserError, failed, place_of, shown
 from dst_jax.runtime.devices import Devices
 from dst_jax.training import optimizer
 from dst_jax.training.step import Recipe
@@ -44,6 +44,33 @@ def model(config: Config) -> Any:
         dtype=jnp.dtype(config["model"]["dtype"]),
         **options,
     )
+
+
+def check_own_model(config: Config) -> None:
+    """Traces a model that a user registered, so that what is wrong with it is told before a start.
+
+    Raises:
+      UserError: it fails, or does not give a logit for each class of the dataset.
+    """
+    name = config["model"]["name"]
+    if name not in models.REGISTERED_IN:
+        return
+    dataset, module = data.get(config["data"]["name"]), model(config)
+    images = jax.ShapeDtypeStruct((2, *dataset.image_shape), jnp.dtype(config["model"]["dtype"]))
+    try:
+        variables = jax.eval_shape(module.init, jax.random.key(0), images)
+        found = jax.eval_shape(lambda v, x: module.apply(v, x, train=False), variables, images)
+    except Exception as error:  # whatever a user's module raises
+        text = failed(error, [models.REGISTERED_IN[name]])
+        expected = "a module of images [B, H, W, 3] and train=False"
+        raise UserError(f"model {name}", text, expected, TRACEBACK) from error
+    shape = list(found.shape) if hasattr(found, "shape") else type(found).__name__
+    if shape != [2, dataset.num_classes]:
+        raise UserError(
+            f"model {name}",
+            f"{shape}, which it gives for 2 images",
+            f"logits [2, {dataset.num_classes}]: {dataset.name} has {dataset.num_classes} classes",
+        )
 
 
 def logits_function(
@@ -174,7 +201,7 @@ def updater(config: Config) -> sparsity.BaseUpdater:
     try:
         found = sparsity.create_updater_from_config(ConfigDict(options))
     except ValueError as error:
-        raise refused(error) from None
+        raise refused(error) from error
     return _reaching_its_target(found)
 
 
@@ -241,6 +268,8 @@ def pipeline(
 def refused(error: Exception) -> UserError:
     """What an updater says of its config, as one line that names the option where it does."""
     text = str(error)
+    if at := shown(place_of(error, sparsity.api.REGISTERED_IN.values())):
+        return UserError("config.sparsity.algorithm", f"{text} at {at}", "no error", TRACEBACK)
     field, _, rest = text.partition(": found ")
     found, _, expected = rest.partition("; expected ")
     if expected and field.replace("_", "").isalnum():

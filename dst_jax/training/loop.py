@@ -135,6 +135,7 @@ def train(
 
     # 5. Loop
     is_update = updater.is_mask_update
+    unchecked = config["sparsity"]["algorithm"] in sparsity.api.REGISTERED_IN
     validate = validation.create(config, recipe, devices, data_dir, cache_dir)
     forward_masks = validation.forward_masks(recipe, devices)
     logs = [
@@ -169,7 +170,16 @@ def train(
                     raise InterruptedRunError(
                         interrupt.requested, f"checkpoint of step {step} of {total} saved"
                     )
-                if is_update(step):
+                if is_update(step) and unchecked:  # the first update of a user's own algorithm
+                    unchecked, first = False, devices.canonical(states[0])
+                    active = algorithm_checks.active_of_own(
+                        config, updater, first, f"before step {step}"
+                    )
+                    count, states = 1, update(states, feeds, seeds, 1)
+                    first = devices.canonical(states[0])
+                    algorithm_checks.check_own_update(config, updater, active, first, step)
+                    del first
+                elif is_update(step):
                     count, states = 1, update(states, feeds, seeds, 1)
                 else:
                     count = _steps_until_event(

@@ -1,5 +1,6 @@
 """The parts of a run's analysis: what is written, kept, resumed and redone."""
 
+import dataclasses
 import json
 import math
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import runs
 
-from dst_jax import models, saved_run
+from dst_jax import corruptions, models, saved_run
 from dst_jax.analysis import analyze, measurements
 from dst_jax.config.options import ANALYSES
+from dst_jax.corruptions import registry
 from dst_jax.errors import UserError
 from dst_jax.runtime.run_dir import read_arrays
 from dst_jax.training import build
@@ -142,3 +144,32 @@ def test_first_image_of_each_class():
     labels, weights = np.array([3, 3, 1, 7, 0]), np.array([1, 1, 1, 0, 1])
     assert measurements.first_of_each(labels, weights, 9).tolist() == [0, 2, 4]
     assert measurements.first_of_each(labels, weights, 2).tolist() == [0, 2]
+
+
+def test_a_corruption_whose_file_was_edited_is_measured_anew(
+    tmp_path, cache_dir, config, monkeypatch
+):
+    file = tmp_path / "mine.py"
+    contrast = corruptions.CORRUPTIONS["contrast"]
+    monkeypatch.setitem(registry.REGISTERED_IN, "mine", str(file))
+    monkeypatch.setitem(registry.ROWS, "mine", registry.ROWS["contrast"])
+    evaluation = {**config["eval"], "corruptions": ["contrast", "mine"], "severities": [1]}
+    config = {**config, "eval": evaluation}
+    run = run_of(tmp_path, config)
+
+    def measured(text, strength):
+        def apply(image, draws, constants):
+            return contrast.apply(image, draws, constants) * strength
+
+        file.write_text(text)
+        own = dataclasses.replace(contrast, name="mine", apply=apply)
+        monkeypatch.setitem(registry.CORRUPTIONS, "mine", own)
+        analyze.analyze(config, run, None, cache_dir, ("corruptions",))
+        return read_arrays(analyze.part_path(tmp_path, "corruptions"))["high_share"][:, 0]
+
+    first, edited = measured("one", 1.0), measured("two", 0.5)
+    assert first[0] == first[1] == edited[0]
+    assert edited[1] != first[1]
+    before = files(tmp_path)
+    measured("two", 0.5)
+    assert files(tmp_path) == before

@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -272,3 +273,69 @@ def test_expected_results_are_percentages():
             values = dataclasses.asdict(expected)
             assert 0 < expected.sparsity < 1
             assert all(1 < value < 100 for value in values["theirs"].values())
+
+
+# --- a user's own card ---
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Writes a card, which this process forgets after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+
+    def write(body, name="my_own_card.py"):
+        text = "from dst_jax.config import cards\n\n\ndef get_config(argument=''):\n"
+        (tmp_path / name).write_text(text + "".join(f"    {line}\n" for line in body))
+        return name
+
+    yield write
+    for name in set(sys.modules) - before:
+        if name.startswith("my_own"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            ["raise ValueError('no\\nsuch')"],
+            "--config: found a card that fails (ValueError: no) at my_own_card.py:5, in get_config",
+        ),
+        (
+            ["config = cards.load('digits_rigl').get_config()", "config.seed = 'x'"],
+            "found a card that fails (TypeError: Could not override field 'seed' (reference). x is",
+        ),
+        (
+            ["config = cards.load('digits_rigl').get_config()", "config.train.epoch = 1"],
+            "config, set at my_own_card.py:6, in get_config: found no field epoch; expected epochs",
+        ),
+        (
+            ["import sys", "sys.exit(0)"],
+            "--config: found a card that calls sys.exit(0); expected an",
+        ),
+        (["return 3"], "found my_own_card.py, whose get_config gives int; expected a ConfigDict"),
+    ],
+)
+def test_what_a_card_raises_is_one_line_with_its_place(body, told, own):
+    with pytest.raises(UserError) as caught:
+        cards.config_of(own(body), "")
+    assert told in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_card_runs_once_and_may_import_what_lies_beside_it(own, tmp_path, capsys):
+    (tmp_path / "my_own_helper.py").write_text("print('helper')\nSEED = 7\n")
+    body = ["config = cards.load('digits_rigl').get_config(argument)"]
+    card = own([*body, "from my_own_helper import SEED", "config.seed = SEED", "return config"])
+    with (tmp_path / card).open("a") as file:
+        file.write("\nprint('card')\nSWEEPS = {'two': [{'seed': 1}, {'seed': 2}]}\n")
+    config = cards.config_of(card, "tiny")
+    assert (config.seed, config.is_locked) == (7, True)
+    assert sweep.lists_of(card, "") == {"two": [{"seed": 1}, {"seed": 2}]}
+    assert places_lib.default_workdir(card, config, "").parts[:2] == ("runs", "my_own_card")
+    assert capsys.readouterr().out == "card\nhelper\n"
+    with (tmp_path / card).open("a") as file:
+        file.write("SWEEPS = {}\n")  # edited: a notebook that reads it again gets what it says
+    assert sweep.lists_of(card, "") == {}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dst_jax import data
 from dst_jax.data import image_files
 from dst_jax.errors import UserError
 
@@ -141,16 +142,48 @@ def test_no_image_is_left_out_or_numbered_otherwise_without_a_word(tmp_path):
         image_files.folder(tmp_path, image_list=tmp_path / "list.txt")
 
 
-def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path):
-    grey = picture(8, 8)[..., 0]
-    for name, image in (
-        ("16.png", grey.astype(np.uint16) * 257),
-        ("32.tif", grey.astype(np.int32)),
-        ("float.tif", grey.astype(np.float32) / 255),
-    ):
-        path = save(tmp_path / name, image)
-        with pytest.raises(UserError, match=f"{name}: found an image of Pillow's mode [IF]"):
-            image_files.opened(path)
-    np.testing.assert_array_equal(
-        np.asarray(image_files.opened(save(tmp_path / "8.png", grey)))[..., 1], grey
-    )
+def test_depth_alpha_palette_and_grey(tmp_path):
+    """What is decoded, against the same picture written plainly; 16 bits of colour as Pillow."""
+    grey = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+    colour = np.stack([grey, grey.T, 255 - grey], -1)
+    alpha = np.where(grey < 128, 255, 0).astype(np.uint8)
+    shown = np.where(alpha[..., None] > 0, colour, 255)
+    deep = (grey.astype(np.uint16) << 8) + 200
+    half = np.dstack([colour, np.full_like(grey, 128)])
+    index = Image.fromarray(grey)
+    palette = index.convert("P")
+    palette.putpalette(colour.reshape(-1).tolist())
+    pictures = {
+        "grey": (index, np.dstack([grey] * 3)),
+        "sixteen": (Image.fromarray(deep), np.dstack([grey] * 3)),
+        "rgba": (Image.fromarray(np.dstack([colour, alpha])), shown),
+        "opaque": (Image.fromarray(np.dstack([colour, np.full_like(grey, 255)])), colour),
+        "half": (Image.fromarray(half), (colour * 128.0 + 255 * 127.0) / 255),
+        "la": (Image.fromarray(np.dstack([grey, alpha])), np.dstack([shown_of(grey, alpha)] * 3)),
+        "palette": (palette, colour),
+    }
+    for name, (picture, expected) in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+        found = np.asarray(image_files.opened(tmp_path / f"{name}.png")).astype(float)
+        np.testing.assert_allclose(found, expected, atol=1 if name == "half" else 0, err_msg=name)
+    palette.save(tmp_path / "key.png", transparency=3)
+    clear = np.asarray(image_files.opened(tmp_path / "key.png"))
+    assert (clear[0, 3] == 255).all()
+    np.testing.assert_array_equal(clear[1:], colour[1:])
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(UserError, match=r"f.tif: found pixels of 32 bits"):
+        image_files.opened(tmp_path / "f.tif")
+
+
+def shown_of(grey, alpha):
+    return np.where(alpha > 0, grey, 255)
+
+
+def test_a_folder_decodes_sixteen_bits_and_alpha_too(tmp_path):
+    for split in ("train", "test"):
+        folder = tmp_path / split / "cat"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(folder / "deep.png")
+        Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(folder / "glass.png")
+    images, _ = data.image_folder("x", tmp_path, 8).read("test")
+    assert [image[0, 0].tolist() for image in images] == [[40_000 >> 8] * 3, [255] * 3]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dst_jax import models
+from dst_jax.errors import UserError
 from dst_jax.models import initializers
 from dst_jax.models.convolution import Conv
 from tests.models.small import small
@@ -116,5 +117,5 @@ def test_foreign_initialisers_work_and_unknown_ones_are_named():
     np.testing.assert_allclose(kernel.T @ kernel, np.eye(4), atol=1e-5)
     traced = jax.jit(lambda: models.init(Foreign(False), 0, (4, 4, 3)))()
     jax.tree.map(np.testing.assert_array_equal, variables, traced)
-    with pytest.raises(ValueError, match="params/offset: no initialiser known"):
+    with pytest.raises(UserError, match="params/offset: found a leaf whose initialiser is not"):
         models.init(Foreign(True), 0, (4, 4, 3))

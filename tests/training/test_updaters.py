@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import re
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import runs
@@ -13,6 +16,7 @@ from dst_jax import experiment, models, paths, sparsity
 from dst_jax.config import checks
 from dst_jax.config.resolve import READ_BY
 from dst_jax.errors import UserError
+from dst_jax.sparsity import mask_trees
 from dst_jax.training import algorithm_checks, build
 from dst_jax.training import step as step_lib
 
@@ -352,3 +356,69 @@ def test_a_run_of_a_version_without_patterns_begins():
     config = config_of("rigl")
     del config["sparsity"]["sparsity_type"]
     algorithm_checks.check(config)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda m: m * 2, "algorithm own: found a mask of a/kernel with 2 in it after the mask up"),
+        (
+            lambda m: m.astype(np.float32),
+            "found a mask float32 [8, 4] of a/kernel after the mask u",
+        ),
+        (lambda m: m[:1], "found a mask uint8 [1, 4] of a/kernel after the mask update of step 4;"),
+        (
+            lambda m: m.at[:4].set(0),
+            " active weights after the mask update of step 4; expected the ",
+        ),
+        (lambda m: m, ""),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_masks_that_break_a_rule_are_told_at_the_first_update(spoil, told, packed):
+    updater = build.updater(config_of("rigl"))
+    updater.use_packed_masks = packed
+    params = {"a": {"kernel": jnp.ones((8, 4)), "bias": jnp.ones(4)}}
+    state = SimpleNamespace(params=params, sparse=updater.init_state(params))
+    config = {"sparsity": {"algorithm": "own"}}
+    active = algorithm_checks.active_of_own(config, updater, state, "before step 4")
+    assert active == 16
+    masks = jax.tree.map(spoil, updater.forward_masks(params, state.sparse))
+    if packed:
+        if "a mask" in told:
+            return  # bits have no other values, types or shapes
+        masks = mask_trees.pack_masks(masks)
+    state.sparse = state.sparse._replace(masks=masks)
+    if not told:
+        algorithm_checks.check_own_update(config, updater, active, state, 4)
+        return
+    with pytest.raises(UserError, match=re.escape(told)):
+        algorithm_checks.check_own_update(config, updater, active, state, 4)
+    if "active weights" in told:
+        updater.changes_density = True
+        algorithm_checks.check_own_update(config, updater, active, state, 4)
+
+
+@dataclasses.dataclass
+class OwnPower(sparsity.RigL):
+    """Has a field that no option names."""
+
+    power: float = 1.0
+
+
+@dataclasses.dataclass
+class OwnPowerTwo(OwnPower):
+    """The same with another default, as docs/sparsity.md has it."""
+
+    power: float = 2.0
+
+
+def test_a_field_of_an_own_algorithm_is_a_key_of_the_updaters_config_not_of_a_card(monkeypatch):
+    for name, kind in {"one": OwnPower, "two": OwnPowerTwo}.items():
+        monkeypatch.setitem(sparsity.ALGORITHM_REGISTRY, name, kind)
+        assert build.updater(config_of(name)).power == kind.power
+    keys = {"algorithm": "one", "dist_type": "erk", "sparsity": 0.5, "power": 3.0}
+    window = {"update_freq": 2, "update_start_step": 2, "update_end_step": 8}
+    assert sparsity.create_updater_from_config({**keys, **window}).power == 3.0
+    with pytest.raises(AttributeError):
+        config_lib.default().sparsity.power = 3.0
