@@ -79,9 +79,16 @@ class Run:
         It is a pytree whose leaves are the weights, so `jax.jit` takes it as an argument. Images of
         another type or size than the dataset's are a UserError.
         """
+        return self._predict(only_images=True)
+
+    @property
+    def predict_floats(self) -> Callable[[jax.Array], jax.Array]:
+        """As `predict`; takes floats of 0 to 255 too, such as the filtered images of `analysis`."""
+        return self._predict(only_images=False)
+
+    def _predict(self, only_images: bool) -> Callable[[jax.Array], jax.Array]:
         variables = {"params": self.params, "batch_stats": self.batch_stats}
-        function = build.logits_function(self.config, only_images=True)
-        return jax.tree_util.Partial(function, variables)
+        return jax.tree_util.Partial(build.logits_function(self.config, only_images), variables)
 
     @property
     def dataset(self) -> data.Dataset:

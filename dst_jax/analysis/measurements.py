@@ -133,11 +133,7 @@ class Analysis:
     def predict(self) -> Any:
         """The network on the devices, which takes filtered images, floats, too."""
         if self._predict is None:
-            variables = {"params": self.run.params, "batch_stats": self.run.batch_stats}
-            function = build.logits_function(self._config)
-            self._predict = self._devices.replicate_global(
-                jax.tree_util.Partial(function, variables)
-            )
+            self._predict = self._devices.replicate_global(self.run.predict_floats)
         return self._predict
 
     def batches(self) -> Iterable[Any]:
