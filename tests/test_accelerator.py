@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import sys
 import tarfile
 import time
 from pathlib import Path
 
 import jax
 import pytest
+import runs
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.accelerator import (
@@ -584,3 +586,16 @@ def test_the_toy_of_real_parts(call, tmp_path, on_one_device, monkeypatch):
 def test_one_line_of_an_exception():
     assert records.one_line(ValueError("a\nb")) == "ValueError: a"
     assert records.one_line(MemoryError()) == "MemoryError"
+
+
+def test_a_checkout_that_is_not_installed_is_one_line():
+    code = (
+        "import runpy, sys; sys.modules['ml_collections'] = None; "
+        "runpy.run_module('benchmarks.accelerator', run_name='__main__')"
+    )
+    done = runs.run([sys.executable, "-c", code])
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "benchmarks.accelerator: found no ml_collections; expected dst_jax installed, or a folder "
+        "that python -m benchmarks.accelerator --pack=DIR wrote elsewhere"
+    ]
