@@ -97,6 +97,12 @@ def _check_kinds(config: Mapping[str, Any]) -> None:
         value = config.get(key)
         if value is not None and not _is_number(value, (int, float, np.number, np.ndarray)):
             raise ValueError(f"{key}: found {value!r}; expected a number")
+    shares = {key: config.get(key) for key in ("sparsity", "initial_density")}
+    for path, value in dict(config.get("custom_sparsity_map") or {}).items():
+        shares[f"custom_sparsity_map of {path}"] = value
+    for key, value in shares.items():
+        if isinstance(value, (int, float, np.number)) and not 0 <= value <= 1:
+            raise ValueError(f"{key}: found {value}; expected a share in [0, 1]")
     rule = config.get("filter_fn")
     if rule is not None and not callable(rule):
         raise ValueError(

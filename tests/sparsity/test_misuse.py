@@ -288,3 +288,17 @@ def test_a_schedule_that_never_updates():
         assert len(sparsity.check(updater, weights, state)) == 1
     with pytest.warns(UserWarning, match=r"RigL: found \d+ weights that are masked but not 0"):
         sparsity.check(updater, trees.make("linen"), state)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"sparsity": 1.5}, "sparsity: found 1.5"),
+        ({"sparsity": -0.1}, "sparsity: found -0.1"),
+        ({"sparsity": float("nan")}, "sparsity: found nan"),
+        ({"custom_sparsity_map": {"a/kernel": 1.2}}, "custom_sparsity_map of a/kernel: found 1.2"),
+    ],
+)
+def test_a_share_beyond_all_is_refused(options, found):
+    with pytest.raises(ValueError, match=f"{found}; expected a share"):
+        updater_of(**options)
