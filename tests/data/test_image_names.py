@@ -6,8 +6,7 @@ import pytest
 from cifar10_c import N
 
 from dst_jax import data
-from dst_jax.data import array_files, corrupted, image_names
-from dst_jax.data.corrupted_files import matching_rows
+from dst_jax.data import array_files, corrupted, image_names, matching
 from dst_jax.errors import UserError
 
 CIFAR10 = data.get("cifar10")
@@ -67,11 +66,11 @@ def test_numpy_files_count_their_rows(data_dir):
 
 def test_names_match_by_class_and_file_else_by_file():
     there = ["n01/ILSVRC2012_val_00000003.JPEG", "n02/ILSVRC2012_val_00000001.JPEG"]
-    assert matching_rows(["ILSVRC2012_val_00000001.png"], there, "x") == [1]
-    assert matching_rows(["a/n01/ILSVRC2012_val_00000003"], there, "x") == [0]
+    assert matching.rows(["ILSVRC2012_val_00000001.png"], there, "x") == [1]
+    assert matching.rows(["a/n01/ILSVRC2012_val_00000003"], there, "x") == [0]
     twins = ["cat/1.png", "dog/1.png"]
-    assert matching_rows(["dog/1.jpg", "cat/1.jpg"], twins, "x") == [1, 0]
+    assert matching.rows(["dog/1.jpg", "cat/1.jpg"], twins, "x") == [1, 0]
     with pytest.raises(UserError, match="and several of the same name"):
-        matching_rows(["1.jpg"], twins, "x")
+        matching.rows(["1.jpg"], twins, "x")
     with pytest.raises(UserError, match=r"1 of 2 images, not cat/3.jpg"):
-        matching_rows(["cat/1.jpg", "cat/3.jpg"], twins, "x")
+        matching.rows(["cat/1.jpg", "cat/3.jpg"], twins, "x")
