@@ -20,6 +20,7 @@ from dst_jax.sparsity import (
     api,
     base_updater,
     mask_trees,
+    maskable,
     optimizer_state,
     param_paths,
     sparsity_distributions,
@@ -97,8 +98,8 @@ class Original(base_updater.BaseUpdater):
 
     def leaving_dense(self, paths: Iterable[Any]) -> "Original":
         """Returns a copy that leaves the layers at these paths without a mask."""
-        out, rule, other = set(paths), self.filter_fn, copy.copy(self)
-        other.filter_fn = lambda path, param: path not in out and rule(path, param)
+        other = copy.copy(self)
+        other.filter_fn = maskable.without(self.filter_fn, paths)
         return other
 
     def with_seed(self, seed: Any) -> "Original":

@@ -5,7 +5,7 @@ training of ours passes a rule of its own, the model's.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -82,6 +82,12 @@ def NOT_DIM_ONE_FILTER_FN(key: tuple[str, ...], param: Any) -> bool:  # noqa: N8
     """Selects the parameters with two or more dimensions: JaxPruner's default."""
     del key
     return np.ndim(param) > 1
+
+
+def without(rule: FilterFnType, paths: Iterable[tuple[Any, ...]]) -> FilterFnType:
+    """Returns a rule that also leaves the parameters at these paths without a mask."""
+    out = set(paths)
+    return lambda path, param: path not in out and rule(path, param)
 
 
 RULES: dict[str, FilterFnType] = {

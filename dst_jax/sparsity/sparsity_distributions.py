@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dst_jax.sparsity import param_paths
+from dst_jax.sparsity import maskable, param_paths
 from dst_jax.sparsity.active_counts import active_counts
 from dst_jax.sparsity.maskable import (
     EMBEDDINGS_TOO_FILTER_FN,
@@ -287,7 +287,7 @@ class Distribution:
             }
             return dataclasses.replace(
                 self,
-                filter_fn=lambda path, param: path not in out and rule(path, param),
+                filter_fn=maskable.without(rule, out),
                 custom_sparsity_map=left or None,
             )
 

@@ -7,7 +7,7 @@ unstructured sparsity makes sense here.
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import optax
@@ -15,6 +15,7 @@ import optax
 from dst_jax.sparsity import (
     base_updater,
     mask_calculator,
+    maskable,
     param_paths,
     sparsity_distributions,
     sparsity_types,
@@ -70,10 +71,10 @@ class GlobalPruningMixin:
             count=jnp.zeros([], jnp.int32),
         )
 
-    def leaving_dense(self, paths: Iterable[Any]) -> Any:
+    def leaving_dense(self, paths: Iterable[Any]) -> Self:
         """Returns a copy that leaves the layers at these paths without a mask."""
-        out, rule, other = set(paths), self.filter_fn, copy.copy(self)
-        other.filter_fn = lambda path, param: path not in out and rule(path, param)
+        other = copy.copy(self)
+        other.filter_fn = maskable.without(self.filter_fn, paths)
         return other
 
     def _choose_masks(self, sparse_state: Any, params: PyTree, grads: PyTree, **kwargs: Any) -> Any:
